@@ -1,0 +1,44 @@
+"""The one type that holds a secret."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+MASK = "***"
+
+
+class Secret:
+    """A string that shows itself as `***` everywhere; only `reveal()` gives the value.
+
+    It cannot be pickled, formatted or concatenated by accident, and compares by value.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value. Every call is a place to look at in a review."""
+        return self._value
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK})"
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(("kbpg.secret", self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
