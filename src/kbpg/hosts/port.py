@@ -1,0 +1,100 @@
+"""What kbpg needs of a host: the port behind which SSH, and the fake of the tests, stand.
+
+A `Reader` only looks: it answers shell questions (`read`, many in one execution) and opens TCP streams to the
+host's services (`dial`). A `Writer` is the only way to change a host: every command is an argument list, so no
+value ever reaches a shell unquoted, and what is secret travels by standard input alone.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds a command may take when nobody said otherwise: it never waits for ever."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command left behind: exit status, what it printed, and how long it took in seconds."""
+
+    status: int
+    stdout: str
+    stderr: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the command ended with exit status 0."""
+        return self.status == 0
+
+
+class Question(Protocol):
+    """One read-only question to a host's shell: `key` is unique, `script` is a POSIX sh fragment."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def script(self) -> str: ...
+
+
+class Reader(Protocol):
+    """A host that can be looked at.
+
+    `name` is the inventory's, `address` the one on the cluster network.
+    """
+
+    name: str
+    address: str
+
+    def read(self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT) -> Mapping[str, Output]:
+        """Answer all questions as root, in one execution; keys are the questions' keys.
+
+        The composed script travels by standard input, so it may hold a hash key. Raises `HostError`.
+        """
+        ...
+
+    def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
+        """Open a TCP stream, from the host, to `address` (default: its own cluster address) and `port`.
+
+        What returns behaves like a connected socket. Raises `ConnectionRefusedError` or `TimeoutError` when
+        nothing answers there, `HostError` when the host itself is lost.
+        """
+        ...
+
+    def forward(self, port: int, *, address: str | None = None) -> AbstractContextManager[int]:
+        """Listen on a free port of 127.0.0.1 of the controller and pass connections on, as `dial` would."""
+        ...
+
+
+class Writer(Reader, Protocol):
+    """A host that may be changed."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterator[bytes] = b"",
+        timeout: float = DEFAULT_TIMEOUT,
+        check: bool = True,
+    ) -> Output:
+        """Run one command as root, `stdin` (never journalled) on its standard input, until `timeout` seconds.
+
+        Raises `CommandFailed` on a non-zero exit when `check`, `CommandTimeout`, `ConnectionLost`.
+        """
+        ...
+
+    def stream(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[bytes]:
+        """Run one command as root and yield what it writes to standard output; raises like `run` at the end."""
+        ...
+
+    def write(self, path: str, content: bytes, *, owner: str, mode: int) -> None:
+        """Put `content` at `path` atomically (temporary file beside it, fsync, rename).
+
+        `owner` is numeric, "uid:gid"; the file never exists with a wider mode than `mode`.
+        """
+        ...
