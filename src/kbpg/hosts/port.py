@@ -1,8 +1,8 @@
 """What kbpg needs of a host: the port behind which SSH, and the fake of the tests, stand.
 
-A `Reader` only looks: it answers shell questions (`read`, many in one execution) and opens TCP streams to the
-host's services (`dial`). A `Writer` is the only way to change a host: every command is an argument list, so no
-value ever reaches a shell unquoted, and what is secret travels by standard input alone.
+A `Reader` only looks: it answers shell questions (`read`, many in one execution) and opens TCP streams to
+the host's services (`dial`). A `Writer` is the only way to change a host: every command is an argument list,
+so no value ever reaches a shell unquoted, and what is secret travels by standard input alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Reader(Protocol):
     name: str
     address: str
 
-    def read(self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT) -> Mapping[str, Output]:
+    def read(
+        self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT
+    ) -> Mapping[str, Output]:
         """Answer all questions as root, in one execution; keys are the questions' keys.
 
         The composed script travels by standard input, so it may hold a hash key. Raises `HostError`.
@@ -89,7 +91,7 @@ class Writer(Reader, Protocol):
         ...
 
     def stream(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[bytes]:
-        """Run one command as root and yield what it writes to standard output; raises like `run` at the end."""
+        """Run one command as root and yield what it writes to standard output; raise like `run`."""
         ...
 
     def write(self, path: str, content: bytes, *, owner: str, mode: int) -> None:

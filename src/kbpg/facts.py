@@ -1,0 +1,143 @@
+"""Facts: questions to hosts, each with a pure parser, and what has been answered so far.
+
+Three kinds, for three ways to ask: `ShellFact` (all of a host's go into one execution), `RestFact` (Patroni's
+HTTP API) and `SqlFact` (one connection per login). A fact is a value: two resources that need the same
+answer name the same fact, and it is asked once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from kbpg.hosts.port import Output
+from kbpg.secret import Secret
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class NotKnown(Exception):  # noqa: N818 (a control signal of the engine, not an error of the user's)
+    """A fact has no answer now; the reason is what a user is shown."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Fact(ABC, Generic[T_co]):
+    """A question; `key` identifies it on its host. `live` facts are asked again after any change anywhere."""
+
+    live: bool = False
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Return the name of the question, unique on a host."""
+
+
+class ShellFact(Fact[T_co]):
+    """A question to a host's shell."""
+
+    @property
+    @abstractmethod
+    def script(self) -> str:
+        """Return a POSIX sh fragment that only reads."""
+
+    @abstractmethod
+    def parse(self, output: Output) -> T_co:
+        """Turn what the fragment printed into the answer; raises `NotKnown`."""
+
+
+class RestFact(Fact[T_co]):
+    """A GET of Patroni's REST API on the host."""
+
+    port: int
+    path: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"rest:{self.port}{self.path}"
+
+    @abstractmethod
+    def parse(self, status: int, body: Any) -> T_co:
+        """Turn HTTP status and decoded JSON into the answer; raises `NotKnown`."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who asks SQL questions, and where: a port on the host, a database, a user and the password."""
+
+    user: str
+    password: Secret
+    database: str
+    port: int
+
+
+class SqlFact(Fact[T_co]):
+    """A query, asked on the host as `login`."""
+
+    login: Login
+
+    @property
+    @abstractmethod
+    def query(self) -> str:
+        """Return a query that only reads."""
+
+    @abstractmethod
+    def parse(self, rows: Sequence[tuple[Any, ...]]) -> T_co:
+        """Turn the rows into the answer; raises `NotKnown`."""
+
+
+class Knowledge:
+    """All answers so far, by host and key. Written by the gatherer only."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, dict[str, object]] = {}
+
+    def put(self, host: str, answers: Mapping[str, object]) -> None:
+        """Keep answers; a `NotKnown` instance is an answer too."""
+        self._answers.setdefault(host, {}).update(answers)
+
+    def get(self, host: str, key: str) -> object:
+        """Return the answer; raises `NotKnown` where there is none, or the reason was kept."""
+        answer = self._answers.get(host, {}).get(key, NotKnown("was not asked"))
+        if isinstance(answer, NotKnown):
+            raise NotKnown(answer.reason)
+        return answer
+
+    def missing(self, host: str, facts: Sequence[Fact[object]]) -> list[Fact[object]]:
+        """Return those of `facts` that the host has not been asked."""
+        known = self._answers.get(host, {})
+        return [fact for fact in facts if fact.key not in known]
+
+    def forget(self, host: str) -> None:
+        """Drop what is known of a host, because something was changed there."""
+        self._answers.pop(host, None)
+
+    def forget_keys(self, keys: set[str]) -> None:
+        """Drop these answers on every host."""
+        for answers in self._answers.values():
+            for key in keys & answers.keys():
+                del answers[key]
+
+
+class Facts:
+    """What is known, as seen from one place; resources read through it."""
+
+    def __init__(self, knowledge: Knowledge, here: str) -> None:
+        self._knowledge = knowledge
+        self.here = here
+
+    def get(self, fact: Fact[T_co], host: str | None = None) -> T_co:
+        """Return the answer to `fact` on `host` (default: here). Raises `NotKnown` with the reason."""
+        return cast(T_co, self._knowledge.get(host or self.here, fact.key))
+
+    def known(self, fact: Fact[T_co], host: str | None = None) -> T_co | None:
+        """Return the answer, or None when it is not known."""
+        try:
+            return self.get(fact, host)
+        except NotKnown:
+            return None
