@@ -1,0 +1,33 @@
+"""`kbpg inventory`: look at the inventory without touching a host."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Check the inventory, print its schema.")
+
+
+@app.command()
+def check(ctx: typer.Context) -> None:
+    """Check the inventory file; no host is contacted."""
+    from kbpg.inventory import load
+
+    inventory = load(ctx.obj.inventory)
+    typer.echo(
+        f"{inventory.path}: ok, cluster {inventory.cluster.name}: "
+        f"{_count(len(inventory.db), 'db host', 'db hosts')}, {_count(len(inventory.proxies), 'proxy', 'proxies')}"
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the inventory, for editors."""
+    import json
+
+    from kbpg.inventory.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

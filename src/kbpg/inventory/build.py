@@ -1,0 +1,95 @@
+"""How images are built, and what is done to the hosts before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from kbpg.inventory.section import Section
+from kbpg.inventory.types import FreeText, Image, LocalPath, Size, Text, as_plain, shown
+
+GB = 1024**3
+
+
+def _argument_name(value: str) -> str:
+    if not value.isascii() or not value.isidentifier():
+        raise ValueError(f"wanted the name of a build argument: {shown(value)}")
+    return value
+
+
+def _network(value: str) -> str:
+    if any(c.isspace() for c in value) or value.startswith("-"):
+        raise ValueError(f"wanted the name of a Docker network such as host: {shown(value)}")
+    return value
+
+
+ArgumentName = Annotated[str, AfterValidator(_argument_name), WithJsonSchema({"type": "string"})]
+Network = Annotated[Text, AfterValidator(_network), WithJsonSchema({"type": "string"})]
+Builder = Annotated[Literal["auto", "controller", "first_db"], BeforeValidator(as_plain)]
+Care = Annotated[Literal["managed", "report"], BeforeValidator(as_plain)]
+
+
+class BuildImages(Section):
+    """Base images, where they are not the ones that follow from `versions`."""
+
+    python: Image | None = Field(
+        None, description="base of the Patroni image (null: python:PYTHON-slim-trixie)"
+    )
+    pgvector: Image | None = Field(
+        None,
+        description="source of PostgreSQL and pgvector (null: pgvector/pgvector:PGVECTOR-pgMAJOR-trixie)",
+    )
+    debian: Image | None = Field(
+        None, description="base of the HAProxy and PgBouncer images (null: debian:trixie-slim)"
+    )
+
+
+@dataclass(frozen=True)
+class BaseImages:
+    """The base images to use: the inventory's, or those that follow from the versions."""
+
+    python: str
+    pgvector: str
+    debian: str
+
+
+class Build(Section):
+    """Where and how the images are built."""
+
+    on: Builder = Field(
+        "auto",
+        description="controller, first_db, or auto: the controller if it has Docker, else the first db host",
+    )
+    ca_bundle: LocalPath | None = Field(
+        None,
+        description="PEM file with the certificate authorities that builds trust (null: the base image's)",
+    )
+    args: dict[ArgumentName, FreeText] = Field(
+        {}, description="build arguments, such as a proxy's address; no secrets"
+    )
+    network: Network | None = Field(
+        None, description="Docker network of the build, such as host (null: Docker's default)"
+    )
+    wheels: LocalPath | None = Field(
+        None, description="directory of Python wheels to install Patroni from (null: the package index)"
+    )
+    revision: FreeText = Field("", description="any text; a change rebuilds the images")
+    images: BuildImages = Field(BuildImages(), description="base images, where they are not the default ones")
+
+
+class Prepare(Section):
+    """What step 01 may change on the hosts, and what it asks of them."""
+
+    install_docker: bool = Field(True, description="whether to install Docker where it is missing")
+    sysctls: Care = Field(
+        "managed", description="managed: kernel settings are set; report: they are only read"
+    )
+    clock: Care = Field(
+        "managed", description="managed: a time service is set up; report: the clock is only read"
+    )
+    minimum_disk: Size = Field(5 * GB, description="bytes that must be free under base_dir")
+    max_clock_skew: float = Field(
+        0.5, gt=0, le=60, description="seconds the hosts' clocks may differ; Raft's leases depend on them"
+    )

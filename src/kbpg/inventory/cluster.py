@@ -1,0 +1,99 @@
+"""What the cluster is: names, versions, timers, ports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from kbpg.inventory.section import Section
+from kbpg.inventory.types import (
+    BaseDir,
+    ClusterName,
+    Duration,
+    Identifier,
+    OutsideEndpoint,
+    Port,
+    PythonRelease,
+    Release,
+    Size,
+    as_plain,
+)
+
+Synchronous = Annotated[Literal["quorum", "strict", "off"], BeforeValidator(as_plain)]
+
+
+class Cluster(Section):
+    """The cluster's names and its promise about acknowledged commits."""
+
+    name: ClusterName = Field(description="name of the cluster, Patroni's scope")
+    database: Identifier = Field("keybuzz", description="the application's database")
+    superuser: Identifier = Field("kb_admin", description="the cluster's superuser, for people and for kbpg")
+    app_user: Identifier = Field("kb_app", description="the role the application connects as")
+    base_dir: BaseDir = Field(
+        "/opt/keybuzz", description="directory on every host that holds kbpg's files and data"
+    )
+    load_balancer: OutsideEndpoint | None = Field(
+        None,
+        description="address or name of a load balancer in front of the proxies; it is outside kbpg and only "
+        "appears in connection strings (null: the first proxy appears)",
+    )
+    synchronous: Synchronous = Field(
+        "quorum",
+        description="quorum: a commit waits for any one standby, and with no standby left the leader goes on "
+        "alone and kbpg says so; strict: with no standby left writes stop; off: asynchronous, a failover may "
+        "lose acknowledged commits. Patroni before 4.0 has no quorum commit: there quorum means one named "
+        "standby",
+    )
+
+
+class Versions(Section):
+    """The versions to install."""
+
+    postgresql: int = Field(16, description="major version of PostgreSQL; 16 is the supported one")
+    patroni: Release = Field("4.1.5", description="Patroni's version, 3.3.6 or newer")
+    pgvector: Release = Field("0.8.1", description="pgvector's version")
+    python: PythonRelease = Field(
+        "3.12", description="Python in the Patroni image; in quotes, 3.10 would be 3.1"
+    )
+
+
+class Timers(Section):
+    """Patroni's timers. Patroni wants `loop_wait + 2 * retry_timeout <= ttl`."""
+
+    ttl: Duration = Field(
+        20,
+        ge=20,
+        le=3600,
+        description="seconds after which a silent leader loses its lock; Patroni's minimum is 20",
+    )
+    loop_wait: Duration = Field(
+        2, ge=1, le=600, description="seconds between two rounds of Patroni; at least 1"
+    )
+    retry_timeout: Duration = Field(
+        5,
+        ge=3,
+        le=600,
+        description="seconds Patroni retries PostgreSQL and Raft before the leader steps down; at least 3",
+    )
+    primary_start_timeout: Duration = Field(
+        0,
+        ge=0,
+        le=86400,
+        description="seconds a crashed leader may take to start again; 0: another takes over at once",
+    )
+    maximum_lag_on_failover: Size = Field(
+        1024**2, description="bytes a standby may be behind and still become leader (asynchronous clusters)"
+    )
+
+
+class Ports(Section):
+    """TCP ports. 1024 or higher, because nothing in the containers runs as root."""
+
+    postgresql: Port = Field(5432, description="PostgreSQL on the db hosts")
+    patroni: Port = Field(8008, description="Patroni's REST API on the db hosts")
+    raft: Port = Field(7000, description="Raft, the consensus store, on the db hosts")
+    primary: Port = Field(5432, description="HAProxy to the leader, on the proxies")
+    replicas: Port = Field(5433, description="HAProxy to the standbys, read-only, on the proxies")
+    stats: Port = Field(8404, description="HAProxy's statistics and metrics, on the proxies")
+    pgbouncer: Port = Field(6432, description="PgBouncer on the proxies")

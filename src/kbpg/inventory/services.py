@@ -1,0 +1,92 @@
+"""Settings of the services: PostgreSQL, HAProxy, PgBouncer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from kbpg.inventory import parameters
+from kbpg.inventory.section import Section
+from kbpg.inventory.types import Duration, Milliseconds, Size, Text
+
+MB = 1024**2
+GB = 1024**3
+
+
+def _parameters(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Parameters = dict[
+    Annotated[str, PlainValidator(parameters.check_name), WithJsonSchema({"type": "string"})],
+    Annotated[
+        parameters.Parameter,
+        PlainValidator(parameters.check_value),
+        WithJsonSchema({"type": ["string", "number", "boolean"]}),
+    ],
+]
+
+
+class Postgresql(Section):
+    """What PostgreSQL may use, and settings that override what kbpg computes."""
+
+    memory: Annotated[Size, Field(ge=256 * MB)] | None = Field(
+        None,
+        description="bytes of a db host's memory this cluster may use, such as 8GB (null: the host's "
+        "memory, or its cgroup limit)",
+    )
+    max_connections: Annotated[int, Field(ge=20, le=10000)] | None = Field(
+        None, description="connections PostgreSQL accepts (null: computed from the host's memory)"
+    )
+    parameters: Parameters = Field(
+        {}, description="PostgreSQL settings that override what kbpg computes, such as work_mem: 32MB"
+    )
+    locale: Text = Field(
+        "C.UTF-8", description="locale of new databases; C.UTF-8 does not change with the image"
+    )
+
+
+class Haproxy(Section):
+    """HAProxy's limits and how fast it notices."""
+
+    max_connections: int = Field(5000, ge=10, le=1_000_000, description="connections one HAProxy accepts")
+    check_interval: Milliseconds = Field(
+        500, ge=50, le=60_000, description="milliseconds between two health checks of a node"
+    )
+    check_fast_interval: Milliseconds = Field(
+        250, ge=50, le=60_000, description="milliseconds between two checks while a node changes state"
+    )
+    check_fall: int = Field(2, ge=1, le=100, description="failed checks until a node is out")
+    check_rise: int = Field(2, ge=1, le=100, description="good checks until a node is in")
+    replica_max_lag: Size = Field(
+        16 * MB, description="bytes a standby may be behind the leader and still serve the read-only port"
+    )
+    client_timeout: Duration = Field(
+        1800, ge=1, le=86400 * 30, description="seconds a connection may be idle before HAProxy closes it"
+    )
+
+
+class Pgbouncer(Section):
+    """PgBouncer's pools (transaction mode)."""
+
+    max_client_connections: int = Field(
+        2000, ge=1, le=1_000_000, description="client connections one PgBouncer accepts"
+    )
+    pool_size: int = Field(50, ge=1, le=10_000, description="server connections per user and database")
+    reserve_pool_size: int = Field(
+        10, ge=0, le=10_000, description="additional server connections when clients wait too long"
+    )
+    max_prepared_statements: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="prepared statements kept per connection; 0: none in transaction mode",
+    )
+    query_wait_timeout: Duration = Field(
+        60,
+        ge=0,
+        le=86400,
+        description="seconds a query may wait for a server connection, above a failover; 0: forever",
+    )
+    superuser_access: bool = Field(True, description="whether the superuser may connect through PgBouncer")
