@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from kbpg.hosts.port import Output
+from kbpg.hosts.port import Output, Reader
 from kbpg.secret import Secret
 
 T_co = TypeVar("T_co", covariant=True)
@@ -80,6 +80,7 @@ class SqlFact(Fact[T_co]):
     """A query, asked on the host as `login`."""
 
     login: Login
+    pooled: bool = False
 
     @property
     @abstractmethod
@@ -89,6 +90,22 @@ class SqlFact(Fact[T_co]):
     @abstractmethod
     def parse(self, rows: Sequence[tuple[Any, ...]]) -> T_co:
         """Turn the rows into the answer; raises `NotKnown`."""
+
+
+class CallFact(Fact[T_co]):
+    """A question in another protocol (Raft's), asked through a stream that the host opens."""
+
+    @abstractmethod
+    def ask(self, reader: Reader) -> T_co:
+        """Ask and return the answer; raises `NotKnown`, `OSError` or `HostError`."""
+
+
+class LocalFact(Fact[T_co]):
+    """A question to the controller itself."""
+
+    @abstractmethod
+    def read(self) -> T_co:
+        """Look and return the answer; raises `NotKnown`."""
 
 
 class Knowledge:
@@ -117,11 +134,16 @@ class Knowledge:
         """Drop what is known of a host, because something was changed there."""
         self._answers.pop(host, None)
 
+    def drop(self, host: str, keys: set[str]) -> None:
+        """Drop these answers of one host."""
+        answers = self._answers.get(host, {})
+        for key in keys & answers.keys():
+            del answers[key]
+
     def forget_keys(self, keys: set[str]) -> None:
         """Drop these answers on every host."""
-        for answers in self._answers.values():
-            for key in keys & answers.keys():
-                del answers[key]
+        for host in self._answers:
+            self.drop(host, keys)
 
 
 class Facts:
@@ -130,6 +152,10 @@ class Facts:
     def __init__(self, knowledge: Knowledge, here: str) -> None:
         self._knowledge = knowledge
         self.here = here
+
+    def at(self, place: str) -> Facts:
+        """Return the same knowledge, seen from another place."""
+        return Facts(self._knowledge, place)
 
     def get(self, fact: Fact[T_co], host: str | None = None) -> T_co:
         """Return the answer to `fact` on `host` (default: here). Raises `NotKnown` with the reason."""

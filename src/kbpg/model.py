@@ -7,15 +7,15 @@ Nothing here does anything: side effects are in `Resource.fix` alone, and the en
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from kbpg.engine.site import Site
-    from kbpg.engine.rollout import Rollout
     from kbpg.context import Context
+    from kbpg.engine.rollout import Rollout
+    from kbpg.engine.site import Site
     from kbpg.facts import Fact, Facts
 
 Value = str | int | bool
@@ -63,7 +63,7 @@ class Impact(IntEnum):
         return self.name.lower()
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a resource ended, or stands."""
 
     OK = "ok"
@@ -113,6 +113,11 @@ class Resource(ABC):
 
     id: str
     facts: tuple[Fact[object], ...] = ()
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Return where each fact is read: at the place, or on every db host for the cluster."""
+        names = context.db_names if place == CLUSTER else [place]
+        return [(name, fact) for name in names for fact in self.facts]
 
     @abstractmethod
     def want(self, facts: Facts) -> Want:

@@ -1,0 +1,40 @@
+"""What every step is a function of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kbpg.facts import Login
+
+if TYPE_CHECKING:
+    from kbpg.credentials import Credentials
+    from kbpg.inventory import Inventory
+
+
+@dataclass(frozen=True)
+class Context:
+    """The inventory and the credentials: all that decides what must be."""
+
+    inventory: Inventory
+    credentials: Credentials
+
+    def superuser(self, database: str = "postgres") -> Login:
+        """Return how kbpg asks a db host's own PostgreSQL."""
+        credentials, ports = self.credentials, self.inventory.ports
+        return Login(credentials.superuser, credentials.superuser_password, database, ports.postgresql)
+
+    def application(self, port: int) -> Login:
+        """Return how an application reaches its database through `port` of a proxy."""
+        credentials = self.credentials
+        return Login(credentials.app_user, credentials.app_password, self.inventory.cluster.database, port)
+
+    @property
+    def db_names(self) -> list[str]:
+        """Return the names of the db hosts, in the inventory's order."""
+        return [host.name for host in self.inventory.db]
+
+    @property
+    def proxy_names(self) -> list[str]:
+        """Return the names of the proxies, in the inventory's order."""
+        return [host.name for host in self.inventory.proxies]

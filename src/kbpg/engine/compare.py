@@ -1,0 +1,47 @@
+"""The one comparison: what a resource wants against what is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kbpg.facts import Facts, NotKnown
+from kbpg.model import Change, Have, Impact, Placed, Status, Unknown, Want
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A placed resource, its difference (None when there is none) and what mending it would do."""
+
+    placed: Placed
+    change: Change | None
+    impact: Impact = Impact.NONE
+    lines: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Return whether the present state could not be read."""
+        return self.change is not None and isinstance(self.change.have, Unknown)
+
+    @property
+    def status(self) -> Status:
+        """Return how the resource stands."""
+        if self.change is None:
+            return Status.OK
+        return Status.UNKNOWN if self.unknown else Status.DIFFERS
+
+
+def compare(placed: Placed, facts: Facts) -> Comparison:
+    """Compare one resource; what cannot be known yet is a difference with a reason."""
+    resource = placed.resource
+    want: Want
+    have: Have
+    try:
+        want = resource.want(facts)
+        have = resource.have(facts)
+    except NotKnown as reason:
+        change = Change(Unknown(reason.reason), {})
+        return Comparison(placed, change, lines=tuple(change.lines()))
+    if have == want:
+        return Comparison(placed, None)
+    change = Change(have, want)
+    return Comparison(placed, change, resource.impact(change, facts), tuple(resource.diff(change, facts)))

@@ -1,0 +1,103 @@
+"""Where a fix works: the hosts it may change, what is known of them, and a record of what it ran."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kbpg.facts import Fact, Facts
+from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kbpg.context import Context
+
+
+class Recorded(Writer):
+    """A writer that remembers the commands it ran, for the message when they did not help."""
+
+    def __init__(self, host: Writer) -> None:
+        self._host = host
+        self.name = host.name
+        self.address = host.address
+        self.ran: list[str] = []
+
+    def read(
+        self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT
+    ) -> Mapping[str, Output]:
+        """Answer questions, as the host does."""
+        return self._host.read(questions, timeout=timeout)
+
+    def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
+        """Open a stream, as the host does."""
+        return self._host.dial(port, address=address, timeout=timeout)
+
+    def forward(self, port: int, *, address: str | None = None) -> AbstractContextManager[int]:
+        """Forward a port, as the host does."""
+        return self._host.forward(port, address=address)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterator[bytes] = b"",
+        timeout: float = DEFAULT_TIMEOUT,
+        check: bool = True,
+    ) -> Output:
+        """Run a command and remember it with its exit code."""
+        self.ran.append(f"`{shlex.join(argv)}`")
+        output = self._host.run(argv, stdin=stdin, timeout=timeout, check=check)
+        self.ran[-1] += f", exit {output.status}"
+        return output
+
+    def stream(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[bytes]:
+        """Stream a command's output and remember the command."""
+        self.ran.append(f"`{shlex.join(argv)}`")
+        return self._host.stream(argv, timeout=timeout)
+
+    def write(self, path: str, content: bytes, *, owner: str, mode: int) -> None:
+        """Write a file and remember its path."""
+        self.ran.append(f"write {path}")
+        self._host.write(path, content, owner=owner, mode=mode)
+
+
+Refresh = Callable[[str, Sequence[Fact[object]]], None]
+
+
+@dataclass
+class Site:
+    """What `Resource.fix` gets.
+
+    `place` is a host's name, CLUSTER or CONTROLLER; `hosts` are all connected hosts by name; `controller`
+    is where kbpg runs. `look(facts, host)` asks again and returns what is known now.
+    """
+
+    place: str
+    hosts: Mapping[str, Writer]
+    controller: Writer
+    context: Context
+    facts: Facts
+    refresh: Refresh
+    say: Callable[[str], None]
+
+    @property
+    def host(self) -> Writer:
+        """Return the host that this place is."""
+        return self.hosts[self.place]
+
+    def look(self, facts: Sequence[Fact[object]], *hosts: str) -> Facts:
+        """Ask `facts` again on `hosts` (default: here) and return the view with the new answers."""
+        for host in hosts or (self.place,):
+            self.refresh(host, facts)
+        return self.facts
+
+    def at(self, place: str) -> Site:
+        """Return the same site seen from another place."""
+        return Site(
+            place, self.hosts, self.controller, self.context, self.facts.at(place), self.refresh, self.say
+        )

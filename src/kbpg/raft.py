@@ -1,0 +1,157 @@
+"""Raft's own view, asked of each member: the `status` command of pysyncobj's wire protocol.
+
+The messages are zlib-compressed pickles, encrypted by a key derived from the Raft password (`encryptor.py`
+and `tcp_connection.py` of pysyncobj 0.3.17). Unpickling executes code for whoever holds that password, so
+this reader accepts plain values and the class of a node's address, nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import pickle
+import socket
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+from kbpg.facts import CallFact, NotKnown
+from kbpg.hosts.port import Reader
+from kbpg.secret import Secret
+
+SALT = b"\x15%q\xe6\xbb\x02\xa6\xf8\x13q\x90\xcf6+\x1e\xeb"  # pysyncobj/encryptor.py
+ITERATIONS = 100_000  # the same
+TIMEOUT = 3.0
+"""Seconds: a member answers between two ticks of 50 ms; pysyncobj's own tool would wait 900 s."""
+MAX_MESSAGE = 1 << 20
+"""Bytes; a status is under 2 kB."""
+
+
+@dataclass(frozen=True)
+class RaftStatus:
+    """What one member says of the consensus.
+
+    `leader` and the keys of `partners` are "address:port" as the member spells them; a partner maps to
+    whether it is connected.
+    """
+
+    leader: str | None
+    has_quorum: bool
+    term: int
+    commit_index: int
+    log_length: int
+    partners: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class RaftFact(CallFact[RaftStatus]):
+    """The Raft status of the host's own member."""
+
+    port: int
+    password: Secret
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"raft:{self.port}"
+
+    def ask(self, reader: Reader) -> RaftStatus:
+        """Return the status; raises `NotKnown` where the member does not answer or the password differs."""
+        try:
+            with reader.dial(self.port, timeout=TIMEOUT) as stream:
+                stream.settimeout(TIMEOUT)
+                return _status(_Conversation(stream, _cipher(self.password)).ask(["status"]))
+        except (ConnectionError, TimeoutError, EOFError) as error:
+            reason = "closed the connection: another password?" if isinstance(error, EOFError) else error
+            raise NotKnown(f"Raft on port {self.port}: {reason}") from None
+        except (InvalidToken, zlib.error, pickle.UnpicklingError, struct.error):
+            raise NotKnown(f"Raft on port {self.port} speaks with another password") from None
+
+
+def _status(answer: Any) -> RaftStatus:
+    if not isinstance(answer, dict):
+        raise NotKnown(f"Raft answered {type(answer).__name__} where its status was asked")
+    prefix = "partner_node_status_server_"
+    leader = answer.get("leader")
+    return RaftStatus(
+        leader=str(leader) if leader is not None else None,
+        has_quorum=bool(answer["has_quorum"]),
+        term=int(answer["raft_term"]),
+        commit_index=int(answer["commit_idx"]),
+        log_length=int(answer["log_len"]),
+        partners={k.removeprefix(prefix): v == 2 for k, v in answer.items() if k.startswith(prefix)},
+    )
+
+
+@lru_cache(maxsize=4)
+def _cipher(password: Secret) -> Fernet:
+    kdf = PBKDF2HMAC(algorithm=hashes.SHA256(), length=32, salt=SALT, iterations=ITERATIONS)
+    return Fernet(base64.urlsafe_b64encode(kdf.derive(password.reveal().encode())))
+
+
+class _Node:
+    """Stands for pysyncobj.node.TCPNode: an address."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.address = str(state["_id"])
+
+    def __str__(self) -> str:
+        return getattr(self, "address", "?")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds plain values, bytes (which protocol 2 spells as a call) and the address of a node."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("pysyncobj.node", "TCPNode"):
+            return _Node
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, _encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"refused {module}.{name}")
+
+
+class _Conversation:
+    """One connection: keys are exchanged first, then every message carries the other side's key."""
+
+    def __init__(self, stream: socket.socket, cipher: Fernet) -> None:
+        self._stream, self._cipher = stream, cipher
+        self._mine, self._theirs = os.urandom(32), b""
+
+    def ask(self, message: list[str]) -> Any:
+        self._send(self._mine)
+        self._theirs = self._receive()
+        self._send((self._theirs, message))
+        return self._receive()
+
+    def _send(self, message: object) -> None:
+        packed = zlib.compress(pickle.dumps(message, 2), 3)
+        data = self._cipher.encrypt_at_time(packed, int(time.monotonic()))
+        self._stream.sendall(struct.pack("i", len(data)) + data)
+
+    def _receive(self) -> Any:
+        (length,) = struct.unpack("i", self._exactly(4))
+        if not 0 < length <= MAX_MESSAGE:
+            raise pickle.UnpicklingError(f"a message of {length} bytes")
+        packed = zlib.decompress(self._cipher.decrypt(self._exactly(length)))
+        key, message = _Unpickler(io.BytesIO(packed)).load()
+        if key != self._mine:
+            raise pickle.UnpicklingError("an answer to somebody else")
+        return message
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            piece = self._stream.recv(count - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return data

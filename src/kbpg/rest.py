@@ -1,0 +1,68 @@
+"""Patroni's REST API, spoken through a stream that a host opens."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from kbpg.hosts.port import Reader
+from kbpg.secret import Secret
+
+TIMEOUT = 5.0
+"""Seconds for one question: Patroni answers from memory, so a slower answer is a finding."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """HTTP status and the decoded JSON body (or the text, where it is not JSON)."""
+
+    status: int
+    body: Any
+
+
+class _Tunnel(http.client.HTTPConnection):
+    """An HTTP connection over a stream opened by the host."""
+
+    def __init__(self, reader: Reader, port: int, timeout: float) -> None:
+        super().__init__(reader.address, port, timeout=timeout)
+        self._reader = reader
+
+    def connect(self) -> None:
+        timeout = self.timeout if self.timeout is not None else TIMEOUT
+        self.sock = self._reader.dial(self.port, timeout=timeout)
+        self.sock.settimeout(timeout)
+
+
+def request(
+    reader: Reader,
+    method: str,
+    port: int,
+    path: str,
+    body: Any = None,
+    *,
+    login: tuple[str, Secret] | None = None,
+    timeout: float = TIMEOUT,
+) -> Response:
+    """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
+
+    Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
+    """
+    headers = {"Content-Type": "application/json"}
+    if login:
+        user, password = login
+        token = b64encode(f"{user}:{password.reveal()}".encode()).decode()
+        headers["Authorization"] = f"Basic {token}"
+    connection = _Tunnel(reader, port, timeout)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+    try:
+        return Response(answer.status, json.loads(text))
+    except ValueError:
+        return Response(answer.status, text)

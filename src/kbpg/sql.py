@@ -1,0 +1,69 @@
+"""SQL through a stream that a host opens: psycopg over a local forwarder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from psycopg.sql import Composable
+
+from kbpg.errors import HostError
+from kbpg.facts import Login
+from kbpg.hosts.port import Reader
+
+CONNECT_TIMEOUT = 5
+"""Seconds; a PostgreSQL that accepts connections answers in milliseconds."""
+STATEMENT_TIMEOUT = 30_000
+"""Milliseconds a statement of kbpg's own may take before the server ends it."""
+
+
+@contextmanager
+def connect(reader: Reader, login: Login, *, pooled: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    """Open an autocommit connection to `login.port` on the host, as `login.user`.
+
+    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name.
+    Raises `psycopg.Error` or `HostError`.
+    """
+    with reader.forward(login.port) as port:
+        connection = psycopg.connect(
+            host="127.0.0.1",
+            port=port,
+            user=login.user,
+            password=login.password.reveal(),
+            dbname=login.database,
+            connect_timeout=CONNECT_TIMEOUT,
+            application_name="kbpg",
+            sslmode="prefer",
+            gssencmode="disable",
+            autocommit=True,
+            prepare_threshold=None,
+            options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
+        )
+        with connection:
+            yield connection
+
+
+def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]]:
+    """Run one query that only reads and return its rows."""
+    return cast(list[tuple[Any, ...]], connection.execute(query.encode()).fetchall())
+
+
+def execute(reader: Reader, login: Login, *statements: Composable) -> None:
+    """Run statements that change something, each in its own transaction.
+
+    Raises `HostError` with the server's message, which names the object and holds no password.
+    """
+    try:
+        with connect(reader, login) as connection:
+            for statement in statements:
+                connection.execute(statement)
+    except (OSError, psycopg.Error) as error:
+        raise HostError(reader.name, f"PostgreSQL refused a change: {short(error)}") from error
+
+
+def short(error: Exception) -> str:
+    """Return the first line of a database error, without libpq's address prefix."""
+    text = str(error).strip().splitlines()
+    return text[-1].strip() if text else type(error).__name__
