@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from kbpg.errors import KbpgError
 
 SHORT_SECONDS = 60.0
 BUILD_SECONDS = 900.0
+MISSING = re.compile("no such|not found", re.IGNORECASE)
 
 
 class DockerError(KbpgError):
@@ -64,7 +66,7 @@ def require_daemon() -> None:
         raise DockerError(
             "no Docker daemon answers; the lab's hosts are containers of it",
             detail=exc.detail,
-            hint="start Docker, or be a user who may use it; `script/demo` installs and starts it where it can",
+            hint="start Docker, or be a user who may use it; `script/demo` installs and starts it",
         ) from exc
 
 
@@ -76,7 +78,7 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
     command = ["docker", kind, "inspect", *names]
     # The exit code is 1 as soon as one name is missing; the others are printed all the same.
     done = subprocess.run(command, capture_output=True, text=True, timeout=SHORT_SECONDS, check=False)
-    if done.returncode and "no such" not in done.stderr.lower():
+    if done.returncode and not MISSING.search(done.stderr):
         raise DockerError(f"`docker {kind} inspect` failed", detail=_last_lines(done.stderr))
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return found

@@ -32,7 +32,7 @@ def build_debian(tag: str) -> None:
 
 
 def write_certificates(directory: Path, trusted: str) -> None:
-    """Write the certificates that this machine trusts and `trusted`, a bundle's text, does not: one a file."""
+    """Write certificates that this machine trusts and `trusted`, a bundle's text, does not: one a file."""
     directory.mkdir(parents=True)
     bundle = certificate_bundle()
     extra = certificates(bundle.read_text()) - certificates(trusted) if bundle else set()

@@ -43,7 +43,7 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 300
 
 
 def require_tools(*names: str) -> None:
-    """See that programs are there; as root on a Debian they are installed, each from the package of its name."""
+    """See that programs are there; as root on a Debian, install each from the package of its name."""
     missing = [name for name in names if not shutil.which(name)]
     if not missing:
         return

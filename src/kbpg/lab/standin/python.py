@@ -49,7 +49,7 @@ def find_python() -> tuple[str, Path]:
         if version.startswith("3.12.") and Path(prefix) not in SHARED_PREFIXES:
             return version, Path(prefix)
     raise KbpgError(
-        "no CPython 3.12 with a prefix of its own on this machine, and no registry to pull the public image from",
+        "no registry to pull the public Python image from, and no CPython 3.12 to copy on this machine",
         hint="install one, for example with `pyenv install 3.12` or `uv python install 3.12`",
     )
 
