@@ -107,7 +107,7 @@ def build_arguments(
     network: str | None = None,
 ) -> Sequence[str]:
     """Return the arguments of `docker build`."""
-    given = ["build", "--quiet", "--tag", tag, "--file", str(dockerfile)]
+    given = ["build", "--quiet", "--force-rm", "--tag", tag, "--file", str(dockerfile)]
     if network:
         given += ["--network", network]
     for key, value in (args or {}).items():
