@@ -13,10 +13,9 @@ def check(ctx: typer.Context) -> None:
     from kbpg.inventory import load
 
     inventory = load(ctx.obj.inventory)
-    typer.echo(
-        f"{inventory.path}: ok, cluster {inventory.cluster.name}: "
-        f"{_count(len(inventory.db), 'db host', 'db hosts')}, {_count(len(inventory.proxies), 'proxy', 'proxies')}"
-    )
+    hosts = _count(len(inventory.db), "db host", "db hosts")
+    proxies = _count(len(inventory.proxies), "proxy", "proxies")
+    typer.echo(f"{inventory.path}: ok, cluster {inventory.cluster.name}: {hosts}, {proxies}")
 
 
 @app.command()

@@ -1,12 +1,13 @@
 """The inventory, and the only reader of YAML: `load(path)` gives an `Inventory` or all its problems."""
 
 from kbpg.inventory.build import BaseImages, Build, BuildImages, Prepare
+from kbpg.inventory.checks import split_jump, version_tuple
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.hosts import DbHost, Host, HostSsh, ProxyHost, Role, Ssh, SshSettings
 from kbpg.inventory.load import load, parse
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
-from kbpg.inventory.types import human_size, split_jump, version_tuple
+from kbpg.inventory.show import human_size
 
 __all__ = [
     "BaseImages",

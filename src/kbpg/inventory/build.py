@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from kbpg.inventory.section import Section
-from kbpg.inventory.types import FreeText, Image, LocalPath, Size, Text, as_plain, shown
+from kbpg.inventory.show import shown
+from kbpg.inventory.types import FreeText, Image, LocalPath, Size, Text, as_plain
 
 GB = 1024**3
 

@@ -22,7 +22,7 @@ MAX_NODES = 20_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _WORDS = frozenset({"yes", "no", "on", "off", "y", "n"})
 
 Loc = tuple[str | int, ...]
@@ -76,18 +76,11 @@ def read(data: bytes) -> tuple[Node, list[Problem]]:
     text = _decode(data)
     try:
         return _Composer(text).compose()
-    except yaml.reader.ReaderError as exc:
-        line = text[: exc.position].count("\n") + 1 if isinstance(exc.position, int) else 1
-        raise DocumentError(line, f"not YAML: character U+{_code(exc):04X} is not allowed") from exc
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f" (column {mark.column + 1})" if mark else ""
         what = ", ".join(part for part in (exc.context, exc.problem) if part)
         raise DocumentError(mark.line + 1 if mark else 1, f"not YAML: {what}{where}") from exc
-
-
-def _code(exc: yaml.reader.ReaderError) -> int:
-    return exc.character if isinstance(exc.character, int) else ord(exc.character[:1] or "\0")
 
 
 def _decode(data: bytes) -> str:

@@ -17,16 +17,19 @@ Role = Literal["db", "proxy"]
 class SshSettings(Section):
     """How SSH reaches the hosts, unless a host says otherwise."""
 
-    user: UserName = Field("root", description="login on the hosts: root, or a user with password-less sudo")
-    port: SshPort = Field(22, description="SSH port of the hosts")
-    key: LocalPath | None = Field(
-        None, description="private key file (null: the agent and ~/.ssh/config decide)"
+    user: UserName | None = Field(
+        None,
+        description="login, root or a user with password-less sudo (null: ~/.ssh/config, else root)",
     )
-    jump: JumpHost | None = Field(None, description="host to go through, as user@host:port (null: directly)")
+    port: SshPort | None = Field(None, description="SSH port of the hosts (null: ~/.ssh/config, else 22)")
+    key: LocalPath | None = Field(None, description="private key file (null: ~/.ssh/config and the agent)")
+    jump: JumpHost | None = Field(
+        None, description="host to go through, as user@host:port (null: ~/.ssh/config, else directly)"
+    )
     known_hosts: LocalPath | None = Field(
-        None, description="file with the hosts' keys (null: ~/.ssh/known_hosts)"
+        None, description="file with the hosts' keys (null: ~/.ssh/config, else ~/.ssh/known_hosts)"
     )
-    connect_timeout: int = Field(10, ge=1, le=600, description="seconds to wait for a connection")
+    connect_timeout: float = Field(10, ge=1, le=600, description="seconds each stage of a login may take")
     sudo: bool = Field(True, description="whether to use sudo where the login is not root")
 
 
@@ -34,14 +37,16 @@ class HostSsh(Section):
     """What is different about SSH to this host; what is not given comes from `ssh:`."""
 
     host: Endpoint | None = Field(
-        None, description="address or name SSH connects to (null: the host's address)"
+        None, description="address or name SSH connects to (null: ~/.ssh/config, else the host's address)"
     )
     user: UserName | None = Field(None, description="login on this host")
     port: SshPort | None = Field(None, description="SSH port of this host")
     key: LocalPath | None = Field(None, description="private key file for this host")
     jump: JumpHost | None = Field(None, description="host to go through, as user@host:port")
     known_hosts: LocalPath | None = Field(None, description="file with this host's key")
-    connect_timeout: int | None = Field(None, ge=1, le=600, description="seconds to wait for a connection")
+    connect_timeout: float | None = Field(
+        None, ge=1, le=600, description="seconds each stage of a login may take"
+    )
     sudo: bool | None = Field(None, description="whether to use sudo where the login is not root")
 
 
@@ -74,18 +79,17 @@ class ProxyHost(Host):
 
 @dataclass(frozen=True)
 class Ssh:
-    """How to reach one host: everything merged, paths absolute.
+    """How the inventory wants one host reached: the host's own settings over those of all, paths absolute.
 
-    `given` names the settings that the inventory states, for the host or for all: what it does not state,
-    ~/.ssh/config may.
+    None is what the inventory does not say: there ~/.ssh/config decides, then SSH's defaults and the host's
+    address.
     """
 
-    host: str
-    port: int
-    user: str
+    host: str | None
+    port: int | None
+    user: str | None
     key: Path | None
     jump: str | None
-    known_hosts: Path
-    connect_timeout: int
+    known_hosts: Path | None
+    connect_timeout: float
     sudo: bool
-    given: frozenset[str]

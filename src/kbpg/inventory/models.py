@@ -112,21 +112,14 @@ class Inventory(Section):
         """Return how SSH reaches `host`: its own settings first, then those of all hosts."""
         own, shared = host.ssh, self.ssh
         key = own.key or shared.key
-        known_hosts = own.known_hosts or shared.known_hosts or "~/.ssh/known_hosts"
-        stated = {
-            name
-            for part in (own, shared)
-            for name in part.model_fields_set
-            if getattr(part, name) is not None
-        }
+        known_hosts = own.known_hosts or shared.known_hosts
         return Ssh(
-            host=own.host or host.address,
+            host=own.host,
             port=own.port or shared.port,
             user=own.user or shared.user,
             key=self.resolve(key) if key else None,
             jump=own.jump or shared.jump,
-            known_hosts=self.resolve(known_hosts),
+            known_hosts=self.resolve(known_hosts) if known_hosts else None,
             connect_timeout=own.connect_timeout or shared.connect_timeout,
             sudo=shared.sudo if own.sudo is None else own.sudo,
-            given=frozenset(stated),
         )

@@ -11,15 +11,15 @@ import math
 import re
 from typing import Any
 
+from kbpg.inventory.checks import printable
 from kbpg.inventory.document import Word
-from kbpg.inventory.types import printable, shown
+from kbpg.inventory.show import shown
 
 Parameter = str | int | float | bool
 
 _PATRONI = "Patroni sets it"
 _RECOVERY = "Patroni writes the recovery settings of every node itself"
 _FILES = "kbpg decides where files are"
-_FIRST_VALUE = "it must be the same on all nodes and not shrink while they run, Patroni and kbpg see to that"
 
 OWNED: dict[str, str] = {
     "listen_addresses": "Patroni sets it from the host's address",
@@ -33,9 +33,6 @@ OWNED: dict[str, str] = {
     "wal_log_hints": "Patroni keeps it on, pg_rewind needs it",
     "full_page_writes": "it stays on, pg_rewind needs it",
     "fsync": "it stays on: without it a power cut destroys the data",
-    "track_commit_timestamp": _FIRST_VALUE,
-    "max_prepared_transactions": _FIRST_VALUE,
-    "max_locks_per_transaction": _FIRST_VALUE,
     "data_directory": _FILES,
     "hba_file": _FILES,
     "ident_file": _FILES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from kbpg.inventory.document import Loc, Node, Problem
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.section import Section
-from kbpg.inventory.types import shown
+from kbpg.inventory.show import escaped, shown
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -48,7 +48,7 @@ def render(file: str, problems: Iterable[Problem]) -> list[str]:
     for problem in sorted(set(problems), key=lambda p: (p.line, path_of(p.loc), p.text)):
         where = f"{file}:{problem.line}" if problem.line else file
         path = f"{path_of(problem.loc)}: " if problem.loc else ""
-        lines.append(f"{where}: {path}{problem.text}")
+        lines.append(escaped(f"{where}: {path}{problem.text}"))
     return lines
 
 
@@ -86,9 +86,10 @@ def _sentence(error: ErrorDetails, loc: Loc, node: Node | None) -> str:
 
 
 def _written(node: Node | None) -> str:
+    """Return the value as the file has it; without quotes where it stands without."""
     if node is None or node.value is None:
         return "nothing"
-    return node.raw if node.raw and not isinstance(node.value, str) else shown(node.value)
+    return shown(node.raw).strip('"') if node.raw else shown(node.value)
 
 
 def _quoting(kind: str, node: Node | None) -> str:

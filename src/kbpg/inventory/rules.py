@@ -9,103 +9,31 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+from kbpg.inventory import host_rules
+from kbpg.inventory.checks import version_tuple
 from kbpg.inventory.document import Loc
+from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
 from kbpg.inventory.models import Inventory
-from kbpg.inventory.types import split_jump, version_tuple
+from kbpg.inventory.reserved import RESERVED_DATABASES, RESERVED_ROLES
+from kbpg.inventory.show import shown
 
-Found = tuple[Loc, str]
 Rule = Callable[[Inventory], Iterator[Found]]
 
 SUPPORTED_POSTGRESQL = (16,)
 OLDEST_PATRONI = "3.3.6"
 """The mission's version. 3.3.6 and 4.x are what the templates are written for and tested with."""
 
-RESERVED_ROLES = {
-    "replicator": "kbpg's replication role",
-    "rewind_user": "kbpg's pg_rewind role",
-    "pgbouncer_auth": "kbpg's role for PgBouncer's auth_query",
-    "pgbouncer": "PgBouncer's own name for its console",
-    "public": "SQL's word for all roles",
-    "none": "SQL's word for no role",
-    "all": "pg_hba.conf's word for all",
-    "replication": "pg_hba.conf's word for replication connections",
-    "sameuser": "a word of pg_hba.conf",
-    "samerole": "a word of pg_hba.conf",
-    "samegroup": "a word of pg_hba.conf",
-    "current_user": "a word of SQL",
-    "session_user": "a word of SQL",
-    "current_role": "a word of SQL",
-    "user": "a word of SQL",
+PATRONI_MINIMUMS = {
+    "max_wal_senders": 3,
+    "max_replication_slots": 4,
+    "max_worker_processes": 2,
+    "max_locks_per_transaction": 32,
+    "max_prepared_transactions": 0,
 }
-RESERVED_DATABASES = {
-    "postgres": "the maintenance database",
-    "template0": "PostgreSQL's template",
-    "template1": "PostgreSQL's template",
-    "pgbouncer": "PgBouncer's console",
-    "all": "pg_hba.conf's word for all",
-    "replication": "pg_hba.conf's word for replication connections",
-    "sameuser": "a word of pg_hba.conf",
-    "samerole": "a word of pg_hba.conf",
-    "samegroup": "a word of pg_hba.conf",
-}
-
-DB_PORTS = ("postgresql", "patroni", "raft")
-PROXY_PORTS = ("primary", "replicas", "stats", "pgbouncer")
+"""`CMDLINE_OPTIONS` of patroni/postgresql/config.py; less is replaced by Patroni's default."""
 
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
-
-
-def db_count(inventory: Inventory) -> Iterator[Found]:
-    count = len(inventory.db)
-    if count < 3:
-        yield (
-            ("db",),
-            f"wanted at least three hosts, got {count}: a quorum that survives one host needs three",
-        )
-    elif count % 2 == 0:
-        yield (
-            ("db",),
-            f"wanted an odd number of hosts, got {count}: {count} survive no more failures than {count - 1}",
-        )
-
-
-def proxy_count(inventory: Inventory) -> Iterator[Found]:
-    if not inventory.proxies:
-        yield ("proxies",), "wanted at least one host"
-
-
-def _placed(inventory: Inventory) -> list[tuple[Loc, str, str]]:
-    lists = (("db", inventory.db), ("proxies", inventory.proxies))
-    return [((name, i), host.name, host.address) for name, hosts in lists for i, host in enumerate(hosts)]
-
-
-def unique_hosts(inventory: Inventory) -> Iterator[Found]:
-    names: dict[str, Loc] = {}
-    addresses: dict[str, Loc] = {}
-    for loc, name, address in _placed(inventory):
-        for seen, key, value in ((names, "name", name), (addresses, "address", address)):
-            first = seen.setdefault(value, loc)
-            if first != loc:
-                yield (*loc, key), f'"{value}" is also the {key} of {first[0]}[{first[1]}]'
-
-
-def unique_ssh(inventory: Inventory) -> Iterator[Found]:
-    seen: dict[tuple[str, int, str | None], str] = {}
-    for (loc, name, _), host in zip(_placed(inventory), inventory.hosts, strict=True):
-        ssh = inventory.ssh_for(host)
-        first = seen.setdefault((ssh.host, ssh.port, ssh.jump), name)
-        if first != name and host.ssh.host:
-            yield (*loc, "ssh", "host"), f"{ssh.host} port {ssh.port} is already how {first} is reached"
-
-
-def load_balancer_is_no_host(inventory: Inventory) -> Iterator[Found]:
-    for _, name, address in _placed(inventory):
-        if inventory.cluster.load_balancer == address:
-            yield (
-                ("cluster", "load_balancer"),
-                f'"{address}" is the address of {name}: wanted one outside the cluster, or null',
-            )
 
 
 def timers(inventory: Inventory) -> Iterator[Found]:
@@ -173,17 +101,6 @@ def proxy_ports(inventory: Inventory) -> Iterator[Found]:
     yield from _colliding(inventory, PROXY_PORTS, "the proxies")
 
 
-def ssh_ports(inventory: Inventory) -> Iterator[Found]:
-    for hosts, keys in ((inventory.db, DB_PORTS), (inventory.proxies, PROXY_PORTS)):
-        for key in keys:
-            port = getattr(inventory.ports, key)
-            for host in hosts:
-                ssh = inventory.ssh_for(host)
-                if ssh.host == host.address and ssh.port == port:
-                    yield ("ports", key), f"{port} is also the SSH port of {host.name}"
-                    break
-
-
 def haproxy_intervals(inventory: Inventory) -> Iterator[Found]:
     h = inventory.haproxy
     if h.check_fast_interval > h.check_interval:
@@ -214,11 +131,16 @@ def durable_commits(inventory: Inventory) -> Iterator[Found]:
         )
 
 
-def jump_is_no_host(inventory: Inventory) -> Iterator[Found]:
-    for list_name, hosts in (("db", inventory.db), ("proxies", inventory.proxies)):
-        for i, host in enumerate(hosts):
-            if host.ssh.jump and split_jump(host.ssh.jump)[1] == (host.ssh.host or host.address):
-                yield (list_name, i, "ssh", "jump"), f"{host.name} cannot be reached through itself"
+def parameter_minimums(inventory: Inventory) -> Iterator[Found]:
+    for name, minimum in PATRONI_MINIMUMS.items():
+        value = inventory.postgresql.parameters.get(name)
+        if value is None:
+            continue
+        where: Loc = ("postgresql", "parameters", name)
+        if isinstance(value, bool) or not str(value).isdecimal():
+            yield where, f"wanted a whole number, got {shown(value)}"
+        elif int(value) < minimum:
+            yield where, f"wanted {minimum} or more, got {value}: Patroni ignores less"
 
 
 def _paths(section: str, keys: Iterable[str]) -> tuple[Loc, ...]:
@@ -228,11 +150,11 @@ def _paths(section: str, keys: Iterable[str]) -> tuple[Loc, ...]:
 _PARAMETERS: Loc = ("postgresql", "parameters")
 
 ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
-    ((("db",),), db_count),
-    ((("proxies",),), proxy_count),
-    ((), unique_hosts),
-    ((("ssh",),), unique_ssh),
-    ((("cluster", "load_balancer"),), load_balancer_is_no_host),
+    ((("db",),), host_rules.db_count),
+    ((("proxies",),), host_rules.proxy_count),
+    ((), host_rules.unique_hosts),
+    ((("ssh",),), host_rules.unique_ssh),
+    ((("cluster", "load_balancer"),), host_rules.load_balancer_is_no_host),
     (_paths("timers", ("ttl", "loop_wait", "retry_timeout")), timers),
     ((), role_names),
     (_paths("cluster", ("superuser", "app_user")), two_roles),
@@ -241,11 +163,12 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((), patroni_version),
     (_paths("ports", DB_PORTS), db_ports),
     (_paths("ports", PROXY_PORTS), proxy_ports),
-    ((("ssh", "port"),), ssh_ports),
+    ((("ssh", "port"),), host_rules.ssh_ports),
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),
     ((("cluster", "synchronous"), (*_PARAMETERS, "synchronous_commit")), durable_commits),
-    ((), jump_is_no_host),
+    (((*_PARAMETERS,),), parameter_minimums),
+    ((("ssh",),), host_rules.no_jump_to_itself),
 )
 """Every rule with the paths it needs to be right by themselves."""
 

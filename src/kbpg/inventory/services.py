@@ -36,8 +36,8 @@ class Postgresql(Section):
         description="bytes of a db host's memory this cluster may use, such as 8GB (null: the host's "
         "memory, or its cgroup limit)",
     )
-    max_connections: Annotated[int, Field(ge=20, le=10000)] | None = Field(
-        None, description="connections PostgreSQL accepts (null: computed from the host's memory)"
+    max_connections: Annotated[int, Field(ge=25, le=10000)] | None = Field(
+        None, description="connections PostgreSQL accepts, 25 or more (null: computed from the host's memory)"
     )
     parameters: Parameters = Field(
         {}, description="PostgreSQL settings that override what kbpg computes, such as work_mem: 32MB"
