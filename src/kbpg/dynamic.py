@@ -1,0 +1,54 @@
+"""Patroni's dynamic configuration: what all nodes share, kept in Raft and changed through PATCH /config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kbpg.inventory import version_tuple
+
+if TYPE_CHECKING:
+    from kbpg.inventory import Inventory
+
+Parameter = str | int | float | bool
+
+
+def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the whole dynamic configuration, as `bootstrap.dcs` and as what GET /config must answer.
+
+    `parameters` are PostgreSQL's, from `tuning.parameters`. Every setting that kbpg cares about is written out, also
+    where it is Patroni's default, so that a hand-made change of it differs from what is wanted. Times are seconds,
+    lags bytes. Keys checked against patroni/validator.py and patroni/global_config.py of 3.3.11 and 4.1.5.
+    """
+    timers = inventory.timers
+    return {
+        "ttl": timers.ttl,
+        "loop_wait": timers.loop_wait,
+        "retry_timeout": timers.retry_timeout,
+        "maximum_lag_on_failover": timers.maximum_lag_on_failover,
+        "primary_start_timeout": timers.primary_start_timeout,
+        "check_timeline": True,  # a standby on an older timeline does not become leader
+        # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode would keep
+        # it writing; Patroni's own tests skip that mode with Raft (features/environment.py), so it stays off.
+        "failsafe_mode": False,
+        "synchronous_mode": synchronous_mode(inventory),
+        "synchronous_mode_strict": inventory.cluster.synchronous == "strict",
+        "synchronous_node_count": synchronous_nodes(len(inventory.db)),
+        "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": dict(parameters)},
+    }
+
+
+def synchronous_mode(inventory: Inventory) -> str | bool:
+    """Return Patroni's synchronous_mode: `quorum` where Patroni has it (4.0 and newer), else true; false for off."""
+    if inventory.cluster.synchronous == "off":
+        return False
+    return "quorum" if version_tuple(inventory.versions.patroni) >= (4, 0, 0) else True
+
+
+def synchronous_nodes(nodes: int) -> int:
+    """Return how many standbys acknowledge a commit, of a cluster of `nodes` members.
+
+    As many as may be lost together with Raft still having a quorum: (nodes - 1) / 2. With fewer, the loss of the
+    leader and one standby of five would leave Patroni unable to tell whether a survivor has every commit.
+    """
+    return max(1, (nodes - 1) // 2)

@@ -1,0 +1,144 @@
+"""PostgreSQL's parameters from a db host's memory and cores, and from what the inventory asks for.
+
+Sources: the chapter "Resource Consumption" of PostgreSQL's documentation (shared_buffers 25 % of memory), the formulas
+of PgTune (https://github.com/le0pard/pgtune, web/mixed profile on SSDs), and Patroni's CMDLINE_OPTIONS for lower bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from kbpg.inventory import version_tuple
+
+if TYPE_CHECKING:
+    from kbpg.inventory import Inventory
+
+Parameter = str | int | bool
+
+KB, MB, GB = 1024, 1024**2, 1024**3
+
+AUTH_CONNECTIONS = 5
+"""Server connections one PgBouncer keeps at most for its auth query; pgbouncer.ini.j2 sets the same limit."""
+SUPERUSER_CONNECTIONS = 10
+"""Server connections one PgBouncer keeps at most for the cluster's superuser; pgbouncer.ini.j2 sets the same limit."""
+DIRECT_CONNECTIONS = 40
+"""Room for connections past the pools: through HAProxy, Patroni, kbpg, backups, monitoring."""
+RESERVED_CONNECTIONS = 5
+"""superuser_reserved_connections: Patroni and a human always get in."""
+
+FIXED: dict[str, Parameter] = {
+    # Promises: what acknowledged commits, pg_rewind and SCRAM rest on.
+    "synchronous_commit": "on",
+    "password_encryption": "scram-sha-256",
+    "wal_level": "replica",
+    "wal_log_hints": "on",
+    # A client or a host that vanished is noticed within about a minute; units are seconds.
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+    "client_connection_check_interval": "10s",
+    # SSDs (PgTune); JIT costs more than it gives in short queries, as they come through a transaction pool.
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": 200,
+    "jit": "off",
+    # Fewer full-page images between checkpoints, and smaller ones.
+    "checkpoint_timeout": "15min",
+    "checkpoint_completion_target": "0.9",
+    "wal_compression": "pglz",
+    "superuser_reserved_connections": RESERVED_CONNECTIONS,
+    # To stderr, that is to the container's log. Statements are not logged for being slow, because a statement may hold
+    # data or a password: pg_stat_statements shows slow ones without their values.
+    "shared_preload_libraries": "pg_stat_statements",
+    "logging_collector": "off",
+    "log_line_prefix": "%m [%p] %q%u@%d %a ",
+    "log_checkpoints": "on",
+    "log_lock_waits": "on",
+    "log_temp_files": "64MB",
+    "log_autovacuum_min_duration": "10s",
+}
+"""Parameters that depend on nothing."""
+
+
+def parameters(memory: int, cores: int, inventory: Inventory) -> dict[str, Parameter | float]:
+    """Return PostgreSQL's parameters for hosts of `memory` bytes and `cores` cores, sorted by name.
+
+    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start), so give
+    the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not true. Those of
+    `inventory.postgresql.parameters` come last and win.
+    """
+    own = {name: _plain(value) for name, value in inventory.postgresql.parameters.items()}
+    computed = {**FIXED, **_memory(memory, max_connections(inventory)), **_wal(memory, len(inventory.db))}
+    return dict(sorted({**computed, **_workers(cores, inventory), **own}.items()))
+
+
+def max_connections(inventory: Inventory) -> int:
+    """Return max_connections: the inventory's, or enough for all pools of all PgBouncers to be full at once.
+
+    A pool that PostgreSQL refuses to fill is an error for the application, one that is full is a short wait.
+    """
+    if inventory.postgresql.max_connections is not None:
+        return inventory.postgresql.max_connections
+    return max(100, math.ceil(connections_needed(inventory) / 10) * 10)
+
+
+def connections_needed(inventory: Inventory) -> int:
+    """Return the connections of all full pools, and those that go past the pools."""
+    pool = inventory.pgbouncer
+    superuser = SUPERUSER_CONNECTIONS if pool.superuser_access else 0
+    one = pool.pool_size + pool.reserve_pool_size + AUTH_CONNECTIONS + superuser
+    return len(inventory.proxies) * one + DIRECT_CONNECTIONS + RESERVED_CONNECTIONS
+
+
+def _memory(memory: int, connections: int) -> dict[str, Parameter]:
+    buffers = _between(memory // 4, 128 * MB, 32 * GB)
+    return {
+        "max_connections": connections,
+        "shared_buffers": size(buffers),
+        "effective_cache_size": size(max(memory * 3 // 4, 256 * MB)),
+        # A sort may use work_mem several times and hashes twice of it, so a third of an even share.
+        "work_mem": size(_between((memory - buffers) // (connections * 3), 4 * MB, 256 * MB)),
+        # Three autovacuum workers and one index build at a time stay within a quarter of the memory.
+        "maintenance_work_mem": size(_between(memory // 16, 64 * MB, 2 * GB)),
+    }
+
+
+def _wal(memory: int, nodes: int) -> dict[str, Parameter]:
+    most = _between(memory // 2, GB, 8 * GB)
+    senders = max(
+        10, 2 * (nodes - 1) + 4
+    )  # per standby one stream and one more for pg_basebackup, four to spare
+    return {
+        "max_wal_size": size(most),
+        "min_wal_size": size(most // 4),
+        "wal_keep_size": size(most // 4),
+        # A standby that is away longer is cloned again; without a limit it would fill the leader's disk.
+        "max_slot_wal_keep_size": size(most * 4),
+        "max_wal_senders": senders,
+        "max_replication_slots": senders,
+    }
+
+
+def _workers(cores: int, inventory: Inventory) -> dict[str, Parameter]:
+    # CVE-2026-3172: parallel HNSW builds of pgvector before 0.8.2 overflow a buffer.
+    safe = version_tuple(inventory.versions.pgvector) >= (0, 8, 2)
+    return {
+        "max_worker_processes": max(8, cores),
+        "max_parallel_workers": max(2, cores),
+        "max_parallel_workers_per_gather": _between(cores // 2, 1, 4),
+        "max_parallel_maintenance_workers": _between(cores // 2, 1, 4) if safe else 0,
+    }
+
+
+def size(amount: int) -> str:
+    """Return `amount` bytes, rounded down to whole MB, as PostgreSQL prints it: in GB where that divides evenly."""
+    megabytes = amount // MB
+    return f"{megabytes // 1024}GB" if megabytes % 1024 == 0 else f"{megabytes}MB"
+
+
+def _between(value: int, least: int, most: int) -> int:
+    return max(least, min(value, most))
+
+
+def _plain(value: str | int | float | bool) -> str | int | float:
+    return ("on" if value else "off") if isinstance(value, bool) else value
