@@ -1,0 +1,85 @@
+"""`kbpg credentials`: look at the credentials file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kbpg.credentials import Found
+
+app = typer.Typer(no_args_is_help=True, help="Show the credentials, say where they are.")
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    show_passwords: Annotated[
+        bool, typer.Option("--show-passwords", help="Print the passwords instead of ***.")
+    ] = False,
+) -> None:
+    """Check the credentials file and print what it holds."""
+    import json
+
+    from kbpg.credentials import NAMES, USERS, quote
+    from kbpg.secret import MASK
+
+    found = _found(ctx)
+    values = {
+        name: secret.reveal() if show_passwords or name in USERS else MASK
+        for name in NAMES
+        if (secret := found.values.get(name))
+    }
+    if ctx.obj.json:
+        everything = {name: values.get(name) for name in NAMES}
+        mode = None if found.mode is None else f"{found.mode:04o}"
+        document = {"path": str(found.path), "mode": mode, "credentials": everything}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    for name, value in values.items():
+        typer.echo(f"{name}={value if value == MASK else quote(value)}")
+    _remarks(found)
+
+
+@app.command()
+def path(ctx: typer.Context) -> None:
+    """Print the path of the credentials file, whether it exists or not."""
+    import json
+
+    file = _path(ctx)
+    typer.echo(json.dumps({"path": str(file), "exists": file.is_file()}) if ctx.obj.json else str(file))
+
+
+def _path(ctx: typer.Context) -> Path:
+    from kbpg.inventory import load
+
+    return load(ctx.obj.inventory).credentials_path
+
+
+def _found(ctx: typer.Context) -> Found:
+    """Return the credentials file, checked against the inventory; raises InputError."""
+    from kbpg.credentials import check_users
+    from kbpg.credentials import load as load_credentials
+    from kbpg.errors import CredentialsError
+    from kbpg.inventory import load
+
+    inventory = load(ctx.obj.inventory)
+    found = load_credentials(inventory.credentials_path)
+    if found is None:
+        raise CredentialsError(
+            f"{inventory.credentials_path}: no such file", hint="kbpg step 00 generates the credentials"
+        )
+    check_users(found, superuser=inventory.cluster.superuser, app_user=inventory.cluster.app_user)
+    return found
+
+
+def _remarks(found: Found) -> None:
+    if found.missing:
+        typer.echo(f"{found.path}: kbpg step 00 will add {', '.join(found.missing)}", err=True)
+    if found.too_open:
+        typer.echo(
+            f"{found.path}: mode {found.mode:04o} lets others at it, kbpg step 00 makes it 0600", err=True
+        )

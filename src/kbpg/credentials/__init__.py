@@ -1,0 +1,41 @@
+"""The credentials file (`credentials/postgres.env`): read, completed, generated, written.
+
+Step 00 in one go::
+
+    found = load(path)
+    credentials = complete(found) if found else generate(superuser, app_user)
+    write(path, render(credentials, found))
+"""
+
+from kbpg.credentials.found import Found, check_users, complete, load, parse
+from kbpg.credentials.model import (
+    NAMES,
+    PASSWORDS,
+    REQUIRED,
+    USERS,
+    Credentials,
+    all_secrets,
+    generate,
+    generate_password,
+)
+from kbpg.credentials.shell import quote
+from kbpg.credentials.store import render, write
+
+__all__ = [
+    "NAMES",
+    "PASSWORDS",
+    "REQUIRED",
+    "USERS",
+    "Credentials",
+    "Found",
+    "all_secrets",
+    "check_users",
+    "complete",
+    "generate",
+    "generate_password",
+    "load",
+    "parse",
+    "quote",
+    "render",
+    "write",
+]

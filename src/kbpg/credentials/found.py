@@ -1,0 +1,230 @@
+"""What a credentials file holds, and every problem of it at once."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbpg.credentials import shell
+from kbpg.credentials.limits import password_problems, user_problems
+from kbpg.credentials.model import NAMES, PASSWORDS, REQUIRED, USERS, Credentials, generate_password
+from kbpg.errors import CredentialsError
+from kbpg.secret import Secret
+
+MAX_BYTES = 65_536
+"""Larger files are no credentials: nine lines need 600 bytes."""
+
+_OWN_PREFIXES = ("POSTGRES_", "PGBOUNCER_", "RAFT_", "PATRONI_")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_CORRECT = "correct the file, then: kbpg credentials show"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A credentials file that can be used.
+
+    `text` is the whole file, `values` kbpg's own names in it, `lines` (from 1) and `spans` (offsets in
+    `text`, quotes included) where their values stand. `mode` is the file's permission bits or None.
+    """
+
+    path: Path
+    text: Secret
+    values: Mapping[str, Secret]
+    lines: Mapping[str, int]
+    spans: Mapping[str, tuple[int, int]]
+    mode: int | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names that `complete` would generate a value for."""
+        return tuple(name for name in NAMES if name not in self.values)
+
+    @property
+    def too_open(self) -> bool:
+        """Whether anybody but the owner has a right to the file."""
+        return self.mode is not None and bool(self.mode & 0o077)
+
+
+def complete(found: Found) -> Credentials:
+    """Return the credentials of a file; passwords it lacks are generated: write the file afterwards."""
+    users = {field_: found.values[name].reveal() for name, field_ in USERS.items()}
+    passwords = {field_: found.values.get(name) or generate_password() for name, field_ in PASSWORDS.items()}
+    return Credentials(users["superuser"], users["app_user"], **passwords)
+
+
+def check_users(found: Found, *, superuser: str, app_user: str) -> None:
+    """Raise CredentialsError where the file's users are not those of the inventory."""
+    wanted = {"POSTGRES_SUPERUSER": superuser, "POSTGRES_APP_USER": app_user}
+    keys = {"POSTGRES_SUPERUSER": "cluster.superuser", "POSTGRES_APP_USER": "cluster.app_user"}
+    problems = [
+        f"{found.path}:{found.lines[name]}: {name}: is {found.values[name].reveal()}, "
+        f"but {keys[name]} in the inventory is {user}"
+        for name, user in wanted.items()
+        if found.values[name].reveal() != user
+    ]
+    if problems:
+        raise CredentialsError("\n".join(problems), hint="give both files the same user names")
+
+
+def load(path: str | os.PathLike[str]) -> Found | None:
+    """Return what the file `path` holds, None where there is no such file.
+
+    Nothing is run or changed: a file that others may read is reported by `Found.too_open`. Raises
+    CredentialsError with every problem, and for what is no readable file: a directory, a dangling link.
+    """
+    file = Path(path)
+    try:
+        # O_NONBLOCK: opening a named pipe would wait for a writer.
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise CredentialsError(
+                    f"{file}: {_kind(status.st_mode)}: wanted a file", hint=_move_hint(file)
+                )
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as exc:
+        if file.is_symlink():
+            raise CredentialsError(
+                f"{file}: a symbolic link to {file.readlink()}, where there is no file",
+                hint="mount or restore what the link points to, or remove the link",
+            ) from exc
+        return None
+    except OSError as exc:
+        raise CredentialsError(f"{file}: cannot be read: {_reason(exc)}") from exc
+    if len(data) > MAX_BYTES:
+        raise CredentialsError(f"{file}: more than {MAX_BYTES} bytes: not a credentials file")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CredentialsError(f"{file}:1: not UTF-8 but UTF-16: wanted UTF-8", hint=_CORRECT)
+    return parse(data.decode("utf-8", "surrogateescape"), path=file, mode=stat.S_IMODE(status.st_mode))
+
+
+def parse(text: str, *, path: str | os.PathLike[str], mode: int | None = None) -> Found:
+    """Return what `text` holds as if it had been read from `path`; raises CredentialsError with them all.
+
+    Bytes that are not UTF-8 are expected as surrogates (`surrogateescape` of Python's codecs). Values that
+    are not kbpg's own are only checked for what a shell would do with them.
+    """
+    reading = _Reading()
+    if text.startswith("\ufeff"):
+        reading.problem(1, None, "starts with a byte order mark: wanted UTF-8 without one")
+    offset = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        reading.line(number, offset, line.removeprefix("\ufeff") if number == 1 else line)
+        offset += len(line) + 1
+    last_line = text.rstrip("\n").count("\n") + 1
+    for name in REQUIRED:
+        if name not in reading.lines:
+            reading.problem(last_line, name, f"missing: wanted all of {', '.join(REQUIRED)}")
+    if reading.problems:
+        raise CredentialsError(
+            "\n".join(f"{os.fspath(path)}:{problem}" for problem in reading.in_order()), hint=_CORRECT
+        )
+    return Found(Path(path), Secret(text), reading.values, reading.lines, reading.spans, mode)
+
+
+@dataclass
+class _Reading:
+    """What has been read so far. A line with a problem still counts as the place of its name."""
+
+    values: dict[str, Secret] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    windows: bool = False
+
+    def problem(self, number: int, name: str | None, text: str) -> None:
+        self.problems.append((number, f"{name}: {text}" if name else text))
+
+    def in_order(self) -> Iterator[str]:
+        for number, text in sorted(self.problems, key=lambda problem: problem[0]):
+            yield f"{number}: {text}"
+
+    def line(self, number: int, offset: int, line: str) -> None:
+        if line.endswith("\r"):
+            if not self.windows:
+                self.problem(number, None, "the line ends with CR LF: wanted LF (sed -i 's/\\r$//' FILE)")
+            self.windows = True
+            line = line[:-1]
+        if _NOT_UTF8.search(line):
+            self.problem(number, _shown(_name_in(line)), "not UTF-8")
+            self._place(number, _name_in(line))
+            return
+        if "\0" in line:
+            self.problem(number, _shown(_name_in(line)), "has a zero byte, which no shell keeps")
+            self._place(number, _name_in(line))
+            return
+        try:
+            found = shell.assignment(line)
+        except shell.ShellSyntaxError as exc:
+            self.problem(number, _shown(exc.name), exc.text)
+            self._place(number, exc.name)
+            return
+        if found:
+            self._assignment(number, offset, found)
+
+    def _assignment(self, number: int, offset: int, found: shell.Assignment) -> None:
+        name = found.name
+        if name not in NAMES:
+            if _looks_own(name):
+                self.problem(number, name, _unknown(name))
+                self._place(number, _nearest(name))
+            return
+        if name in self.lines:
+            self.problem(number, name, f"given again, first in line {self.lines[name]}: wanted it once")
+            return
+        self._place(number, name)
+        self.values[name] = found.value
+        self.spans[name] = (offset + found.start, offset + found.end)
+        texts = user_problems(found.value.reveal()) if name in USERS else password_problems(name, found.value)
+        for text in texts:
+            self.problem(number, name, text)
+
+    def _place(self, number: int, name: str | None) -> None:
+        if name in NAMES:
+            self.lines.setdefault(name, number)
+
+
+def _name_in(line: str) -> str | None:
+    return next((name for name in NAMES if re.match(rf"[ \t]*(export[ \t]+)?{name}=", line)), None)
+
+
+def _shown(name: str | None) -> str | None:
+    """A name that is not kbpg's own is not shown: it may be part of a secret pasted into the file."""
+    return name if name and (name in NAMES or _looks_own(name)) else None
+
+
+def _looks_own(name: str) -> bool:
+    return name.upper().startswith(_OWN_PREFIXES) or _nearest(name) is not None
+
+
+def _nearest(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name.upper(), NAMES, 1, 0.8)), None)
+
+
+def _unknown(name: str) -> str:
+    nearest = _nearest(name)
+    if nearest:
+        return f"unknown name: did you mean {nearest}?"
+    return f"unknown name: wanted one of {', '.join(NAMES)}, or a name that does not look like one of kbpg's"
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _move_hint(file: Path) -> str:
+    return f"move it away, or name another file with credentials: in the inventory (now {file})"
+
+
+def _reason(exc: OSError) -> str:
+    if exc.errno == errno.EACCES:
+        return f"permission denied for user {os.geteuid()}"
+    return (exc.strerror or str(exc)).lower()

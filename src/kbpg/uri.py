@@ -1,0 +1,78 @@
+"""Connection strings for applications and people, as libpq reads them (PostgreSQL's manual, 34.1.1.2)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, urlencode
+
+from kbpg.secret import MASK
+
+if TYPE_CHECKING:
+    from kbpg.credentials import Credentials
+    from kbpg.inventory import Inventory
+
+CONNECT_TIMEOUT = 3
+"""Seconds a client gives one address before it tries the next; libpq's minimum is 2."""
+
+
+class Kind(StrEnum):
+    """The three ways in: HAProxy to the leader, PgBouncer, HAProxy to the standbys."""
+
+    DIRECT = "direct"
+    POOLED = "pooled"
+    READ_ONLY = "read-only"
+
+
+def uri(
+    inventory: Inventory,
+    credentials: Credentials,
+    kind: Kind = Kind.POOLED,
+    *,
+    user: Literal["app", "superuser"] = "app",
+    show_password: bool = False,
+) -> str:
+    """Return the libpq URI of the application's database, with the password as `***` unless it is asked for.
+
+    It names the load balancer, or else every proxy. Every option in it is known to libpq 10 and newer.
+    """
+    name = credentials.app_user if user == "app" else credentials.superuser
+    password = credentials.app_password if user == "app" else credentials.superuser_password
+    shown = _encoded(password.reveal()) if show_password else MASK
+    port = _port(inventory, kind)
+    addresses = _addresses(inventory)
+    hosts = ",".join(f"{_host(address)}:{port}" for address in addresses)
+    options = urlencode(_options(kind, several=len(addresses) > 1))
+    database = _encoded(inventory.cluster.database)
+    return f"postgresql://{_encoded(name)}:{shown}@{hosts}/{database}{'?' if options else ''}{options}"
+
+
+def _addresses(inventory: Inventory) -> list[str]:
+    balancer = inventory.cluster.load_balancer
+    return [str(balancer)] if balancer else [str(proxy.address) for proxy in inventory.proxies]
+
+
+def _port(inventory: Inventory, kind: Kind) -> int:
+    ports = inventory.ports
+    return {Kind.DIRECT: ports.primary, Kind.POOLED: ports.pgbouncer, Kind.READ_ONLY: ports.replicas}[kind]
+
+
+def _options(kind: Kind, *, several: bool) -> dict[str, str]:
+    options: dict[str, str] = {}
+    if several:
+        # Without it a client waits minutes for a dead first address before it tries the second.
+        options["connect_timeout"] = str(CONNECT_TIMEOUT)
+    if kind == Kind.DIRECT:
+        # Right after a failover HAProxy may still lead to the old leader. Not through PgBouncer: it repeats
+        # the in_hot_standby of its first server connection to every client (pgbouncer issue 859), so that one
+        # connection made during a promotion would lock out clients with target_session_attrs for good.
+        options["target_session_attrs"] = "read-write"
+    return options
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else _encoded(address)
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
