@@ -81,7 +81,7 @@ class Change:
     have: Have
     want: Want
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of the values that differ, in the order of `want`."""
         have = self.have if isinstance(self.have, Mapping) else {}
         want = self.want if isinstance(self.want, Mapping) else {}
@@ -91,7 +91,7 @@ class Change:
     def only(self, *names: str) -> bool:
         """Return whether nothing but `names` differs between two present states."""
         both = isinstance(self.have, Mapping) and isinstance(self.want, Mapping)
-        return both and set(self.keys()) <= set(names)
+        return both and set(self.names()) <= set(names)
 
     def lines(self) -> list[str]:
         """Return the difference as text, one line a value: `mode: 0755 → 0700`."""
@@ -101,7 +101,7 @@ class Change:
             return ["create"]
         if not isinstance(self.want, Mapping):
             return ["remove"]
-        return [f"{k}: {self.have.get(k, 'none')} → {self.want.get(k, 'none')}" for k in self.keys()]
+        return [f"{k}: {self.have.get(k, 'none')} → {self.want.get(k, 'none')}" for k in self.names()]
 
 
 class Resource(ABC):
@@ -131,15 +131,15 @@ class Resource(ABC):
     def fix(self, site: Site, change: Change) -> None:
         """Remove the difference. The only place with side effects. Raises `KbpgError`."""
 
-    def impact(self, change: Change, facts: Facts) -> Impact:  # noqa: ARG002 (most changes touch no client)
+    def impact(self, change: Change, facts: Facts) -> Impact:
         """Return what the fix will do to clients."""
         return Impact.NONE
 
-    def diff(self, change: Change, facts: Facts) -> list[str]:  # noqa: ARG002 (a file needs its content)
+    def diff(self, change: Change, facts: Facts) -> list[str]:
         """Return the difference as lines to show."""
         return change.lines()
 
-    def evidence(self, site: Site) -> list[str]:  # noqa: ARG002 (only containers have a log)
+    def evidence(self, site: Site) -> list[str]:
         """Return what explains a failure, such as the last lines of a log; called after one."""
         return []
 

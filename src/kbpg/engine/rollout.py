@@ -33,7 +33,7 @@ class AllAtOnce:
 
     facts: tuple[Fact[object], ...] = ()
 
-    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:  # noqa: ARG002
+    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
         """Return one group with every place."""
         return [list(impacts)]
 

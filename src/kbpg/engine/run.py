@@ -203,9 +203,10 @@ class Run:
     def _ask(self, wanted: Wanted) -> None:
         gather(self.hosts, self.knowledge, wanted)
 
-    def _refresh(self, name: str, facts: Sequence[Fact[object]]) -> None:
-        self.knowledge.drop(name, {fact.key for fact in facts})
-        self._ask({name: list(facts)})
+    def _refresh(self, wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+        for name, facts in wanted.items():
+            self.knowledge.drop(name, {fact.key for fact in facts})
+        gather(self.hosts, self.knowledge, wanted)
 
     def _forget(self, places: Iterable[str]) -> None:
         """Drop what a fix made stale: its host's facts, the cluster's, and live facts anywhere."""

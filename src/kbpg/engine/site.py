@@ -66,7 +66,7 @@ class Recorded(Writer):
         self._host.write(path, content, owner=owner, mode=mode)
 
 
-Refresh = Callable[[str, Sequence[Fact[object]]], None]
+Refresh = Callable[[Mapping[str, Sequence[Fact[object]]]], None]
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Site:
     """What `Resource.fix` gets.
 
     `place` is a host's name, CLUSTER or CONTROLLER; `hosts` are all connected hosts by name; `controller`
-    is where kbpg runs. `look(facts, host)` asks again and returns what is known now.
+    is where kbpg runs.
     """
 
     place: str
@@ -90,10 +90,9 @@ class Site:
         """Return the host that this place is."""
         return self.hosts[self.place]
 
-    def look(self, facts: Sequence[Fact[object]], *hosts: str) -> Facts:
-        """Ask `facts` again on `hosts` (default: here) and return the view with the new answers."""
-        for host in hosts or (self.place,):
-            self.refresh(host, facts)
+    def look(self, wanted: Mapping[str, Sequence[Fact[object]]]) -> Facts:
+        """Ask the facts of each host again, all side by side, and return the view with the new answers."""
+        self.refresh(wanted)
         return self.facts
 
     def at(self, place: str) -> Site:

@@ -1,0 +1,155 @@
+"""Containers: what must run, compared with what `docker inspect` shows, option by option."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbpg.engine.site import Site
+from kbpg.facts import Facts
+from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
+from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact
+
+LOG_LINES = 8
+"""Lines of a container's log that go with an error."""
+LOG_OPTIONS = {"max-size": "20m", "max-file": "5"}
+"""A container's log never fills the disk: 100 MB at most."""
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """How a container is started. Sizes in bytes, `stop_timeout` in seconds.
+
+    `inputs` is the label of the image it must run; `mounts` are "source:target:mode" binds of directories
+    (never of single files: an atomic rename would leave the container with the old one).
+    """
+
+    name: str
+    image: str
+    inputs: str
+    command: tuple[str, ...]
+    mounts: tuple[str, ...]
+    stop_timeout: int
+    nofile: int = 0
+    shm_size: int = 64 << 20
+    tmpfs: tuple[str, ...] = ()
+
+    def argv(self) -> list[str]:
+        """Return the command that starts it. There is no secret among its arguments."""
+        argv = ["docker", "run", "--detach", "--name", self.name, "--label", f"{LABEL_SPEC}={self.digest()}"]
+        argv += ["--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"]
+        argv += ["--stop-timeout", str(self.stop_timeout), "--shm-size", str(self.shm_size)]
+        argv += [f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()]
+        if self.nofile:
+            argv += ["--ulimit", f"nofile={self.nofile}:{self.nofile}"]
+        argv += [f"--tmpfs={path}" for path in self.tmpfs]
+        argv += [f"--volume={mount}" for mount in self.mounts]
+        return [*argv, self.image, *self.command]
+
+    def digest(self) -> str:
+        """Return what identifies the options; the image is compared by its own label."""
+        fields = {key: value for key, value in vars(self).items() if key != "inputs"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+    def state(self) -> State:
+        """Return what `state_of` shows of a container that runs as it should."""
+        return {
+            "status": "running",
+            "image": self.inputs[:12],
+            "spec": self.digest(),
+            "command": " ".join(self.command),
+            "restart": "unless-stopped",
+            "network": "host",
+            "mounts": " ".join(sorted(self.mounts)),
+            "tmpfs": " ".join(sorted(self.tmpfs)),
+            "nofile": self.nofile,
+            "shm_size": self.shm_size,
+            "stop_timeout": self.stop_timeout,
+            "privileged": False,
+            "memory": 0,
+        }
+
+
+def state_of(container: Mapping[str, Any]) -> State:
+    """Return what a container is, from `docker inspect`, in the words of `ContainerSpec.state`."""
+    config, host = container["Config"], container["HostConfig"]
+    labels = config.get("Labels") or {}
+    nofile = [limit["Hard"] for limit in host.get("Ulimits") or [] if limit["Name"] == "nofile"]
+    return {
+        "status": container["State"]["Status"],
+        "image": labels.get(LABEL_INPUTS, "unknown")[:12],
+        "spec": labels.get(LABEL_SPEC, "not started by kbpg"),
+        "command": " ".join(config.get("Cmd") or []),
+        "restart": host["RestartPolicy"]["Name"],
+        "network": host["NetworkMode"],
+        "mounts": " ".join(sorted(host.get("Binds") or [])),
+        "tmpfs": " ".join(sorted(host.get("Tmpfs") or {})),
+        "nofile": nofile[0] if nofile else 0,
+        "shm_size": host["ShmSize"],
+        "stop_timeout": config.get("StopTimeout") or 0,
+        "privileged": host["Privileged"],
+        "memory": host["Memory"],
+    }
+
+
+class Container(Resource):
+    """A container that runs with these options; any difference but being stopped recreates it."""
+
+    def __init__(self, spec: ContainerSpec, fact: ContainersFact) -> None:
+        self.id = f"container:{spec.name}"
+        self.spec = spec
+        self._fact = fact
+        self.facts = (fact,)
+
+    def want(self, facts: Facts) -> Want:
+        """Return the options and that it runs."""
+        return self.spec.state()
+
+    def have(self, facts: Facts) -> Want:
+        """Return what Docker shows."""
+        found = facts.get(self._fact).get(self.spec.name)
+        return state_of(found) if found else ABSENT
+
+    def impact(self, change: Change, facts: Facts) -> Impact:
+        """Return whether something that runs is restarted."""
+        down = isinstance(change.have, Absent) or "status" in change.names()
+        return Impact.NONE if down else Impact.RESTART
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Start, or replace, the container."""
+        host, name = site.host, self.spec.name
+        if change.only("status"):
+            verb = {"paused": "unpause", "restarting": "restart"}.get(_status(change), "start")
+            host.run(["docker", verb, name], timeout=self.spec.stop_timeout + 60)
+            return
+        if not isinstance(change.have, Absent):
+            remove(site, name, self.spec.stop_timeout)
+        host.run(self.spec.argv())
+
+    def evidence(self, site: Site) -> list[str]:
+        """Return the last lines of the container's log."""
+        return log_lines(site, self.spec.name)
+
+
+def _status(change: Change) -> str:
+    return str(change.have["status"]) if isinstance(change.have, Mapping) else ""
+
+
+def remove(site: Site, name: str, stop_timeout: int) -> None:
+    """Stop a container, giving it `stop_timeout` seconds to end cleanly, and remove it; its data stays."""
+    site.host.run(["docker", "stop", "--time", str(stop_timeout), name], timeout=stop_timeout + 30)
+    site.host.run(["docker", "rm", name])
+
+
+def log_lines(site: Site, name: str, host: str | None = None) -> list[str]:
+    """Return the last lines of a container's log on `host` (default: here), under a heading."""
+    where = site.hosts.get(host or site.place)
+    if where is None:
+        return []
+    argv = ["docker", "logs", "--tail", str(LOG_LINES), name]
+    output = where.run(argv, check=False)
+    lines = (output.stdout + output.stderr).strip().splitlines()[-LOG_LINES:]
+    return ["last lines of the container's log:", *(f"  {line}" for line in lines)] if lines else []

@@ -1,0 +1,88 @@
+"""What Docker says: containers and images of a host, each kind asked in one call."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbpg.facts import NotKnown, ShellFact
+from kbpg.hosts.port import Output
+
+LABEL_INPUTS = "kbpg.inputs"
+"""Image label, inherited by containers: the digest of all that the image was built from."""
+LABEL_SPEC = "kbpg.spec"
+"""Container label: the digest of the options it was started with."""
+
+
+def _inspect(kind: str, names: tuple[str, ...]) -> str:
+    """Return a fragment that prints a JSON array of those of `names` that exist.
+
+    Docker exits with 1 when any of them is missing; only an empty answer can mean that the daemon is down,
+    so only then a second call tells the two apart.
+    """
+    asked = " ".join(shlex.quote(name) for name in names)
+    return (
+        "command -v docker >/dev/null || exit 45; "
+        f"found=$(docker {kind} inspect {asked} 2>/dev/null); "
+        'if [ "$found" = "[]" ] || [ -z "$found" ]; then docker version >/dev/null 2>&1 || exit 46; fi; '
+        'printf "%s" "$found"'
+    )
+
+
+def _decode(output: Output) -> list[dict[str, Any]]:
+    if output.status == 45:
+        raise NotKnown("Docker is not installed")
+    if output.status == 46:
+        raise NotKnown("Docker does not answer")
+    found: list[dict[str, Any]] = json.loads(output.stdout or "[]")
+    return found
+
+
+@dataclass(frozen=True)
+class ContainersFact(ShellFact[Mapping[str, Mapping[str, Any]]]):
+    """The containers called `names`, as `docker inspect` shows them, by name."""
+
+    names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"containers:{','.join(self.names)}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment."""
+        return _inspect("container", self.names)
+
+    def parse(self, output: Output) -> Mapping[str, Mapping[str, Any]]:
+        """Read the answer."""
+        return {container["Name"].lstrip("/"): container for container in _decode(output)}
+
+
+@dataclass(frozen=True)
+class ImagesFact(ShellFact[Mapping[str, str]]):
+    """The images called `names` ("name:tag"): their `kbpg.inputs` label, or "" for one without it."""
+
+    names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"images:{','.join(self.names)}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment."""
+        return _inspect("image", self.names)
+
+    def parse(self, output: Output) -> Mapping[str, str]:
+        """Read the answer."""
+        return {
+            tag: (image["Config"].get("Labels") or {}).get(LABEL_INPUTS, "")
+            for image in _decode(output)
+            for tag in image["RepoTags"]
+            if tag in self.names
+        }

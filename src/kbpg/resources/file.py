@@ -1,0 +1,153 @@
+"""Files: content, owner and mode; those with secrets are compared by a keyed hash and never shown."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import hmac
+import secrets
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kbpg.engine.site import Site
+from kbpg.facts import Facts, NotKnown, ShellFact
+from kbpg.hosts.port import Output, Writer
+from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
+
+RUN_KEY = secrets.token_hex(16)
+"""Keys the digests of files with secrets: one that leaks is worth nothing outside this run."""
+DIFF_LINES = 40
+"""A plan shows at most so many lines of a file's difference."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is at a path: owner "uid:gid", mode, digest, and the text unless the file is secret."""
+
+    owner: str
+    mode: int
+    digest: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class FileFact(ShellFact[FileState | None]):
+    """What is at `path`; None when nothing is there."""
+
+    path: str
+    secret: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"file:{self.path}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment: a line from stat, a digest, and the content of what is not secret."""
+        path = shlex.quote(self.path)
+        key, show = (RUN_KEY, "") if self.secret else ("", f" && cat {path}")
+        return (
+            f"[ -e {path} ] || exit 44; stat -c '%u:%g %a' {path} && "
+            f"{{ printf %s '{key}'; cat {path}; }} | sha256sum{show}"
+        )
+
+    def parse(self, output: Output) -> FileState | None:
+        """Read the answer."""
+        if output.status == 44:
+            return None
+        if not output.ok:
+            raise NotKnown(f"{self.path} cannot be read: {output.stderr.strip() or output.stdout.strip()}")
+        stat, digest, *rest = output.stdout.split("\n", 2)
+        owner, mode = stat.split()
+        text = None if self.secret else (rest[0] if rest else "")
+        return FileState(owner, int(mode, 8), digest.split()[0], text)
+
+
+def digest(content: bytes, *, secret: bool = False) -> str:
+    """Return the digest that `FileFact` computes on the host."""
+    key = RUN_KEY.encode() if secret else b""
+    return hashlib.sha256(key + content).hexdigest()
+
+
+Check = Callable[[Site, bytes], None]
+
+
+class File(Resource):
+    """A file with this content.
+
+    `check`: called with the content before it is put in place; raises `KbpgError` when the program that will
+    read it would not. `marker`: the path of the `Loaded` marker that a new content makes void; it is removed
+    first, so that a run that dies in between leaves the reload to be done. `impact`: what a new content
+    means for the program that reads it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        owner: str = "0:0",
+        mode: int = 0o644,
+        secret: bool = False,
+        check: Check | None = None,
+        marker: str | None = None,
+        impact: Impact = Impact.NONE,
+    ) -> None:
+        self.id = f"file:{path}"
+        self.path, self.content, self.owner, self.mode = path, content, owner, mode
+        self.secret, self.check, self.marker, self._impact = secret, check, marker, impact
+        self._digest = digest(content, secret=secret)
+        self._fact = FileFact(path, secret)
+        self.facts = (self._fact,)
+
+    def want(self, facts: Facts) -> Want:
+        """Return owner, mode and the digest (or only that it matches)."""
+        return self._state(self.owner, self.mode, self._digest)
+
+    def have(self, facts: Facts) -> Want:
+        """Return what the host has."""
+        found = facts.get(self._fact)
+        return self._state(found.owner, found.mode, found.digest) if found else ABSENT
+
+    def _state(self, owner: str, mode: int, found: str) -> State:
+        content = found[:12]
+        if self.secret:
+            content = "matches" if hmac.compare_digest(found, self._digest) else "differs"
+        return {"content": content, "owner": owner, "mode": f"{mode:04o}"}
+
+    def impact(self, change: Change, facts: Facts) -> Impact:
+        """Return what the reader of the file does about it; nothing for a file that nobody has read yet."""
+        return self._impact if not isinstance(change.have, Absent) else Impact.NONE
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return the difference; of a file that is no secret line by line."""
+        found = facts.known(self._fact)
+        if self.secret or found is None or found.text is None or "content" not in change.names():
+            return change.lines()
+        lines = list(
+            difflib.unified_diff(
+                found.text.splitlines(), self.content.decode().splitlines(), lineterm="", n=0
+            )
+        )[2:]
+        shown = [line for line in lines if not line.startswith("@@")]
+        more = [f"… {len(shown) - DIFF_LINES} more lines"] if len(shown) > DIFF_LINES else []
+        return [line for line in change.lines() if not line.startswith("content")] + shown[:DIFF_LINES] + more
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Write the file, or only set owner and mode."""
+        if change.only("owner", "mode"):
+            site.host.run(["chown", self.owner, self.path])
+            site.host.run(["chmod", f"{self.mode:04o}", self.path])
+            return
+        if self.check:
+            self.check(site, self.content)
+        if self.marker:
+            site.host.run(["rm", "-f", self.marker])
+        put(site.host, self)
+
+
+def put(host: Writer, file: File) -> None:
+    """Write a file's content to a host, whatever is there."""
+    host.write(file.path, file.content, owner=file.owner, mode=file.mode)

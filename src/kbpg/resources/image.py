@@ -1,0 +1,136 @@
+"""Images: built once, recognised by a label, sent to the hosts that lack them.
+
+An image's identity is the digest of what it is built from (`kbpg.inputs`), so an image with the right label
+on any host is as good as one built now, and another builder does not restart a cluster.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.engine.tee import tee
+from kbpg.errors import KbpgError
+from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.hosts.port import Writer
+from kbpg.model import Change, Resource, Want
+from kbpg.resources.docker import LABEL_INPUTS, ImagesFact
+
+BUILD_TIMEOUT = 1800.0
+"""Seconds for one build: packages come over the network."""
+SEND_TIMEOUT = 1800.0
+"""Seconds for one host to take its images: 200 MB over a slow line."""
+ZSTD = ["sh", "-c", "command -v zstd"]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image: its name, the digest of its inputs, the files of its build context and the build's options."""
+
+    name: str
+    inputs: str
+    files: Mapping[str, bytes] = field(repr=False)
+    options: tuple[str, ...] = ()
+
+    def build(self) -> list[str]:
+        """Return the command that builds it from a context on standard input, with the classic builder."""
+        label = f"{LABEL_INPUTS}={self.inputs}"
+        argv = ["env", "DOCKER_BUILDKIT=0", "docker", "build", "--force-rm", "--tag", self.name]
+        return [*argv, "--label", label, *self.options, "-"]
+
+    def context(self) -> bytes:
+        """Return the build context as a tar archive, the same bytes for the same files."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name, content in sorted(self.files.items()):
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(content), 0o644
+                tar.addfile(info, io.BytesIO(content))
+        return archive.getvalue()
+
+
+class Images(Resource):
+    """Every host of `hosts` has every image of `specs`. Lives on the controller: one build serves all."""
+
+    def __init__(self, name: str, specs: Sequence[ImageSpec], hosts: Sequence[str]) -> None:
+        self.id = f"image:{name}"
+        self._specs, self._hosts = tuple(specs), tuple(hosts)
+        self._fact = ImagesFact(tuple(spec.name for spec in specs))
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask every host that needs the images."""
+        return [(host, self._fact) for host in self._hosts]
+
+    def want(self, facts: Facts) -> Want:
+        """Return the inputs' digest for each host and image."""
+        return {f"{host} {s.name}": s.inputs[:12] for host in self._hosts for s in self._specs}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what each host has."""
+        return {
+            f"{host} {s.name}": facts.get(self._fact, host).get(s.name, "missing")[:12] or "not kbpg's"
+            for host in self._hosts
+            for s in self._specs
+        }
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Build where no image is, then send in parallel to the hosts that lack one."""
+        lacking = [host for host in self._hosts if not self._complete(site.facts, host)]
+        source = self._source(site, lacking) or self._build(site)
+        targets = [site.hosts[name] for name in lacking if site.hosts[name] is not source]
+        if targets:
+            names = ", ".join(host.name for host in targets)
+            site.say(f"sending {', '.join(s.name for s in self._specs)} from {source.name} to {names}")
+            self._send(source, targets)
+
+    def _complete(self, facts: Facts, host: str) -> bool:
+        found = facts.get(self._fact, host)
+        return all(found.get(spec.name) == spec.inputs for spec in self._specs)
+
+    def _source(self, site: Site, lacking: Sequence[str]) -> Writer | None:
+        """Return who has all images already: the controller, or a host; None when they must be built."""
+        if self._present(site.controller):
+            return site.controller
+        return next((site.hosts[h] for h in self._hosts if h not in lacking and h in site.hosts), None)
+
+    def _present(self, host: Writer) -> bool:
+        try:
+            found = self._fact.parse(host.read([self._fact])[self._fact.key])
+        except NotKnown:
+            return False
+        return all(found.get(spec.name) == spec.inputs for spec in self._specs)
+
+    def _build(self, site: Site) -> Writer:
+        where = _builder(site)
+        for spec in self._specs:
+            site.say(f"building {spec.name} on {where.name}")
+            where.run(spec.build(), stdin=spec.context(), timeout=BUILD_TIMEOUT)
+        return where
+
+    def _send(self, source: Writer, targets: Sequence[Writer]) -> None:
+        """Save once, compress once, load everywhere at the same time."""
+        names = [spec.name for spec in self._specs]
+        zstd = all(host.run(ZSTD, check=False).ok for host in (source, *targets))
+        pack = 'docker save "$@" | ' + ("zstd -q -1 -T0" if zstd else "gzip -1")
+        load = ["sh", "-c", "zstd -dc | docker load"] if zstd else ["docker", "load"]
+        packed = source.stream(["sh", "-c", pack, "sh", *names], timeout=SEND_TIMEOUT)
+        tee(packed, [lambda chunks, h=host: h.run(load, stdin=chunks, timeout=SEND_TIMEOUT) for host in targets])  # type: ignore[misc]
+
+
+def _builder(site: Site) -> Writer:
+    """Return where to build: as the inventory says, or the controller if it has Docker, else the first db host."""
+    inventory = site.context.inventory
+    first = site.hosts[inventory.db[0].name]
+    if inventory.build.on == "first_db":
+        return first
+    usable = site.controller.run(["docker", "version"], check=False).ok
+    if inventory.build.on == "controller" and not usable:
+        raise KbpgError(
+            "the controller has no usable Docker to build with",
+            hint="start it, or set build.on: first_db in the inventory",
+        )
+    return site.controller if usable else first

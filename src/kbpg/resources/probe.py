@@ -1,0 +1,74 @@
+"""Waiting is a resource: a condition that has to come true by itself, within a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import NotConverged
+from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.model import Change, Resource, State, Want
+
+INTERVAL = 0.25
+"""Seconds between two looks."""
+
+Sources = Sequence[tuple[str, Fact[object]]]
+
+
+class Probe(Resource):
+    """`see(facts)` must become `wanted` within `deadline` seconds.
+
+    `sources` are the facts it looks at, each with its host. `evidence_of` tells more when it does not come
+    true: "timeout" alone tells nobody anything.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wanted: State,
+        see: Callable[[Facts], State],
+        sources: Sources,
+        *,
+        deadline: float,
+        evidence_of: Callable[[Site], list[str]] | None = None,
+    ) -> None:
+        self.id = f"probe:{name}"
+        self._wanted, self._see, self._sources = wanted, see, tuple(sources)
+        self._deadline, self._evidence_of = deadline, evidence_of
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Return the sources."""
+        return self._sources
+
+    def want(self, facts: Facts) -> Want:
+        """Return what must be seen."""
+        return self._wanted
+
+    def have(self, facts: Facts) -> Want:
+        """Return what is seen; what cannot be known is a value too, so that a probe waits for it."""
+        try:
+            return self._see(facts)
+        except NotKnown as reason:
+            return {"state": reason.reason}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last."""
+        ends = time.monotonic() + self._deadline
+        by_host: dict[str, list[Fact[object]]] = {}
+        for host, fact in self._sources:
+            by_host.setdefault(host, []).append(fact)
+        while True:
+            site.look(by_host)
+            have = self.have(site.facts)
+            if have == self._wanted:
+                return
+            if time.monotonic() >= ends:
+                seen = "; ".join(Change(have, self._wanted).lines())
+                raise NotConverged(f"not so within {self._deadline:g} s: {seen}")
+            time.sleep(INTERVAL)
+
+    def evidence(self, site: Site) -> list[str]:
+        """Return what explains it."""
+        return self._evidence_of(site) if self._evidence_of else []
