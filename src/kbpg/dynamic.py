@@ -16,9 +16,10 @@ Parameter = str | int | float | bool
 def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     """Return the whole dynamic configuration, as `bootstrap.dcs` and as what GET /config must answer.
 
-    `parameters` are PostgreSQL's, from `tuning.parameters`. Every setting that kbpg cares about is written out, also
-    where it is Patroni's default, so that a hand-made change of it differs from what is wanted. Times are seconds,
-    lags bytes. Keys checked against patroni/validator.py and patroni/global_config.py of 3.3.11 and 4.1.5.
+    `parameters` are PostgreSQL's, from `tuning.parameters`. Every setting that kbpg cares about is written
+    out, also where it is Patroni's default, so that a hand-made change of it differs from what is wanted.
+    Times are seconds, lags bytes. Keys checked against patroni/validator.py and patroni/global_config.py of
+    3.3.11 and 4.1.5.
     """
     timers = inventory.timers
     return {
@@ -28,8 +29,8 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
         "maximum_lag_on_failover": timers.maximum_lag_on_failover,
         "primary_start_timeout": timers.primary_start_timeout,
         "check_timeline": True,  # a standby on an older timeline does not become leader
-        # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode would keep
-        # it writing; Patroni's own tests skip that mode with Raft (features/environment.py), so it stays off.
+        # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode would
+        # keep it writing; Patroni's own tests skip that mode with Raft (features/environment.py): it stays off.
         "failsafe_mode": False,
         "synchronous_mode": synchronous_mode(inventory),
         "synchronous_mode_strict": inventory.cluster.synchronous == "strict",
@@ -39,7 +40,7 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
 
 
 def synchronous_mode(inventory: Inventory) -> str | bool:
-    """Return Patroni's synchronous_mode: `quorum` where Patroni has it (4.0 and newer), else true; false for off."""
+    """Return Patroni's synchronous_mode: `quorum` where Patroni has it (since 4.0), else true; false for off."""
     if inventory.cluster.synchronous == "off":
         return False
     return "quorum" if version_tuple(inventory.versions.patroni) >= (4, 0, 0) else True
@@ -48,7 +49,7 @@ def synchronous_mode(inventory: Inventory) -> str | bool:
 def synchronous_nodes(nodes: int) -> int:
     """Return how many standbys acknowledge a commit, of a cluster of `nodes` members.
 
-    As many as may be lost together with Raft still having a quorum: (nodes - 1) / 2. With fewer, the loss of the
-    leader and one standby of five would leave Patroni unable to tell whether a survivor has every commit.
+    As many as may be lost together with Raft still having a quorum: (nodes - 1) / 2. With fewer, the loss of
+    the leader and one standby of five would leave Patroni unable to tell whether a survivor has every commit.
     """
     return max(1, (nodes - 1) // 2)

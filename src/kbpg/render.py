@@ -1,8 +1,8 @@
 """Files from templates: configuration, Dockerfiles and SQL.
 
-A template never concatenates a value: each one goes through the filter of the language it lands in. A `Secret`
-that meets anything but `reveal` is an error rather than `***` in a configuration file, and `reveal` works only in
-the templates named in SECRET_TEMPLATES, whose files are 0600.
+Each value goes through the filter of the language it lands in. A `Secret` that meets anything but `reveal` is an
+error rather than `***` in a configuration file, and `reveal` works only in the templates named in
+SECRET_TEMPLATES, whose files are 0600.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def templates_directory() -> Path:
 def render(name: str, /, **context: Any) -> str:
     """Return the text of template `name` (a path below templates/) for `context`.
 
-    Raises jinja2.UndefinedError for a name the context lacks, TypeError for a secret outside `reveal`, ValueError
-    for a value the target language cannot hold (a line break in an ini file, a NUL in SQL).
+    Raises jinja2.UndefinedError for a name the context lacks, TypeError for a secret outside `reveal`,
+    ValueError for a value the target language cannot hold (a line break in an ini file, a NUL in SQL).
     """
     return _environment().get_template(name).render(**context)
 
@@ -50,8 +50,10 @@ def yaml(value: str | int | float | bool | None) -> str:
     YAML's escapes, not JSON's: JSON writes characters beyond U+FFFF as two halves that YAML reads as two.
     """
     value = _shown(value)
+    if value is None:
+        return "null"
     if not isinstance(value, str):
-        return {None: "null", True: "true", False: "false"}.get(value, str(value))
+        return str(value).lower() if isinstance(value, bool) else str(value)
     return '"' + "".join(c if _YAML_PLAIN.fullmatch(c) else _yaml_escape(c) for c in value) + '"'
 
 
@@ -61,7 +63,7 @@ def yaml_block(value: object) -> str:
 
 
 def sql_literal(value: str) -> str:
-    """Return a string constant, safe whatever standard_conforming_strings says; raises ValueError for a NUL."""
+    """Return a string constant, whatever standard_conforming_strings says; raises ValueError for a NUL."""
     text = _one(_shown(value), "SQL", "\0")
     quoted = text.replace("'", "''")
     return " E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in text else f"'{quoted}'"
@@ -73,7 +75,7 @@ def sql_identifier(value: str) -> str:
 
 
 def pgbouncer_ini(value: object) -> str:
-    """Return a value of a connection string in pgbouncer.ini: single quotes, doubled inside (lib/usual/cfparser.c)."""
+    """Return a value of a connection string in pgbouncer.ini: single quotes, doubled inside."""
     return "'" + _one(str(_shown(value)), "pgbouncer.ini", "\0\n\r").replace("'", "''") + "'"
 
 

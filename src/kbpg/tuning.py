@@ -1,7 +1,8 @@
 """PostgreSQL's parameters from a db host's memory and cores, and from what the inventory asks for.
 
-Sources: the chapter "Resource Consumption" of PostgreSQL's documentation (shared_buffers 25 % of memory), the formulas
-of PgTune (https://github.com/le0pard/pgtune, web/mixed profile on SSDs), and Patroni's CMDLINE_OPTIONS for lower bounds.
+Sources: the chapter "Resource Consumption" of PostgreSQL's documentation (shared_buffers 25 % of memory), the
+formulas of PgTune (https://github.com/le0pard/pgtune, web application on SSDs), and Patroni's CMDLINE_OPTIONS
+(patroni/postgresql/config.py) for lower bounds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ KB, MB, GB = 1024, 1024**2, 1024**3
 AUTH_CONNECTIONS = 5
 """Server connections one PgBouncer keeps at most for its auth query; pgbouncer.ini.j2 sets the same limit."""
 SUPERUSER_CONNECTIONS = 10
-"""Server connections one PgBouncer keeps at most for the cluster's superuser; pgbouncer.ini.j2 sets the same limit."""
+"""The same for the cluster's superuser."""
 DIRECT_CONNECTIONS = 40
 """Room for connections past the pools: through HAProxy, Patroni, kbpg, backups, monitoring."""
 RESERVED_CONNECTIONS = 5
@@ -47,8 +48,8 @@ FIXED: dict[str, Parameter] = {
     "checkpoint_completion_target": "0.9",
     "wal_compression": "pglz",
     "superuser_reserved_connections": RESERVED_CONNECTIONS,
-    # To stderr, that is to the container's log. Statements are not logged for being slow, because a statement may hold
-    # data or a password: pg_stat_statements shows slow ones without their values.
+    # To stderr, that is to the container's log. Statements are not logged for being slow, because a statement
+    # may hold data or a password: pg_stat_statements shows slow ones without their values.
     "shared_preload_libraries": "pg_stat_statements",
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
@@ -63,9 +64,9 @@ FIXED: dict[str, Parameter] = {
 def parameters(memory: int, cores: int, inventory: Inventory) -> dict[str, Parameter | float]:
     """Return PostgreSQL's parameters for hosts of `memory` bytes and `cores` cores, sorted by name.
 
-    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start), so give
-    the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not true. Those of
-    `inventory.postgresql.parameters` come last and win.
+    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start), so
+    give the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not true.
+    Those of `inventory.postgresql.parameters` come last and win.
     """
     own = {name: _plain(value) for name, value in inventory.postgresql.parameters.items()}
     computed = {**FIXED, **_memory(memory, max_connections(inventory)), **_wal(memory, len(inventory.db))}
@@ -131,7 +132,7 @@ def _workers(cores: int, inventory: Inventory) -> dict[str, Parameter]:
 
 
 def size(amount: int) -> str:
-    """Return `amount` bytes, rounded down to whole MB, as PostgreSQL prints it: in GB where that divides evenly."""
+    """Return `amount` bytes, rounded down to whole MB, as PostgreSQL prints it: in GB where that divides."""
     megabytes = amount // MB
     return f"{megabytes // 1024}GB" if megabytes % 1024 == 0 else f"{megabytes}MB"
 
