@@ -21,8 +21,7 @@ def _progress(line: str) -> None:
 def up(
     directory: Directory = DEFAULT,
     subnet: Annotated[
-        str | None,
-        typer.Option(help="Private /24 for a new lab.", metavar="CIDR", show_default="172.29.77.0/24"),
+        str | None, typer.Option(help="Private /24 for a new lab; by default a free one.", metavar="CIDR")
     ] = None,
 ) -> None:
     """Start five hosts as containers and write an inventory for them."""

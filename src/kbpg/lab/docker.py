@@ -15,37 +15,21 @@ from kbpg.errors import KbpgError
 SHORT_SECONDS = 60.0
 BUILD_SECONDS = 900.0
 MISSING = re.compile("no such|not found", re.IGNORECASE)
+NO_DAEMON = re.compile(r"cannot connect to the docker daemon|permission denied.*docker", re.IGNORECASE)
+START = "start Docker, or be a user who may use it; `script/demo` installs and starts it"
 
 
 class DockerError(KbpgError):
     """A docker command failed, ran out of time, or no daemon answers."""
 
 
-def docker(
-    *args: str, timeout: float = SHORT_SECONDS, stdin: str | None = None, env: Mapping[str, str] | None = None
-) -> str:
+def docker(*args: str, timeout: float = SHORT_SECONDS, env: Mapping[str, str] | None = None) -> str:
     """Run `docker ARGS` and return its standard output without the last newline.
 
     `timeout` is in seconds, `env` adds to the environment. Raises DockerError with the last lines of what
     docker said.
     """
-    command = ["docker", *args]
-    try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            env={**os.environ, **(env or {})},
-        )
-    except FileNotFoundError as exc:
-        raise DockerError("there is no docker command on this machine", hint="install Docker") from exc
-    except subprocess.TimeoutExpired as exc:
-        raise DockerError(f"`docker {args[0]}` took longer than {timeout:.0f} s") from exc
+    done = _run(args, timeout, env or {})
     if done.returncode:
         raise DockerError(
             f"`docker {' '.join(args[:2])}` ended with exit code {done.returncode}",
@@ -54,34 +38,51 @@ def docker(
     return done.stdout.rstrip("\n")
 
 
-def _last_lines(text: str, count: int = 12) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()][-count:]
-
-
-def require_daemon() -> None:
-    """Raise DockerError with a hint unless a Docker daemon answers."""
-    try:
-        docker("version", "--format", "{{.Server.Version}}", timeout=10)
-    except DockerError as exc:
-        raise DockerError(
-            "no Docker daemon answers; the lab's hosts are containers of it",
-            detail=exc.detail,
-            hint="start Docker, or be a user who may use it; `script/demo` installs and starts it",
-        ) from exc
-
-
 def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
     """Return what `docker KIND inspect` says about those of `names` that exist.
 
     `kind` is `container`, `image` or `network`. Names without an object are left out.
     """
-    command = ["docker", kind, "inspect", *names]
+    done = _run((kind, "inspect", *names), SHORT_SECONDS, {})
     # The exit code is 1 as soon as one name is missing; the others are printed all the same.
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SHORT_SECONDS, check=False)
     if done.returncode and not MISSING.search(done.stderr):
         raise DockerError(f"`docker {kind} inspect` failed", detail=_last_lines(done.stderr))
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return found
+
+
+def require_daemon() -> None:
+    """Raise DockerError with a hint unless a Docker daemon answers."""
+    docker("version", "--format", "{{.Server.Version}}", timeout=10)
+
+
+def _run(args: Sequence[str], timeout: float, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        done = subprocess.run(
+            ["docker", *args],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env={**os.environ, **env},
+        )
+    except FileNotFoundError as exc:
+        raise DockerError("there is no docker command on this machine", hint=START) from exc
+    except subprocess.TimeoutExpired as exc:
+        raise DockerError(f"`docker {args[0]}` took longer than {timeout:g} s") from exc
+    if done.returncode and NO_DAEMON.search(done.stderr):
+        raise DockerError(
+            "no Docker daemon answers; the lab's hosts are containers of it",
+            detail=_last_lines(done.stderr),
+            hint=START,
+        )
+    return done
+
+
+def _last_lines(text: str, count: int = 12) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()][-count:]
 
 
 def build(
