@@ -18,6 +18,9 @@ SYSTEM_DIRECTORIES = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr"}
 )
 
+_NUMERIC = re.compile(r"[0-9.]+|(?=.*:)[0-9a-fA-F:.]+")
+"""What can only be meant as an address, IPv4 or IPv6."""
+
 
 def text(value: Any) -> Any:
     """Check one line of text that is not empty; what is no text at all is left to the type."""
@@ -118,7 +121,7 @@ def _no_address(value: str) -> str:
 
 def endpoint(value: str) -> str:
     """Check an address or DNS name that kbpg passes on; digits and dots alone must be an address."""
-    if re.fullmatch(r"[0-9.]+", value) or ":" in value:
+    if _NUMERIC.fullmatch(value):
         try:
             ipaddress.ip_address(value)
         except ValueError:
@@ -135,7 +138,7 @@ def outside_endpoint(value: str) -> str:
     endpoint(value)
     if value.rstrip(".").lower() == "localhost":
         raise ValueError('"localhost" is each client itself: wanted an address or a name that clients reach')
-    if re.fullmatch(r"[0-9.]+", value) or ":" in value:
+    if _NUMERIC.fullmatch(value):
         return _names_one_host(value, ipaddress.ip_address(value))
     return value
 
@@ -193,6 +196,13 @@ def release(value: str) -> str:
     """Check a version of three numbers."""
     if not re.fullmatch(r"(0|[1-9]\d{0,4})(\.(0|[1-9]\d{0,4})){2}", value, re.ASCII):
         raise ValueError(f"wanted a full version such as 4.1.5, got {shown(value)}")
+    return value
+
+
+def not_a_number(value: Any) -> Any:
+    """Check that a version of three numbers was not cut to two, which YAML reads as a number."""
+    if isinstance(value, (int, float)):
+        raise ValueError("wanted a full version such as 4.1.5, got a number")  # noqa: TRY004
     return value
 
 

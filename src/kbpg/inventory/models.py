@@ -38,7 +38,7 @@ class Inventory(Section):
         Prepare(), description="what may be changed on the hosts, and what is asked of them"
     )
     db: Annotated[tuple[DbHost, ...], Field(strict=False, json_schema_extra={"minItems": 3})] = Field(
-        description="the hosts that run PostgreSQL: three, or a larger odd number; the first leads at first"
+        description="the hosts that run PostgreSQL: three, or a larger odd number; the first starts as leader"
     )
     proxies: Annotated[tuple[ProxyHost, ...], Field(strict=False, json_schema_extra={"minItems": 1})] = Field(
         description="the hosts that run HAProxy and PgBouncer: at least one, two for high availability"

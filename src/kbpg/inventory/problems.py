@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from kbpg.inventory.document import Loc, Node, Problem
+from kbpg.inventory.document import Loc, Node, Problem, Word
 from kbpg.inventory.models import Inventory
-from kbpg.inventory.section import Section
-from kbpg.inventory.show import escaped, shown
+from kbpg.inventory.section import Section, section_of
+from kbpg.inventory.show import escaped, human_size, shown
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+MAX_SHOWN = 200
+"""A file with more problems is no inventory; nobody reads on."""
 
 _WANTED = {
     "string_type": "text",
@@ -38,17 +41,21 @@ def path_of(loc: Loc) -> str:
     """Return ("proxies", 0, "address") as `proxies[0].address`."""
     text = ""
     for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        name = f"[{part}]" if isinstance(part, int) else part if len(part) <= 80 else f"{part[:80]}…"
+        text += f".{name}" if text and isinstance(part, str) else name
     return text
 
 
 def render(file: str, problems: Iterable[Problem]) -> list[str]:
-    """Return `file:line: path: problem` for each problem, in the file's order."""
+    """Return `file:line: path: problem` for each problem, in the file's order, at most `MAX_SHOWN`."""
     lines = []
-    for problem in sorted(set(problems), key=lambda p: (p.line, path_of(p.loc), p.text)):
+    ordered = sorted(set(problems), key=lambda p: (p.line, path_of(p.loc), p.text))
+    for problem in ordered[:MAX_SHOWN]:
         where = f"{file}:{problem.line}" if problem.line else file
         path = f"{path_of(problem.loc)}: " if problem.loc else ""
         lines.append(escaped(f"{where}: {path}{problem.text}"))
+    if len(ordered) > MAX_SHOWN:
+        lines.append(f"{file}: and {len(ordered) - MAX_SHOWN} more")
     return lines
 
 
@@ -68,7 +75,7 @@ def _sentence(error: ErrorDetails, loc: Loc, node: Node | None) -> str:
     kind = error["type"]
     context: dict[str, Any] = error.get("ctx", {})
     special: dict[str, Callable[[], str]] = {
-        "missing": lambda: f"missing: wanted {_description(loc)}",
+        "missing": lambda: f"missing ({_description(loc)})",
         "extra_forbidden": lambda: _unknown(loc),
         "value_error": lambda: str(context["error"]),
         "literal_error": lambda: (
@@ -79,23 +86,26 @@ def _sentence(error: ErrorDetails, loc: Loc, node: Node | None) -> str:
         return special[kind]()
     if kind in _LIMITS:
         name, phrase = _LIMITS[kind]
-        return f"wanted {phrase.format(context[name])}, got {_written(node)} ({_description(loc)})"
+        description = _description(loc)
+        limit = human_size(context[name]) if description.startswith("bytes") else f"{context[name]:.12g}"
+        return f"wanted {phrase.format(limit)}, got {_written(node)} ({description})"
     if kind in _WANTED:
         return f"wanted {_WANTED[kind]}, got {_written(node)}{_quoting(kind, node)}"
     return str(error["msg"])
 
 
 def _written(node: Node | None) -> str:
-    """Return the value as the file has it; without quotes where it stands without."""
+    """Return the value as the file has it, text in quotes."""
     if node is None or node.value is None:
         return "nothing"
-    return shown(node.raw).strip('"') if node.raw else shown(node.value)
+    plain = node.raw and (isinstance(node.value, Word) or not isinstance(node.value, str))
+    return escaped(node.raw[:60]) if plain and node.raw else shown(node.value)
 
 
 def _quoting(kind: str, node: Node | None) -> str:
     if kind != "string_type" or node is None or not isinstance(node.value, (bool, int, float)):
         return ""
-    what = "true or false" if isinstance(node.value, bool) else f"the number {node.value}"
+    what = "true or false" if isinstance(node.value, bool) else f"the number {node.value:.12g}"
     return f', which YAML reads as {what}: write "{node.raw}", in quotes'
 
 
@@ -132,14 +142,6 @@ def field_at(loc: Loc) -> FieldInfo | None:
     return model.model_fields.get(str(loc[-1])) if model and loc else None
 
 
-def section_of(annotation: Any) -> type[Section] | None:
-    """Return the section an annotation is, or holds; None if it is no section."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
-
-
 def _description(loc: Loc) -> str:
     field = field_at(loc)
-    return (field.description or "") if field else ""
+    return (field.description or "").partition(" (null")[0] if field else ""

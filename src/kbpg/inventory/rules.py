@@ -6,8 +6,8 @@ one problem.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 
 from kbpg.inventory import host_rules
 from kbpg.inventory.checks import version_tuple
@@ -84,21 +84,15 @@ def patroni_version(inventory: Inventory) -> Iterator[Found]:
         )
 
 
-def _colliding(inventory: Inventory, keys: Iterable[str], where: str) -> Iterator[Found]:
-    by_port: dict[int, list[str]] = defaultdict(list)
-    for key in keys:
-        by_port[getattr(inventory.ports, key)].append(key)
-    for port, users in by_port.items():
-        for later in users[1:]:
-            yield ("ports", later), f"{port} is also ports.{users[0]}, both are on {where}"
+def _distinct(first: str, second: str, where: str) -> tuple[tuple[Loc, ...], Rule]:
+    """Return the rule that two ports on the same hosts differ, with what it needs."""
 
+    def rule(inventory: Inventory) -> Iterator[Found]:
+        port = getattr(inventory.ports, second)
+        if port == getattr(inventory.ports, first):
+            yield ("ports", second), f"{port} is also ports.{first}, both are on {where}"
 
-def db_ports(inventory: Inventory) -> Iterator[Found]:
-    yield from _colliding(inventory, DB_PORTS, "the db hosts")
-
-
-def proxy_ports(inventory: Inventory) -> Iterator[Found]:
-    yield from _colliding(inventory, PROXY_PORTS, "the proxies")
+    return _paths("ports", (first, second)), rule
 
 
 def haproxy_intervals(inventory: Inventory) -> Iterator[Found]:
@@ -161,8 +155,8 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((), database_name),
     ((), postgresql_version),
     ((), patroni_version),
-    (_paths("ports", DB_PORTS), db_ports),
-    (_paths("ports", PROXY_PORTS), proxy_ports),
+    *(_distinct(*pair, "the db hosts") for pair in combinations(DB_PORTS, 2)),
+    *(_distinct(*pair, "the proxies") for pair in combinations(PROXY_PORTS, 2)),
     ((("ssh", "port"),), host_rules.ssh_ports),
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -16,3 +16,11 @@ class Section(BaseModel):
     @classmethod
     def _empty_is_defaults(cls, value: Any) -> Any:
         return {} if value is None else value
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """Return the section an annotation is, or holds; None if it is no section."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

@@ -23,8 +23,8 @@ def shown(value: object) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return `text` with everything a terminal would obey as `\xNN`."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    r"""Return `text` with everything a terminal would obey as `\xNN` or `\uNNNN`."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def human_size(size: int) -> str:

@@ -79,7 +79,12 @@ UserName = Annotated[
     Text, AfterValidator(checks.user), _pattern("^[A-Za-z0-9_][A-Za-z0-9_.-]*$", maxLength=32)
 ]
 JumpHost = Annotated[Text, AfterValidator(checks.jump), WithJsonSchema(_TEXT)]
-Release = Annotated[Text, AfterValidator(checks.release), _pattern(r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+Release = Annotated[
+    Text,
+    AfterValidator(checks.release),
+    BeforeValidator(checks.not_a_number),
+    _pattern(r"^[0-9]+\.[0-9]+\.[0-9]+$"),
+]
 PythonRelease = Annotated[Text, AfterValidator(checks.python_release), _pattern(r"^3\.1[1-4]$")]
 Image = Annotated[Text, AfterValidator(checks.image), WithJsonSchema(_TEXT)]
 Port = Annotated[int, Field(ge=1024, le=65535)]

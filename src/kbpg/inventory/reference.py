@@ -1,0 +1,176 @@
+"""`docs/inventory.md` from the models: `python -m kbpg.inventory.reference > docs/inventory.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from kbpg.inventory.models import Inventory
+from kbpg.inventory.parameters import OWNED
+from kbpg.inventory.reserved import RESERVED_DATABASES, RESERVED_ROLES
+from kbpg.inventory.section import Section, section_of
+from kbpg.inventory.show import human_size
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+INTRODUCTION = """\
+# The inventory
+
+<!-- Written by `python -m kbpg.inventory.reference`; change the models, not this file. -->
+
+One YAML file says what must be; `kbpg` reads it with `-i PATH`, by default `inventory.yaml` here.
+`cluster`, `db` and `proxies` are required. The file that comes with kbpg has every other key with its
+default, commented out.
+
+- `kbpg inventory check` names every problem of the file at once, with line and path; it contacts no host.
+- `kbpg inventory schema` prints its JSON Schema, for editors.
+
+How values are read:
+
+- Sizes are bytes, or `kB`, `MB`, `GB`, `TB` (times 1024). Durations are seconds, or `90s`, `30m`, `1h`.
+- Paths are relative to the inventory's directory; `~/` is expanded.
+- Only `true` and `false` are booleans. An unquoted `yes`, `no`, `on` or `off` is refused where text is
+  wanted, and so is an unquoted `3.10`, because other YAML readers take them for something else.
+- Names of roles and databases are lower-case letters, digits and `_`: such names mean the same with and
+  without quotes in SQL, psql, `pg_hba.conf` and `pgbouncer.ini`.
+- Anchors, aliases, merge keys, tags, duplicate keys and a second document are refused.
+"""
+
+RULES = """\
+## Rules between the keys
+
+- Three db hosts, or a larger odd number; at least one proxy. Names and addresses differ across both lists.
+- Addresses are IPv4 addresses, not names: Raft compares them as strings. Loopback, multicast, link-local and
+  unspecified addresses are refused.
+- `loop_wait + 2 * retry_timeout <= ttl`, or Patroni refuses the timers.
+- Ports differ where they meet: `postgresql`, `patroni`, `raft` and SSH on the db hosts; `primary`,
+  `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
+- `load_balancer` is none of the hosts. `app_user` is not the superuser.
+- Patroni is 3.3.6 or newer, 3.3 or 4.x. `synchronous: quorum` needs Patroni 4; with 3.3 it becomes Patroni's
+  `synchronous_mode: true`, one named standby, whose death stalls commits for up to `ttl`.
+- `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
+- `synchronous_commit` may not be `off` or `local`, unless `cluster.synchronous` is `off`.
+"""
+
+
+def reference() -> str:
+    """Return the whole reference as Markdown."""
+    parts = [INTRODUCTION, *_tables(), RULES, _owned(), _reserved()]
+    return "\n".join(parts)
+
+
+def _tables() -> Iterator[str]:
+    yield _table("Top level", None, Inventory, only_values=True)
+    for name, field in Inventory.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner:
+            yield from _section(f"{name}[]" if name in {"db", "proxies"} else name, field, inner)
+
+
+def _section(path: str, field: FieldInfo, model: type[Section]) -> Iterator[str]:
+    yield _table(f"`{path}`", field.description, model)
+    for name, inner_field in model.model_fields.items():
+        inner = section_of(inner_field.annotation)
+        if inner and not path.startswith("proxies"):
+            yield from _section(f"{path}.{name}", inner_field, inner)
+
+
+def _table(title: str, description: str | None, model: type[Section], *, only_values: bool = False) -> str:
+    lines = [f"## {title}", ""]
+    if description:
+        lines += [f"{description[0].upper()}{description[1:]}.", ""]
+    lines += ["| key | default | kind | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if section_of(field.annotation):
+            if not only_values:
+                lines.append(f"| `{name}` | | section | {field.description}: see below |")
+            continue
+        lines.append(f"| `{name}` | {_default(field)} | {_kind(field)} | {_cell(field.description or '')} |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None:
+        return "`null`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f"`{value}`" if value else '`""`'
+    if _is_size(field):
+        return f"`{human_size(value)}`"
+    if _is_seconds(field) and value >= 600:
+        return f"`{value // 60}m`"
+    return f"`{value}`"
+
+
+def _is_size(field: FieldInfo) -> bool:
+    return (field.description or "").startswith("bytes")
+
+
+def _is_seconds(field: FieldInfo) -> bool:
+    return (field.description or "").startswith("seconds")
+
+
+def _kind(field: FieldInfo) -> str:
+    annotation: Any = field.annotation
+    optional = type(None) in get_args(annotation)
+    inner = (
+        next((a for a in get_args(annotation) if a is not type(None)), annotation) if optional else annotation
+    )
+    while get_origin(inner) not in (None, Literal, dict, tuple):
+        inner = get_args(inner)[0]
+    return _base_kind(field, inner) + (" or `null`" if optional else "")
+
+
+def _base_kind(field: FieldInfo, inner: Any) -> str:
+    if get_origin(inner) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(inner))
+    if get_origin(inner) is dict:
+        return "keys and values"
+    description = field.description or ""
+    for start, kind in (("bytes", "size"), ("seconds", "duration"), ("milliseconds", "milliseconds")):
+        if description.startswith(start) and inner is int:
+            return kind + _range(field)
+    named = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`"}
+    return named[inner] + _range(field)
+
+
+def _range(field: FieldInfo) -> str:
+    low = next((b.ge for b in field.metadata if hasattr(b, "ge")), None)
+    high = next((b.le for b in field.metadata if hasattr(b, "le")), None)
+    if low is None or high is None or _is_size(field):
+        return ""
+    return f", {low} to {high}"
+
+
+def _owned() -> str:
+    lines = [
+        "## PostgreSQL settings that cannot be set",
+        "",
+        "Everything else PostgreSQL knows can stand under `postgresql.parameters`, in lower case.",
+        "",
+        "| setting | why |",
+        "|---|---|",
+    ]
+    return "\n".join([*lines, *(f"| `{name}` | {why} |" for name, why in sorted(OWNED.items())), ""])
+
+
+def _reserved() -> str:
+    lines = ["## Reserved names", "", "Besides all names that start with `pg_`.", ""]
+    for title, names in (("roles", {**RESERVED_ROLES}), ("databases", RESERVED_DATABASES)):
+        lines.append(f"- {title}: " + ", ".join(f"`{name}` ({why})" for name, why in names.items()))
+    lines.append("- the application role also cannot be `postgres`")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
