@@ -36,11 +36,11 @@ class Cluster(Section):
     load_balancer: OutsideEndpoint | None = Field(
         None,
         description="address or name of a load balancer in front of the proxies; it is outside kbpg and only "
-        "appears in connection strings (null: the first proxy appears)",
+        "appears in connection strings (null: all proxies appear)",
     )
     synchronous: Synchronous = Field(
         "quorum",
-        description="quorum: a commit waits for any one standby, and with no standby left the leader goes on "
+        description="quorum: a commit waits for any standby (any two, of five hosts), and with no standby left the leader goes on "
         "alone and kbpg says so; strict: with no standby left writes stop; off: asynchronous, a failover may "
         "lose acknowledged commits. Patroni before 4.0 has no quorum commit: there quorum means one named "
         "standby",

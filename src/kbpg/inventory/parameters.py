@@ -43,7 +43,6 @@ OWNED: dict[str, str] = {
     "include_dir": _FILES,
     "include_if_exists": _FILES,
     "default_transaction_read_only": "whether a node takes writes is what Patroni decides",
-    "lc_messages": "kbpg reads the server's messages",
     **dict.fromkeys(
         (
             "primary_conninfo",

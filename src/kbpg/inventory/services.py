@@ -37,7 +37,7 @@ class Postgresql(Section):
         "memory, or its cgroup limit)",
     )
     max_connections: Annotated[int, Field(ge=25, le=10000)] | None = Field(
-        None, description="connections PostgreSQL accepts, 25 or more (null: computed from the host's memory)"
+        None, description="connections PostgreSQL accepts, 25 or more (null: computed from PgBouncer's pools)"
     )
     parameters: Parameters = Field(
         {}, description="PostgreSQL settings that override what kbpg computes, such as work_mem: 32MB"
