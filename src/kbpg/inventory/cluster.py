@@ -40,10 +40,10 @@ class Cluster(Section):
     )
     synchronous: Synchronous = Field(
         "quorum",
-        description="quorum: a commit waits for any standby (any two, of five hosts), and with no standby left the leader goes on "
-        "alone and kbpg says so; strict: with no standby left writes stop; off: asynchronous, a failover may "
-        "lose acknowledged commits. Patroni before 4.0 has no quorum commit: there quorum means one named "
-        "standby",
+        description="quorum: a commit waits for any standby (any two, of five hosts), and with no standby left the "
+        "leader goes on alone and kbpg says so; strict: with no standby left writes stop; off: asynchronous, a "
+        "failover may lose acknowledged commits. Patroni before 4.0 has no quorum commit: there quorum means named "
+        "standbys",
     )
 
 

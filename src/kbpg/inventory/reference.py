@@ -49,7 +49,7 @@ RULES = """\
   `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
 - `load_balancer` is none of the hosts. `app_user` is not the superuser.
 - Patroni is 3.3.6 or newer, 3.3 or 4.x. `synchronous: quorum` needs Patroni 4; with 3.3 it becomes Patroni's
-  `synchronous_mode: true`, one named standby, whose death stalls commits for up to `ttl`.
+  `synchronous_mode: true` with named standbys: the death of one stalls commits for up to `ttl`.
 - `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
 - `synchronous_commit` may not be `off` or `local`, unless `cluster.synchronous` is `off`.
 """
