@@ -80,15 +80,7 @@ def load(path: str | os.PathLike[str]) -> Found | None:
     """
     file = Path(path)
     try:
-        # O_NONBLOCK: opening a named pipe would wait for a writer.
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise CredentialsError(
-                    f"{file}: {_kind(status.st_mode)}: wanted a file", hint=_move_hint(file)
-                )
-            data = stream.read(MAX_BYTES + 1)
+        data, status = _read(file)
     except FileNotFoundError as exc:
         if file.is_symlink():
             raise CredentialsError(
@@ -98,6 +90,11 @@ def load(path: str | os.PathLike[str]) -> Found | None:
         return None
     except OSError as exc:
         raise CredentialsError(f"{file}: cannot be read: {_reason(exc)}") from exc
+    if not stat.S_ISREG(status.st_mode):
+        raise CredentialsError(
+            f"{file}: {_kind(status.st_mode)}: wanted a file",
+            hint="move it away, or name another file with credentials: in the inventory",
+        )
     if len(data) > MAX_BYTES:
         raise CredentialsError(f"{file}: more than {MAX_BYTES} bytes: not a credentials file")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -121,7 +118,7 @@ def parse(text: str, *, path: str | os.PathLike[str], mode: int | None = None) -
     last_line = text.rstrip("\n").count("\n") + 1
     for name in REQUIRED:
         if name not in reading.lines:
-            reading.problem(last_line, name, f"missing: wanted all of {', '.join(REQUIRED)}")
+            reading.problem(last_line, name, "missing: wanted it, or no file at all to have one generated")
     if reading.problems:
         raise CredentialsError(
             "\n".join(f"{os.fspath(path)}:{problem}" for problem in reading.in_order()), hint=_CORRECT
@@ -149,7 +146,9 @@ class _Reading:
     def line(self, number: int, offset: int, line: str) -> None:
         if line.endswith("\r"):
             if not self.windows:
-                self.problem(number, None, "the line ends with CR LF: wanted LF (sed -i 's/\\r$//' FILE)")
+                self.problem(
+                    number, None, "ends with CR LF, as on Windows: wanted LF, sed -i 's/\\r$//' makes it so"
+                )
             self.windows = True
             line = line[:-1]
         if _NOT_UTF8.search(line):
@@ -220,8 +219,18 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _move_hint(file: Path) -> str:
-    return f"move it away, or name another file with credentials: in the inventory (now {file})"
+def _read(file: Path) -> tuple[bytes, os.stat_result]:
+    """Return the first `MAX_BYTES` + 1 bytes of a file (none of what is no regular file), and what it is."""
+    # O_NONBLOCK: opening a named pipe would wait for a writer.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return b"", status
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(MAX_BYTES + 1), status
+    finally:
+        os.close(descriptor)
 
 
 def _reason(exc: OSError) -> str:

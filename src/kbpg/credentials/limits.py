@@ -20,13 +20,13 @@ MAX_NAME_BYTES = 63
 
 _HASHED = re.compile(r"md5[0-9a-f]{32}|SCRAM-SHA-256\$.*", re.DOTALL)
 _REASONS = {
-    "Cc": "a control character, which the lines of a password file or of userlist.txt cannot carry",
+    "Cc": "a control character, which not every file and client carries",
     "Cf": "an invisible character, which SASLprep (RFC 4013) drops or prohibits",
     "Co": "a private-use character, which SASLprep (RFC 4013) prohibits",
     "Cs": "not a character of UTF-8",
     "Zl": "a line separator, which ends a line for some readers",
     "Zp": "a paragraph separator, which ends a line for some readers",
-    "Zs": "a special space, which SASLprep (RFC 4013) turns into a plain one",
+    "Zs": "a special space, which SASLprep (RFC 4013) makes a plain one",
 }
 _ASCII_ONLY = {
     "PATRONI_REST_PASS": "Patroni's client sends it as Latin-1 while its server expects UTF-8",
