@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from psycopg.sql import Composable
+from psycopg.sql import SQL, Composed
 
 from kbpg.errors import HostError
 from kbpg.facts import Login
@@ -50,7 +50,7 @@ def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]
     return cast(list[tuple[Any, ...]], connection.execute(query.encode()).fetchall())
 
 
-def execute(reader: Reader, login: Login, *statements: Composable) -> None:
+def execute(reader: Reader, login: Login, *statements: SQL | Composed) -> None:
     """Run statements that change something, each in its own transaction.
 
     Raises `HostError` with the server's message, which names the object and holds no password.

@@ -24,7 +24,8 @@ class ContainerSpec:
     """How a container is started. Sizes in bytes, `stop_timeout` in seconds.
 
     `inputs` is the label of the image it must run; `mounts` are "source:target:mode" binds of directories
-    (never of single files: an atomic rename would leave the container with the old one).
+    (never of single files: an atomic rename would leave the container with the old one). `restart_for`
+    digests what the program reads only when it starts, so that a change of it recreates the container.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ContainerSpec:
     nofile: int = 0
     shm_size: int = 64 << 20
     tmpfs: tuple[str, ...] = ()
+    restart_for: str = ""
 
     def argv(self) -> list[str]:
         """Return the command that starts it. There is no secret among its arguments."""

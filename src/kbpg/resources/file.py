@@ -7,12 +7,13 @@ import hashlib
 import hmac
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.facts import Facts, NotKnown, ShellFact
-from kbpg.hosts.port import Output, Writer
+from kbpg.facts import Fact, Facts, NotKnown, ShellFact
+from kbpg.hosts.port import Output
 from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
 
 RUN_KEY = secrets.token_hex(16)
@@ -72,10 +73,12 @@ def digest(content: bytes, *, secret: bool = False) -> str:
 
 
 Check = Callable[[Site, bytes], None]
+Content = bytes | Callable[[Facts], bytes]
+Sources = Sequence[tuple[str, Fact[object]]]
 
 
 class File(Resource):
-    """A file with this content.
+    """A file with this content, or with what a pure function makes of the facts in `sources`.
 
     `check`: called with the content before it is put in place; raises `KbpgError` when the program that will
     read it would not. `marker`: the path of the `Loaded` marker that a new content makes void; it is removed
@@ -86,7 +89,7 @@ class File(Resource):
     def __init__(
         self,
         path: str,
-        content: bytes,
+        content: Content,
         *,
         owner: str = "0:0",
         mode: int = 0o644,
@@ -94,27 +97,39 @@ class File(Resource):
         check: Check | None = None,
         marker: str | None = None,
         impact: Impact = Impact.NONE,
+        sources: Sources = (),
     ) -> None:
         self.id = f"file:{path}"
-        self.path, self.content, self.owner, self.mode = path, content, owner, mode
-        self.secret, self.check, self.marker, self._impact = secret, check, marker, impact
-        self._digest = digest(content, secret=secret)
+        self.path, self._content, self.owner, self.mode = path, content, owner, mode
+        self.secret, self._check, self._marker, self._impact = secret, check, marker, impact
+        self._sources = tuple(sources)
         self._fact = FileFact(path, secret)
         self.facts = (self._fact,)
 
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask for the file here, and for what its content depends on."""
+        return [(place, self._fact), *self._sources]
+
+    def content(self, facts: Facts) -> bytes:
+        """Return what must be in the file. Raises `NotKnown`."""
+        return self._content if isinstance(self._content, bytes) else self._content(facts)
+
     def want(self, facts: Facts) -> Want:
         """Return owner, mode and the digest (or only that it matches)."""
-        return self._state(self.owner, self.mode, self._digest)
+        return self._state(self.owner, self.mode, self._digest(facts), facts)
 
     def have(self, facts: Facts) -> Want:
         """Return what the host has."""
         found = facts.get(self._fact)
-        return self._state(found.owner, found.mode, found.digest) if found else ABSENT
+        return self._state(found.owner, found.mode, found.digest, facts) if found else ABSENT
 
-    def _state(self, owner: str, mode: int, found: str) -> State:
+    def _digest(self, facts: Facts) -> str:
+        return digest(self.content(facts), secret=self.secret)
+
+    def _state(self, owner: str, mode: int, found: str, facts: Facts) -> State:
         content = found[:12]
         if self.secret:
-            content = "matches" if hmac.compare_digest(found, self._digest) else "differs"
+            content = "matches" if hmac.compare_digest(found, self._digest(facts)) else "differs"
         return {"content": content, "owner": owner, "mode": f"{mode:04o}"}
 
     def impact(self, change: Change, facts: Facts) -> Impact:
@@ -128,7 +143,7 @@ class File(Resource):
             return change.lines()
         lines = list(
             difflib.unified_diff(
-                found.text.splitlines(), self.content.decode().splitlines(), lineterm="", n=0
+                found.text.splitlines(), self.content(facts).decode().splitlines(), lineterm="", n=0
             )
         )[2:]
         shown = [line for line in lines if not line.startswith("@@")]
@@ -141,13 +156,9 @@ class File(Resource):
             site.host.run(["chown", self.owner, self.path])
             site.host.run(["chmod", f"{self.mode:04o}", self.path])
             return
-        if self.check:
-            self.check(site, self.content)
-        if self.marker:
-            site.host.run(["rm", "-f", self.marker])
-        put(site.host, self)
-
-
-def put(host: Writer, file: File) -> None:
-    """Write a file's content to a host, whatever is there."""
-    host.write(file.path, file.content, owner=file.owner, mode=file.mode)
+        content = self.content(site.facts)
+        if self._check:
+            self._check(site, content)
+        if self._marker:
+            site.host.run(["rm", "-f", self._marker])
+        site.host.write(self.path, content, owner=self.owner, mode=self.mode)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from kbpg.context import Context
 from kbpg.engine.site import Site
@@ -29,11 +30,14 @@ ZSTD = ["sh", "-c", "command -v zstd"]
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """An image: its name, the digest of its inputs, the files of its build context and the build's options."""
+    """An image: its name, the digest of its inputs, and how to build it.
+
+    `files` returns the build context; it is called only for a build, as a wheel house is large.
+    """
 
     name: str
     inputs: str
-    files: Mapping[str, bytes] = field(repr=False)
+    files: Callable[[], Mapping[str, bytes]]
     options: tuple[str, ...] = ()
 
     def build(self) -> list[str]:
@@ -46,7 +50,7 @@ class ImageSpec:
         """Return the build context as a tar archive, the same bytes for the same files."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for name, content in sorted(self.files.items()):
+            for name, content in sorted(self.files().items()):
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(content), 0o644
                 tar.addfile(info, io.BytesIO(content))
@@ -118,11 +122,15 @@ class Images(Resource):
         pack = 'docker save "$@" | ' + ("zstd -q -1 -T0" if zstd else "gzip -1")
         load = ["sh", "-c", "zstd -dc | docker load"] if zstd else ["docker", "load"]
         packed = source.stream(["sh", "-c", pack, "sh", *names], timeout=SEND_TIMEOUT)
-        tee(packed, [lambda chunks, h=host: h.run(load, stdin=chunks, timeout=SEND_TIMEOUT) for host in targets])  # type: ignore[misc]
+        tee(packed, [partial(_load, host, load) for host in targets])
+
+
+def _load(host: Writer, argv: Sequence[str], chunks: Iterator[bytes]) -> None:
+    host.run(argv, stdin=chunks, timeout=SEND_TIMEOUT)
 
 
 def _builder(site: Site) -> Writer:
-    """Return where to build: as the inventory says, or the controller if it has Docker, else the first db host."""
+    """Return where to build: as the inventory says, or the controller with Docker, else the first db host."""
     inventory = site.context.inventory
     first = site.hosts[inventory.db[0].name]
     if inventory.build.on == "first_db":

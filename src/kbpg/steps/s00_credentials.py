@@ -1,0 +1,129 @@
+"""Step 00: the credentials file, generated once, completed where names are missing, never replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbpg import credentials
+from kbpg.context import Context
+from kbpg.credentials import Found
+from kbpg.engine.site import Site
+from kbpg.errors import Refused
+from kbpg.facts import Fact, Facts, LocalFact
+from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step, Want
+from kbpg.resources.directory import DirectoryFact
+from kbpg.resources.file import FileFact
+from kbpg.resources.identity import record_path
+from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
+
+
+@dataclass(frozen=True)
+class CredentialsFact(LocalFact[Found | None]):
+    """What is in the credentials file; None when there is none."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"credentials:{self.path}"
+
+    def read(self) -> Found | None:
+        """Read the file."""
+        return credentials.load(self.path)
+
+
+class Safe(Resource):
+    """No credentials are made up for a cluster that exists: without a file, this host must hold nothing of it."""
+
+    id = "credentials:lost"
+
+    def __init__(self, context: Context) -> None:
+        paths = layout(context)
+        self._file = CredentialsFact(context.inventory.credentials_path)
+        self._data = DirectoryFact(paths.pgdata)
+        self._record = FileFact(record_path(paths.base))
+        self.facts = (DB_CONTAINERS, self._data, self._record)
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask the controller for the file, the host for traces of a cluster."""
+        return [(CONTROLLER, self._file), *((place, fact) for fact in self.facts)]
+
+    def want(self, facts: Facts) -> Want:
+        """Return that nothing stands in the way."""
+        return {"traces of a cluster": "none"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what there is of a cluster, if the file is missing."""
+        if facts.get(self._file, CONTROLLER) is not None:
+            return self.want(facts)
+        traces = [name for name, there in self._traces(facts) if there]
+        return {"traces of a cluster": ", ".join(traces) or "none"}
+
+    def _traces(self, facts: Facts) -> list[tuple[str, bool]]:
+        containers = facts.known(DB_CONTAINERS) or {}
+        return [
+            (f"container {PATRONI}", PATRONI in containers),
+            (f"data in {self._data.path}", facts.get(self._data) is not None),
+            (f"a record in {self._record.path}", self._claimed(facts)),
+        ]
+
+    def _claimed(self, facts: Facts) -> bool:
+        """Return whether the host's record names a cluster that was born; a mere claim holds no data."""
+        found = facts.get(self._record)
+        return found is not None and '"system_identifier": ""' not in (found.text or "")
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return what is there, and what to do."""
+        return [
+            f"{self._file.path} is missing, but this host holds {'; '.join(self._values(change))}",
+            "hint: restore the file from a backup; a new one would lock everybody out",
+        ]
+
+    def _values(self, change: Change) -> list[str]:
+        return [str(value) for value in change.have.values()] if isinstance(change.have, dict) else []
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Never: this is a requirement."""
+        raise Refused("credentials are not generated while a cluster exists")
+
+
+class CredentialsFile(Resource):
+    """The file has all names, and only its owner may read it."""
+
+    def __init__(self, context: Context) -> None:
+        self._path = context.inventory.credentials_path
+        self._context = context
+        self._fact = CredentialsFact(self._path)
+        self.id = f"file:{self._path}"
+        self.facts = (self._fact,)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that nothing is missing, and the mode."""
+        return {"missing": "none", "mode": "0600"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what the file lacks."""
+        found = facts.get(self._fact)
+        if found is None:
+            return ABSENT
+        return {"missing": ", ".join(found.missing) or "none", "mode": f"{found.mode or 0:04o}"}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Write the file, what stands in it untouched."""
+        found = site.facts.get(self._fact)
+        credentials.write(self._path, credentials.render(self._context.credentials, found))
+
+
+def stages(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 00."""
+    lost = tuple(Placed(name, Safe(context)) for name in context.db_names)
+    return (
+        Stage("no cluster without its credentials", lost, requirement=True),
+        Stage("file", (Placed(CONTROLLER, CredentialsFile(context)),)),
+    )
+
+
+STEP = Step(0, "credentials", "generate or complete credentials/postgres.env", stages)

@@ -1,0 +1,195 @@
+"""Step 02: the Patroni image, one container on each db host, and a cluster of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+
+from kbpg import patroni
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import HostError
+from kbpg.facts import Facts
+from kbpg.inventory import Host
+from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
+from kbpg.patroni import NodeFact
+from kbpg.render import render
+from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.file import File
+from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.identity import Claimed, Identified
+from kbpg.resources.image import Images
+from kbpg.resources.loaded import Configuration, Loaded, combined
+from kbpg.resources.patroni import (
+    REST_USER,
+    DynamicConfig,
+    OneNodeAtATime,
+    PendingRestart,
+    change_by_rest,
+    wanted_configuration,
+)
+from kbpg.resources.probe import Probe
+from kbpg.resources.sql import Role
+from kbpg.steps.images import patroni_image
+from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout
+
+FORM_DEADLINE = 180.0
+"""Seconds until one node leads and the others stream; a basebackup of a large cluster takes longer, and the
+next run goes on waiting. Measured on empty hosts: 7 s."""
+REST_DEADLINE = 30.0
+"""Seconds until Patroni's REST API answers after its container started; measured: 1 s."""
+STOP_TIMEOUT = 120
+"""Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
+SECRETS = "secrets.yml"
+"""Patroni merges all files of its directory; the passwords are in this one alone."""
+SHM_SIZE = 1 << 30
+"""Bytes of /dev/shm, a limit and not a reservation: parallel queries and HNSW builds share memory there."""
+
+
+def stages(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 02."""
+    names, hosts = context.db_names, context.inventory.db
+    rollout = OneNodeAtATime(context)
+    node = NodeFact(context.inventory.ports.patroni)
+    return (
+        Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
+        Stage("claim", tuple(Placed(name, Claimed(context)) for name in names)),
+        Stage("nodes", tuple(p for host in hosts for p in _node(context, host)), rollout),
+        Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
+        Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
+        Stage("configuration", (Placed(CLUSTER, DynamicConfig(context)),)),
+        Stage("restarts", tuple(Placed(name, PendingRestart(context)) for name in names), rollout),
+        Stage("roles", tuple(Placed(CLUSTER, role) for role in _roles(context))),
+    )
+
+
+def _node(context: Context, host: Host) -> list[Placed]:
+    contents = _contents(context, host)
+    marker = layout(context).marker(PATRONI)
+    config = Configuration(PATRONI, marker, combined(contents.values()))
+    resources = [
+        *(_file(context, name, content, marker) for name, content in contents.items()),
+        *([_bootstrap(context)] if host == context.inventory.db[0] else []),
+        Container(_container(context, host), DB_CONTAINERS),
+        Loaded(config, DB_CONTAINERS, lambda site: _reload(context, site)),
+    ]
+    return [Placed(host.name, resource) for resource in resources]
+
+
+def _contents(context: Context, host: Host) -> dict[str, bytes]:
+    """Return what Patroni reads at every reload, by file name."""
+    inventory = context.inventory
+    settings = render("patroni/patroni.yml.j2", inventory=inventory, host=host)
+    secrets = render(
+        "patroni/secrets.yml.j2",
+        inventory=inventory,
+        host=host,
+        credentials=context.credentials,
+        rest_user=REST_USER,
+    )
+    return {"patroni.yml": settings.encode(), SECRETS: secrets.encode()}
+
+
+def _file(context: Context, name: str, content: bytes, marker: str) -> File:
+    return File(
+        f"{layout(context).patroni}/{name}",
+        content,
+        owner=OWNER,
+        mode=0o600,
+        secret=name == SECRETS,
+        marker=marker,
+        impact=Impact.RELOAD,
+    )
+
+
+def _bootstrap(context: Context) -> File:
+    """Return the file that only the first db host has, and that Patroni reads once: when the cluster is born."""
+
+    def content(facts: Facts) -> bytes:
+        dynamic = wanted_configuration(context, facts)
+        return render("patroni/bootstrap.yml.j2", inventory=context.inventory, dynamic=dynamic).encode()
+
+    path = f"{layout(context).patroni}/bootstrap.yml"
+    sources = [(name, HardwareFact()) for name in context.db_names]
+    return File(path, content, owner=OWNER, mode=0o600, sources=sources)
+
+
+def _container(context: Context, host: Host) -> ContainerSpec:
+    paths, image = layout(context), patroni_image(context)
+    return ContainerSpec(
+        name=PATRONI,
+        image=image.name,
+        inputs=image.inputs,
+        command=("patroni", "/etc/patroni"),
+        mounts=(
+            f"{paths.data}:/var/lib/postgresql/data:rw",
+            f"{paths.raft}:/var/lib/raft:rw",
+            f"{paths.patroni}:/etc/patroni:ro",
+        ),
+        stop_timeout=STOP_TIMEOUT,
+        shm_size=SHM_SIZE,
+        restart_for=_restart_for(context, host),
+    )
+
+
+def _restart_for(context: Context, host: Host) -> str:
+    """Return a digest of what Patroni reads only when it starts: its name, scope and Raft's addresses."""
+    ports = context.inventory.ports
+    members = sorted(f"{each.address}:{ports.raft}" for each in context.inventory.db)
+    parts = [context.inventory.cluster.name, host.name, host.address, ports.patroni, *members]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _reload(context: Context, site: Site) -> None:
+    """Ask Patroni to read its files; waits for a REST API that is just starting. Raises `HostError`."""
+    ends = time.monotonic() + REST_DEADLINE
+    while True:
+        try:
+            change_by_rest(context, site.host, "POST", "/reload", {})
+        except HostError as error:
+            refused = not isinstance(error.__cause__, OSError)
+            if refused or time.monotonic() > ends:
+                error.detail = (*error.detail, *log_lines(site, PATRONI))
+                raise
+            time.sleep(0.25)
+        else:
+            return
+
+
+def _formed(context: Context) -> Probe:
+    """Return the wait for one leader and every other node streaming from it."""
+    names = context.db_names
+    node = NodeFact(context.inventory.ports.patroni)
+
+    def see(facts: Facts) -> State:
+        leader = patroni.leader_of(facts, node, names)
+        streaming = patroni.streaming_of(facts, node, leader)
+        return {"leaders": 1, "streaming": len([n for n in names if n in streaming])}
+
+    def evidence(site: Site) -> list[str]:
+        lines = []
+        for name in names:
+            found = site.facts.known(node, name)
+            shown = f"{found.role}, {found.state}" if found else "no answer from Patroni"
+            lines += [f"{name}: {shown}", *(f"  {line}" for line in log_lines(site, PATRONI, name))]
+        return lines
+
+    wanted: State = {"leaders": 1, "streaming": len(names) - 1}
+    sources = [(name, node) for name in names]
+    title = f"1 leader, {len(names) - 1} streaming"
+    return Probe(title, wanted, see, sources, deadline=FORM_DEADLINE, evidence_of=evidence)
+
+
+def _roles(context: Context) -> list[Role]:
+    """Return the roles that Patroni made when the cluster was born: their passwords must stay in step."""
+    credentials = context.credentials
+    return [
+        Role(context, credentials.superuser, credentials.superuser_password, superuser=True),
+        Role(context, REPLICATION_USER, credentials.replication_password, replication=True),
+        Role(context, REWIND_USER, credentials.rewind_password),
+    ]
+
+
+STEP = Step(2, "patroni", "build the Patroni image, start the cluster, wait until it is whole", stages)

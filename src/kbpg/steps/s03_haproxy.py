@@ -1,0 +1,142 @@
+"""Step 03: HAProxy on each proxy, 5432 to the leader and 5433 to the standbys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from kbpg import pooler
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged
+from kbpg.facts import Facts, Login
+from kbpg.inventory import Host
+from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
+from kbpg.render import render
+from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.file import File
+from kbpg.resources.image import Images
+from kbpg.resources.loaded import Configuration, Loaded, combined
+from kbpg.resources.probe import Probe
+from kbpg.resources.sql import RowsFact
+from kbpg.steps.images import proxy_images
+from kbpg.steps.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
+
+ROUTE_DEADLINE = 30.0
+"""Seconds until HAProxy has found the leader: two good checks, so about a second."""
+RELOAD_DEADLINE = 20.0
+"""Seconds until a HAProxy that was just started takes commands."""
+STOP_TIMEOUT = 10
+"""Seconds; HAProxy ends its connections at once on SIGTERM."""
+RELOAD = ["docker", "exec", HAPROXY, "sh", "-c", "echo reload | socat -t 15 - /run/haproxy/master.sock"]
+"""The master answers `Success=1` once the new worker runs, or says why it kept the old one."""
+
+
+def stages(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 03."""
+    names = context.proxy_names
+    return (
+        Stage("images", (Placed(CONTROLLER, Images("proxies", proxy_images(context), names)),)),
+        Stage("nodes", tuple(p for host in context.inventory.proxies for p in _node(context, host))),
+        Stage("routes", tuple(Placed(name, route(context, name)) for name in names)),
+    )
+
+
+def _node(context: Context, host: Host) -> list[Placed]:
+    paths = layout(context)
+    text = render("haproxy/haproxy.cfg.j2", inventory=context.inventory, host=host).encode()
+    marker = paths.marker(HAPROXY)
+    file = File(
+        f"{paths.haproxy}/haproxy.cfg",
+        text,
+        owner=OWNER,
+        mode=0o640,
+        check=partial(_check, context),
+        marker=marker,
+        impact=Impact.RELOAD,
+    )
+    container = Container(_container(context), PROXY_CONTAINERS)
+    loaded = Loaded(
+        Configuration(HAPROXY, marker, combined([text])), PROXY_CONTAINERS, partial(_reload, context)
+    )
+    return [Placed(host.name, resource) for resource in (file, container, loaded)]
+
+
+def _container(context: Context) -> ContainerSpec:
+    image, _ = proxy_images(context)
+    return ContainerSpec(
+        name=HAPROXY,
+        image=image.name,
+        inputs=image.inputs,
+        command=(
+            "haproxy",
+            "-W",
+            "-db",
+            "-S",
+            "/run/haproxy/master.sock,mode,600",
+            "-f",
+            "/etc/haproxy/haproxy.cfg",
+        ),
+        mounts=(f"{layout(context).haproxy}:/etc/haproxy:ro",),
+        stop_timeout=STOP_TIMEOUT,
+        nofile=nofile(context.inventory.haproxy.max_connections),
+    )
+
+
+def nofile(connections: int) -> int:
+    """Return the open files HAProxy needs: two a connection, and some (measured: 10,000 need 20,034)."""
+    return 2 * connections + 200
+
+
+def _check(context: Context, site: Site, content: bytes) -> None:
+    """Let the program itself read the new configuration, in a throw-away container without a network.
+
+    Raises `NotConverged` with what HAProxy says; the running one has not seen the file then.
+    """
+    image, _ = proxy_images(context)
+    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", image.name]
+    output = site.host.run([*argv, "haproxy", "-c", "-q", "-f", "/dev/stdin"], stdin=content, check=False)
+    if not output.ok:
+        said = (output.stdout + output.stderr).strip().splitlines()[-8:]
+        raise NotConverged("HAProxy would not load the new configuration", detail=said)
+
+
+def _reload(context: Context, site: Site) -> None:
+    """Reload without dropping a connection, then make PgBouncer open new ones.
+
+    The old worker keeps its connections but checks no servers any more (haproxy issue 3330), so those of
+    PgBouncer must not stay on it. Raises `HostError`.
+    """
+    ends = time.monotonic() + RELOAD_DEADLINE
+    while True:
+        output = site.host.run(RELOAD, check=False, timeout=30.0)
+        if "Success=1" in output.stdout:
+            break
+        if time.monotonic() > ends:
+            said = (output.stdout + output.stderr).strip().splitlines()[-8:]
+            raise HostError(site.place, "HAProxy did not reload", detail=[*said, *log_lines(site, HAPROXY)])
+        time.sleep(0.2)
+    if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS) or {}):
+        pooler.command(context, site.host, "RECONNECT")
+
+
+def route(context: Context, proxy: str) -> Probe:
+    """Return the wait until this proxy's port leads to a PostgreSQL that takes writes."""
+    credentials = context.credentials
+    login = Login(
+        credentials.superuser, credentials.superuser_password, "postgres", context.inventory.ports.primary
+    )
+    fact = RowsFact(login, "route", "select not pg_is_in_recovery()", live=True)
+
+    def see(facts: Facts) -> State:
+        return {"writable": bool(facts.get(fact, proxy)[0][0])}
+
+    name = f"port {login.port} leads to the leader"
+    evidence = partial(log_lines, name=HAPROXY)
+    return Probe(
+        name, {"writable": True}, see, [(proxy, fact)], deadline=ROUTE_DEADLINE, evidence_of=evidence
+    )
+
+
+STEP = Step(3, "haproxy", "HAProxy on the proxies: one port to the leader, one to the standbys", stages)

@@ -1,0 +1,144 @@
+"""Step 06: is it whole? The checks that end apply-all and are `kbpg diagnose`, from reads already made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kbpg import patroni
+from kbpg.context import Context
+from kbpg.facts import Facts, NotKnown
+from kbpg.inventory import version_tuple
+from kbpg.inventory.rules import FIXED_HNSW
+from kbpg.model import CLUSTER, Placed, Stage, State, Step
+from kbpg.patroni import ClusterFact, NodeFact
+from kbpg.raft import RaftFact
+from kbpg.resources.probe import Probe
+from kbpg.resources.sql import RolesFact, RowsFact
+from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
+from kbpg.steps.s03_haproxy import route
+from kbpg.steps.s05_pgvector import vector_query
+
+SETTLE_DEADLINE = 30.0
+"""Seconds for what follows a change by itself: a standby that catches up, a view that is refreshed."""
+
+
+def stages(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 06: one, every check side by side."""
+    cluster = [_leader_agreed(context), _streaming(context), _scram(context), _safe_parameters(context)]
+    nodes = [Placed(name, _quorum(context, name)) for name in context.db_names]
+    proxies = [
+        Placed(name, check(context, name)) for name in context.proxy_names for check in (route, vector_query)
+    ]
+    return (Stage("checks", (*(Placed(CLUSTER, check) for check in cluster), *nodes, *proxies)),)
+
+
+def _leader_agreed(context: Context) -> Probe:
+    """Every node's memory of the cluster names the leader that says so of itself."""
+    ports, names = context.inventory.ports, context.db_names
+    node, cluster = NodeFact(ports.patroni), ClusterFact(ports.patroni)
+
+    def see(facts: Facts) -> State:
+        leader = patroni.leader_of(facts, node, names)
+        seen = {name: _leader_seen(facts.get(cluster, name)) for name in names}
+        wrong = [f"{name} thinks it is {who}" for name, who in seen.items() if who != leader]
+        return {"leader": "; ".join(wrong) or "agreed"}
+
+    sources = [(name, fact) for name in names for fact in (node, cluster)]
+    return Probe(
+        "every node sees the same leader", {"leader": "agreed"}, see, sources, deadline=SETTLE_DEADLINE
+    )
+
+
+def _leader_seen(members: Sequence[patroni.Member]) -> str:
+    return next((m.name for m in members if m.role in patroni.LEADER_ROLES), "nobody")
+
+
+def _streaming(context: Context) -> Probe:
+    """Every standby streams, on the leader's timeline, within the lag that a failover would accept."""
+    ports, names = context.inventory.ports, context.db_names
+    node, cluster = NodeFact(ports.patroni), ClusterFact(ports.patroni)
+    limit = context.inventory.timers.maximum_lag_on_failover
+
+    def see(facts: Facts) -> State:
+        leader = patroni.leader_of(facts, node, names)
+        streaming = patroni.streaming_of(facts, node, leader)
+        timeline = facts.get(node, leader).timeline
+        problems = [f"{name} does not stream" for name in names if name != leader and name not in streaming]
+        for member in facts.get(cluster, leader):
+            if member.timeline and member.timeline != timeline:
+                problems.append(f"{member.name} is on timeline {member.timeline}, not {timeline}")
+            if member.lag is not None and member.lag > limit:
+                problems.append(f"{member.name} is {member.lag} bytes behind")
+        return {"standbys": "; ".join(problems) or "streaming"}
+
+    sources = [(name, fact) for name in names for fact in (node, cluster)]
+    return Probe("every standby streams", {"standbys": "streaming"}, see, sources, deadline=SETTLE_DEADLINE)
+
+
+def _quorum(context: Context, host: str) -> Probe:
+    """This member of Raft sees a quorum and all its partners."""
+    inventory = context.inventory
+    fact = RaftFact(inventory.ports.raft, context.credentials.raft_password)
+
+    def see(facts: Facts) -> State:
+        status = facts.get(fact, host)
+        away = [partner for partner, connected in status.partners.items() if not connected]
+        return {
+            "quorum": status.has_quorum,
+            "partners": len(status.partners),
+            "away": ", ".join(away) or "none",
+        }
+
+    wanted: State = {"quorum": True, "partners": len(inventory.db) - 1, "away": "none"}
+    return Probe("Raft quorum, all partners", wanted, see, [(host, fact)], deadline=SETTLE_DEADLINE)
+
+
+def _scram(context: Context) -> Probe:
+    """Every role that logs in has a SCRAM verifier, and kbpg's own roles are all there."""
+    names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
+    roles, credentials = RolesFact(context.superuser()), context.credentials
+    ours = (credentials.superuser, credentials.app_user, REPLICATION_USER, REWIND_USER, POOLER_USER)
+
+    def see(facts: Facts) -> State:
+        found = facts.get(roles, patroni.leader_of(facts, node, names))
+        missing = [f"{name} is missing" for name in ours if name not in found]
+        weak = [
+            f"{name} has no SCRAM password"
+            for name, role in found.items()
+            if role["login"] and not str(role["verifier"] or "").startswith("SCRAM-SHA-256$")
+        ]
+        return {"roles": "; ".join(missing + weak) or "SCRAM-SHA-256"}
+
+    sources = [(name, fact) for name in names for fact in (node, roles)]
+    return Probe("roles use SCRAM", {"roles": "SCRAM-SHA-256"}, see, sources, deadline=0)
+
+
+def _safe_parameters(context: Context) -> Probe:
+    """What protects acknowledged writes is really on in the running leader."""
+    names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
+    query = (
+        "select name, setting from pg_catalog.pg_settings where name in"
+        " ('fsync', 'full_page_writes', 'password_encryption', 'max_parallel_maintenance_workers')"
+    )
+    fact = RowsFact(context.superuser(), "protective settings", query)
+    wanted: dict[str, str | int | bool] = {
+        "fsync": "on",
+        "full_page_writes": "on",
+        "password_encryption": "scram-sha-256",
+    }
+    if version_tuple(context.inventory.versions.pgvector) < FIXED_HNSW:
+        wanted["max_parallel_maintenance_workers"] = "0"
+
+    def see(facts: Facts) -> State:
+        found = dict(facts.get(fact, patroni.leader_of(facts, node, names)))
+        if not found:
+            raise NotKnown("the leader shows no settings")
+        return {name: found[name] for name in wanted}
+
+    sources = [(name, each) for name in names for each in (node, fact)]
+    return Probe("protective settings", wanted, see, sources, deadline=0)
+
+
+STEP = Step(
+    6, "diagnostics", "is it whole: leader, standbys, quorum, routes, a query as the application", stages
+)
