@@ -10,10 +10,11 @@ from kbpg.secret import Secret
 
 MIN_CHARACTERS = 8
 """NIST SP 800-63B, 5.1.1.2: the shortest password a person may choose."""
-MAX_BYTES = 2047
-"""PgBouncer keeps a password with its zero byte in 2048 bytes (MAX_PASSWORD in `bouncer.h`, 1.17 to 1.24).
+MAX_BYTES = 1023
+"""PgBouncer 1.24.1 logs in to the server with up to 1024 bytes; above that clients wait until they give up.
 
-PostgreSQL and libpq carry more since version 14.
+Measured, with PostgreSQL 15 behind it; the limit is that of its SASLprep. Its userlist.txt holds 2047 bytes, where
+a double quote counts twice: 1023 of them fit. PostgreSQL and libpq carry more.
 """
 MAX_NAME_BYTES = 63
 """NAMEDATALEN - 1: PostgreSQL cuts longer names."""
@@ -42,10 +43,9 @@ def password_problems(name: str, password: Secret) -> Iterator[str]:
     yield from _odd_characters(value)
     if len(value) < MIN_CHARACTERS:
         yield f"is {len(value)} characters long: wanted {MIN_CHARACTERS} or more (NIST SP 800-63B)"
-    # In userlist.txt a double quote is written twice, and PgBouncer measures what is written.
-    size = len(value.encode("utf-8", "surrogatepass")) + value.count('"')
+    size = len(value.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
-        yield f"is {size} bytes long: wanted {MAX_BYTES} or fewer (PgBouncer's MAX_PASSWORD)"
+        yield f"is {size} bytes long: wanted {MAX_BYTES} or fewer (PgBouncer cannot log in with more)"
     if _HASHED.fullmatch(value):
         yield "looks like a stored hash and would be taken for one by PostgreSQL: wanted a plain password"
     if name in _ASCII_ONLY and not value.isascii():
