@@ -1,0 +1,54 @@
+"""The program: `kbpg` and `python -m kbpg`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from kbpg.cli import endings
+from kbpg.cli.app import command
+from kbpg.errors import KbpgError
+from kbpg.options import Options
+
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+"""Base of what typer raises about a command line; it has no public name."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line, without the program's name, and return the exit code; nothing is raised."""
+    options = Options()
+    try:
+        code = command().main(list(arguments), "kbpg", standalone_mode=False, obj=options)
+    except KbpgError as error:
+        return endings.failed(error, options)
+    except _CommandLineError as error:
+        return endings.misused(error)
+    except KeyboardInterrupt:
+        return endings.interrupted()
+    except typer.Abort:
+        endings.say("aborted")
+        return 1
+    except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user)
+        return endings.crashed(error, options)
+    return endings.interrupted() if code == endings.INTERRUPTED else int(code or 0)
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; the interpreter's own flush at its end must not complain about it
+        with contextlib.suppress(OSError):
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What a command says at its end: the times, the way in, what to try next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from kbpg.cli import texts
+from kbpg.console import Line, Style
+from kbpg.context import Context
+from kbpg.engine.outcome import Report
+from kbpg.errors import HostError
+from kbpg.model import Status
+from kbpg.options import DEFAULT_INVENTORY
+from kbpg.uri import Kind, uri
+
+WAYS = {Kind.POOLED: "pooled", Kind.DIRECT: "direct", Kind.READ_ONLY: "read-only"}
+
+
+def applied(report: Report, context: Context, seconds: float, *, whole: bool) -> list[Line]:
+    """Return the end of an apply that went well; `whole` when it was all steps."""
+    lines = [Line(), *texts.steps(report, seconds)]
+    if not report.of(Status.CHANGED):
+        lines.append(Line("nothing had to be changed", Style.GOOD))
+    if not whole:
+        return lines
+    return [
+        *lines,
+        Line(),
+        Line("connection strings", Style.TITLE),
+        *texts.pairs(uris(context)),
+        Line(),
+        Line("next", Style.TITLE),
+        *(Line(f"  {command(context, *words)}") for words in (("status",), ("diagnose",))),
+        Line(f'  psql "$({command(context, "uri", "--show-password")})"'),
+    ]
+
+
+def uris(context: Context) -> dict[str, str]:
+    """Return the application's connection strings by kind, passwords masked."""
+    return {name: uri(context.inventory, context.credentials, kind) for kind, name in WAYS.items()}
+
+
+def command(context: Context, *words: str) -> str:
+    """Return a kbpg command for the inventory at hand, ready to be pasted into a shell."""
+    path = context.inventory.path
+    chosen = () if path == DEFAULT_INVENTORY else ("-i", str(path))
+    return shlex.join(("kbpg", *chosen, *words))
+
+
+def diagnosed(report: Report, unreachable: Mapping[str, HostError]) -> list[Line]:
+    """Return what is wrong, or that nothing is."""
+    lines = [
+        Line(text, Style.BAD if index == 0 else Style.PLAIN)
+        for error in unreachable.values()
+        for index, text in enumerate(error.lines())
+    ]
+    wrong = report.of(*texts.CHANGES)
+    lines += texts.failed(wrong)
+    checked = len(report.of(Status.OK))
+    if not lines:
+        return [Line(f"healthy: {checked} checks ok", Style.GOOD)]
+    count = len(unreachable) + len(wrong)
+    return [*lines, Line(f"{count} of {count + checked} checks not ok", Style.BAD)]

@@ -1,0 +1,114 @@
+"""The commands that build the cluster and look at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from kbpg.model import Step
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`, in the order in which `kbpg --help` shows them."""
+    app.command("apply-all", cls=_WithSteps)(apply_all)
+    app.command("step", cls=_WithSteps)(step)
+    app.command("plan")(plan)
+    app.command("diagnose")(diagnose)
+    app.command("status")(status)
+    app.command("uri")(uri)
+
+
+class _WithSteps(typer.core.TyperCommand):
+    """A command whose help ends with the list of steps, which only then is imported."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the steps."""
+        from kbpg.steps import ALL
+
+        with formatter.section("Steps"):
+            formatter.write_dl([(step.label, step.summary) for step in ALL])
+
+
+def apply_all(ctx: typer.Context) -> None:
+    """Make everything as the inventory says, in order; what is right already is left alone."""
+    from kbpg.cli.running import apply
+    from kbpg.steps import ALL
+
+    raise typer.Exit(apply(ctx.obj, ALL, doing="apply-all"))
+
+
+def step(
+    ctx: typer.Context,
+    which: Annotated[str, typer.Argument(metavar="STEP", help="Number or name of a step: 3, 03 or haproxy.")],
+) -> None:
+    """Do one step of apply-all again."""
+    from kbpg.cli.running import apply
+
+    chosen = find_step(which)
+    raise typer.Exit(apply(ctx.obj, (chosen,), doing=f"step {chosen.label}"))
+
+
+def plan(ctx: typer.Context) -> None:
+    """Say what apply-all would change, and what that does to clients; change nothing."""
+    from kbpg.cli.running import plan
+    from kbpg.steps import ALL
+
+    raise typer.Exit(plan(ctx.obj, ALL))
+
+
+def diagnose(ctx: typer.Context) -> None:
+    """Say what is wrong with the cluster."""
+    from kbpg.cli.running import diagnose
+
+    raise typer.Exit(diagnose(ctx.obj, (find_step("diagnostics"),)))
+
+
+def status(ctx: typer.Context) -> None:
+    """Show the cluster on one screen."""
+    from kbpg.cli.standing import status
+
+    raise typer.Exit(status(ctx.obj))
+
+
+def uri(
+    ctx: typer.Context,
+    direct: Annotated[bool, typer.Option("--direct", help="To the leader, through HAProxy.")] = False,
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="To the leader, through PgBouncer (the default).")
+    ] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="To the standbys, through HAProxy.")] = False,
+    show_password: Annotated[
+        bool, typer.Option("--show-password", help="Print the password instead of ***.")
+    ] = False,
+) -> None:
+    """Print a connection string, one line, and nothing else."""
+    from kbpg.errors import UsageError
+    from kbpg.session import read_context
+    from kbpg.uri import Kind
+    from kbpg.uri import uri as connection_string
+
+    chosen = {Kind.DIRECT: direct, Kind.POOLED: pooled, Kind.READ_ONLY: read_only}
+    kinds = [kind for kind, wanted in chosen.items() if wanted]
+    if len(kinds) > 1:
+        raise UsageError(f"--{kinds[0]} and --{kinds[1]} exclude each other")
+    kind = kinds[0] if kinds else Kind.POOLED
+    context, _ = read_context(ctx.obj, credentials_exist=show_password)
+    line = connection_string(context.inventory, context.credentials, kind, show_password=show_password)
+    if ctx.obj.json:
+        import json
+
+        line = json.dumps({"kind": kind.value, "uri": line})
+    typer.echo(line)
+
+
+def find_step(which: str) -> Step:
+    """Return the step of that number or name; raises UsageError."""
+    from kbpg.errors import UsageError
+    from kbpg.steps import ALL
+
+    for step in ALL:
+        if which == step.name or (which.isdecimal() and int(which) == step.number):
+            return step
+    raise UsageError(f"no step {which}", hint=f"steps: {', '.join(step.label for step in ALL)}")

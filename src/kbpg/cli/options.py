@@ -1,0 +1,74 @@
+"""The options that every command has, before its name and after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kbpg.options import DEFAULT_INVENTORY, INVENTORY_VARIABLE, Options
+
+
+def _fill(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
+    """Keep what was given; an option that stands at another place of the line must not be undone."""
+    if not value or ctx.resilient_parsing:
+        return
+    options: Options = ctx.obj
+    if param.name == "limit":
+        names = (name.strip() for part in value for name in part.split(","))
+        options.limit |= frozenset(name for name in names if name)
+    elif param.name == "no_color":
+        options.color = False
+    elif param.name == "verbose":
+        options.verbose += value
+    else:
+        setattr(options, str(param.name), value)
+
+
+def _option(*names: str, text: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, callback=_fill, expose_value=False, show_default=False, **settings)
+
+
+def _declared(
+    chosen: Annotated[
+        Path | None,
+        _option(
+            "--inventory",
+            "-i",
+            text=f"The inventory file.  [env: {INVENTORY_VARIABLE}; default: {DEFAULT_INVENTORY}]",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        _option("--limit", text="Only these hosts: names with commas between; may be repeated."),
+    ] = None,
+    json: Annotated[bool, _option("--json", text="Print JSON on standard output.")] = False,
+    verbose: Annotated[
+        int, _option("--verbose", "-v", count=True, text="Show each command run on a host.")
+    ] = 0,
+    yes: Annotated[bool, _option("--yes", "-y", text="Do not ask before what cannot be undone.")] = False,
+    accept_new_host_keys: Annotated[
+        bool, _option("--accept-new-host-keys", text="Trust and remember SSH host keys never seen before.")
+    ] = False,
+    no_color: Annotated[bool, _option("--no-color", text="No colour, whatever the terminal can.")] = False,
+) -> None:
+    """Nobody calls this: typer reads the options of its signature."""
+
+
+def share(command: Any) -> Any:
+    """Add the global options to a command, and to all commands below it; return it.
+
+    An option whose name a command already uses for itself is left out there.
+    """
+    taken = {name for param in command.params for name in param.opts}
+    command.params += [param for param in _fresh() if not taken & set(param.opts)]
+    for below in getattr(command, "commands", {}).values():
+        share(below)
+    return command
+
+
+def _fresh() -> list[Any]:
+    template = typer.Typer(add_completion=False)
+    template.command()(_declared)
+    return list(typer.main.get_command(template).params)

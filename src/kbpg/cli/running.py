@@ -1,0 +1,107 @@
+"""Running the engine for a command: apply, plan, diagnose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from kbpg.cli import closing, documents, texts
+from kbpg.cli.progress import Progress
+from kbpg.console import Console
+from kbpg.engine.outcome import Listener, Outcome, Report
+from kbpg.engine.run import Run
+from kbpg.errors import Exit
+from kbpg.model import Status, Step
+from kbpg.options import Options
+from kbpg.session import Session, open_session
+
+
+def apply(options: Options, steps: Sequence[Step], *, doing: str) -> int:
+    """Make it so, show how, and return the exit code."""
+    started = time.monotonic()
+    # Passwords that nobody keeps must not reach a cluster: only step 00 writes new ones down
+    kept = not any(step.number == 0 for step in steps)
+    with Console(color=options.color) as console:
+        progress = Progress(console)
+        with _opened(options, console, progress, doing=doing, lock=True, credentials_exist=kept) as session:
+            report = _run(session, options, progress).apply(steps)
+        seconds = time.monotonic() - started
+        console.rest()
+        if options.json:
+            console.data(documents.applied(report, session.context, seconds))
+        if report.failed:
+            console.say(texts.failures(report))
+        elif not options.json:
+            console.result(closing.applied(report, session.context, seconds, whole=len(steps) > 1))
+    return int(Exit.FAILED if report.failed else Exit.OK)
+
+
+def plan(options: Options, steps: Sequence[Step]) -> int:
+    """Say what `apply` would change, and return the exit code."""
+    with Console(color=options.color) as console:
+        with _opened(options, console, Progress(console), doing="plan") as session:
+            report = _run(session, options).plan(steps)
+            unmet = _unmet(report, steps, session)
+        if options.json:
+            console.data(documents.planned(report, unmet))
+        else:
+            console.result(texts.planned(report, unmet))
+    if unmet:
+        return int(Exit.FAILED)
+    return int(Exit.DIFFERS if report.of(*texts.CHANGES) else Exit.OK)
+
+
+def diagnose(options: Options, steps: Sequence[Step]) -> int:
+    """Say what is wrong, and return the exit code."""
+    with Console(color=options.color) as console:
+        with _opened(
+            options, console, Progress(console), doing="diagnose", partial=True, credentials_exist=True
+        ) as session:
+            report = _run(session, options).plan(steps)
+        if options.json:
+            console.data(documents.diagnosed(report, session.unreachable))
+        else:
+            console.result(closing.diagnosed(report, session.unreachable))
+    wrong = session.unreachable or report.of(*texts.CHANGES)
+    return int(Exit.FAILED if wrong else Exit.OK)
+
+
+@contextmanager
+def _opened(
+    options: Options,
+    console: Console,
+    progress: Progress,
+    *,
+    doing: str,
+    lock: bool = False,
+    partial: bool = False,
+    credentials_exist: bool = False,
+) -> Iterator[Session]:
+    with open_session(
+        options,
+        doing=doing,
+        lock=lock,
+        partial=partial,
+        credentials_exist=credentials_exist,
+        watcher=progress if options.verbose else None,
+    ) as session:
+        console.busy("reading the hosts")
+        yield session
+
+
+def _run(session: Session, options: Options, listener: Listener | None = None) -> Run:
+    return Run(session.context, session.hosts, session.controller, listener, options.limit)
+
+
+def _unmet(report: Report, steps: Sequence[Step], session: Session) -> list[Outcome]:
+    """Return the differences that would stop apply before it changes anything."""
+    required = {
+        (step.label, item.place, item.resource.id)
+        for step in steps
+        for stage in step.stages(session.context)
+        if stage.requirement
+        for item in stage.items
+    }
+    differing = report.of(Status.DIFFERS)
+    return [o for o in differing if (o.step.label, o.place, o.resource) in required]

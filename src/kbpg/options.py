@@ -1,0 +1,37 @@
+"""What was asked for besides the command: the global options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+INVENTORY_VARIABLE = "KBPG_INVENTORY"
+DEFAULT_INVENTORY = Path("inventory.yaml")
+
+
+def _unmasked(text: str) -> str:
+    return text
+
+
+@dataclass
+class Options:
+    """What was asked for besides the command; `ctx.obj` of every command.
+
+    `limit` names hosts, nothing being all of them. `mask` hides the secrets that are known so far.
+    """
+
+    chosen: Path | None = None
+    limit: frozenset[str] = frozenset()
+    json: bool = False
+    verbose: int = 0
+    yes: bool = False
+    accept_new_host_keys: bool = False
+    color: bool = True
+    mask: Callable[[str], str] = field(default=_unmasked, repr=False)
+
+    @property
+    def inventory(self) -> Path:
+        """Return the inventory's path: the option, else $KBPG_INVENTORY, else inventory.yaml."""
+        return self.chosen or Path(os.environ.get(INVENTORY_VARIABLE) or DEFAULT_INVENTORY)
