@@ -113,6 +113,8 @@ class Resource(ABC):
 
     id: str
     facts: tuple[Fact[object], ...] = ()
+    waits: bool = False
+    """Whether `fix` is also for a state that cannot be read yet: it waits until it can."""
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Return where each fact is read: at the place, or on every db host for the cluster."""

@@ -23,6 +23,11 @@ class Comparison:
         return self.change is not None and isinstance(self.change.have, Unknown)
 
     @property
+    def fixable(self) -> bool:
+        """Return whether there is a difference that the resource's fix can work on now."""
+        return self.change is not None and (not self.unknown or self.placed.resource.waits)
+
+    @property
     def status(self) -> Status:
         """Return how the resource stands."""
         if self.change is None:

@@ -100,7 +100,7 @@ class Run:
         while True:
             self._gather(items)
             found = self._compare(stage)
-            todo = [c for c in found if c.change and not c.unknown and c.placed not in mended]
+            todo = [c for c in found if c.fixable and c.placed not in mended]
             stuck = [c for c in found if c.change and (c.placed in mended or (c.unknown and not todo))]
             if stuck or not todo:
                 break
@@ -147,7 +147,7 @@ class Run:
             with ThreadPoolExecutor(max(1, len(wave))) as pool:
                 for done in pool.map(lambda place: self._mend_place(step, rollout, place, todo), wave):
                     outcomes |= done
-            self._forget(wave)
+            self._forget(c.placed for c in todo if c.placed.place in wave)
         why = "another host failed before"
         return [outcomes.get(c.placed, self._outcome(step, c, Status.NOT_ATTEMPTED, why=why)) for c in todo]
 
@@ -208,14 +208,15 @@ class Run:
             self.knowledge.drop(name, {fact.key for fact in facts})
         gather(self.hosts, self.knowledge, wanted)
 
-    def _forget(self, places: Iterable[str]) -> None:
-        """Drop what a fix made stale: its host's facts, the cluster's, and live facts anywhere."""
-        for place in places:
-            names = self.context.db_names if place == CLUSTER else [place]
-            for name in names:
-                self.knowledge.forget(name)
-            if place == CONTROLLER:
-                self.knowledge.forget(CONTROLLER)
+    def _forget(self, items: Iterable[Placed]) -> None:
+        """Drop what fixes made stale: all of their hosts' facts, what they looked at, live facts anywhere."""
+        for item in items:
+            self.knowledge.forget(item.place)
+            for name, fact in self._asks(item):
+                self.knowledge.drop(name, {fact.key})
+            if item.place == CLUSTER:
+                for name in self.context.db_names:
+                    self.knowledge.forget(name)
         self.knowledge.forget_keys(self._live)
 
     def _facts(self, place: str) -> Facts:

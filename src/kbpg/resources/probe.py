@@ -9,7 +9,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.model import Change, Resource, State, Want
+from kbpg.model import Change, Have, Resource, State, Unknown, Want
 
 INTERVAL = 0.25
 """Seconds between two looks."""
@@ -23,6 +23,8 @@ class Probe(Resource):
     `sources` are the facts it looks at, each with its host. `evidence_of` tells more when it does not come
     true: "timeout" alone tells nobody anything.
     """
+
+    waits = True
 
     def __init__(
         self,
@@ -47,11 +49,14 @@ class Probe(Resource):
         return self._wanted
 
     def have(self, facts: Facts) -> Want:
-        """Return what is seen; what cannot be known is a value too, so that a probe waits for it."""
+        """Return what is seen. Raises `NotKnown`."""
+        return self._see(facts)
+
+    def _seen(self, facts: Facts) -> Have:
         try:
             return self._see(facts)
         except NotKnown as reason:
-            return {"state": reason.reason}
+            return Unknown(reason.reason)
 
     def fix(self, site: Site, change: Change) -> None:
         """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last."""
@@ -61,7 +66,7 @@ class Probe(Resource):
             by_host.setdefault(host, []).append(fact)
         while True:
             site.look(by_host)
-            have = self.have(site.facts)
+            have = self._seen(site.facts)
             if have == self._wanted:
                 return
             if time.monotonic() >= ends:

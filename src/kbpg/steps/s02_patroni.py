@@ -186,7 +186,14 @@ def _roles(context: Context) -> list[Role]:
     """Return the roles that Patroni made when the cluster was born: their passwords must stay in step."""
     credentials = context.credentials
     return [
-        Role(context, credentials.superuser, credentials.superuser_password, superuser=True),
+        # initdb gives its superuser REPLICATION too
+        Role(
+            context,
+            credentials.superuser,
+            credentials.superuser_password,
+            superuser=True,
+            replication=True,
+        ),
         Role(context, REPLICATION_USER, credentials.replication_password, replication=True),
         Role(context, REWIND_USER, credentials.rewind_password),
     ]
