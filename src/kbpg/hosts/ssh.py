@@ -1,0 +1,268 @@
+"""A host reached by SSH: one connection, many channels, usable from several threads at once."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from kbpg.errors import AccessDenied, CommandFailed, HostError
+from kbpg.hosts import atomic, script
+from kbpg.hosts.config import Target, resolve
+from kbpg.hosts.connection import close_all, open_connection
+from kbpg.hosts.forward import Forward
+from kbpg.hosts.held import Held
+from kbpg.hosts.link import Link
+from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
+from kbpg.hosts.session import STDERR, STDOUT
+from kbpg.hosts.settings import Ask, Recorder, Silence, SshSettings
+
+if TYPE_CHECKING:
+    import socket
+    from contextlib import AbstractContextManager
+
+KILL_AFTER = 5
+"""Seconds between the TERM and the KILL that end a command at its deadline."""
+
+EXPIRED = (124, 137)
+"""Exit statuses of timeout(1) when it ended the command with TERM, or had to use KILL."""
+
+_STDERR_KEPT = 1 << 16
+"""Bytes of a streamed command's standard error that are kept for its error message."""
+
+
+def connect(
+    name: str,
+    address: str,
+    settings: SshSettings,
+    *,
+    journal: Recorder | None = None,
+    ask: Ask | None = None,
+    accept_new: bool = False,
+) -> SshHost:
+    """Connect to a host, log in, and make sure that it can be changed as root.
+
+    `name` and `address` are the inventory's; `ask` is asked whether an unknown host key is to be trusted.
+    Raises `Unreachable`, `HostKeyError`, `AccessDenied`.
+    """
+    target = resolve(name, address, settings)
+    transports = open_connection(target, settings, ask=ask, accept_new=accept_new)
+    try:
+        link = Link(name, transports, journal or Silence())
+        return SshHost(name, address, link, become=_way_to_root(link, target))
+    except BaseException:
+        close_all(transports)
+        raise
+
+
+def _way_to_root(link: Link, target: Target) -> tuple[str, ...]:
+    """Return what to put before commands so that they run as root: nothing, or sudo."""
+    if target.user == "root":
+        return ()
+    output = bytearray()
+    line = "id -u; sudo -n -- id -u 2>&1" if target.sudo else "id -u"
+    with link.session(line, target.connect_timeout, lambda: line) as session:
+        session.feed(b"")
+        for _, data in session.output():
+            output += data
+    answers = output.decode(errors="replace").split("\n")
+    if answers[0] == "0" or not target.sudo:
+        return ()
+    if answers[1:2] == ["0"]:
+        return ("sudo", "-n", "--")
+    raise AccessDenied(
+        link.name,
+        f"{target.user} may not become root without a password",
+        detail=[line for line in answers[1:] if line.strip()],
+        hint=f"with visudo add `{target.user} ALL=(ALL) NOPASSWD: ALL`, or set `ssh.user: root`",
+    )
+
+
+class SshHost(Writer):
+    """A host behind an SSH connection; close it, or use it as a context manager.
+
+    `guard` is set by whoever holds the host's lock: a lock file that every changing command keeps locked,
+    shared, for as long as it runs, even when the controller has died meanwhile.
+    """
+
+    def __init__(self, name: str, address: str, link: Link, *, become: tuple[str, ...]) -> None:
+        self.name = name
+        self.address = address
+        self.guard: str | None = None
+        self._link = link
+        self._become = become
+
+    def __enter__(self) -> SshHost:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; commands that still run lose their input and output."""
+        self._link.close()
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the connection is up, as far as is known here."""
+        return self._link.alive
+
+    def read(
+        self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT
+    ) -> Mapping[str, Output]:
+        """Answer all questions as root, in one execution of one script.
+
+        Raises `CommandTimeout`, which names the question that did not end, and `ConnectionLost`.
+        """
+        composed = script.compose(list(questions), secrets.token_hex(16))
+        if not composed.keys:
+            return {}
+        with self._link.recorded(("read", *composed.keys)) as record:
+            started = time.monotonic()
+            reading = script.Reading(composed)
+            line = self._line(("sh", "-s"), timeout)
+            with self._link.session(line, timeout, reading.current) as session:
+                record.session = session
+                session.feed(composed.text)
+                for stream, data in session.output():
+                    # Without waiting for the end: what a question left running may hold the output open.
+                    if reading.add(stream == STDOUT, data):
+                        break
+            seconds = time.monotonic() - started
+            if not reading.complete:
+                if seconds >= timeout:
+                    raise self._link.too_late(reading.current(), timeout)
+                said = self._link.journal.mask(reading.last_words())
+                raise HostError(
+                    self.name, f"the script ended at `{reading.current()}`", detail=said.splitlines()
+                )
+            record.status = 0
+            return reading.answers(seconds)
+
+    def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
+        """Open a TCP stream from the host to `address` (default: its own cluster address) and `port`.
+
+        Reads and writes on it time out after `timeout` seconds too, until `settimeout`. Raises
+        `ConnectionRefusedError` or `TimeoutError` when nothing answers there, `HostError` when the host is
+        lost or forbids forwarding.
+        """
+        return cast("socket.socket", self._link.stream((address or self.address, port), timeout))
+
+    def forward(self, port: int, *, address: str | None = None) -> AbstractContextManager[int]:
+        """Listen on a free port of 127.0.0.1 and pass connections on, as `dial` would."""
+
+        def dial() -> socket.socket:
+            stream = self.dial(port, address=address)
+            stream.settimeout(None)
+            return stream
+
+        return Forward(dial)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterator[bytes] = b"",
+        timeout: float = DEFAULT_TIMEOUT,
+        check: bool = True,
+    ) -> Output:
+        """Run one command as root; the host itself ends it after `timeout` seconds, controller alive or not.
+
+        An iterator is read in another thread; when it raises, so does `run`. A connection that breaks looks
+        to the command like the end of its input, so what takes a part for the whole must check. A command
+        that died of signal n has status 128 + n. Raises `CommandFailed` when `check`, `CommandTimeout`,
+        `ConnectionLost`.
+        """
+        return self._run(argv, argv, stdin=stdin, timeout=timeout, check=check)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        shown: Sequence[str],
+        *,
+        stdin: bytes | Iterator[bytes],
+        timeout: float,
+        check: bool,
+    ) -> Output:
+        """Run `argv`; `shown` is what errors and the journal say."""
+        outputs = {STDOUT: bytearray(), STDERR: bytearray()}
+        command = self._link.journal.mask(shlex.join(shown))
+        started = time.monotonic()
+        for stream, data in self._exchange(argv, shown, stdin, timeout, outcome := _Outcome()):
+            outputs[stream] += data
+        output = Output(
+            outcome.status,
+            outputs[STDOUT].decode(errors="replace"),
+            outputs[STDERR].decode(errors="replace"),
+            time.monotonic() - started,
+        )
+        if check and not output.ok:
+            said = self._link.journal.mask(output.stderr or output.stdout)
+            raise CommandFailed(self.name, command, output.status, said)
+        return output
+
+    def stream(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[bytes]:
+        """Run one command as root and yield its standard output; raises as `run` does, at the end.
+
+        A consumer that stops early closes the command's output, of which most commands die.
+        """
+        errors = bytearray()
+        for stream, data in self._exchange(argv, argv, b"", timeout, outcome := _Outcome()):
+            if stream == STDOUT:
+                yield data
+            else:
+                errors += data
+                del errors[:-_STDERR_KEPT]
+        if outcome.status != 0:
+            mask = self._link.journal.mask
+            said = mask(errors.decode(errors="replace"))
+            raise CommandFailed(self.name, mask(shlex.join(argv)), outcome.status, said)
+
+    def write(self, path: str, content: bytes, *, owner: str, mode: int) -> None:
+        """Put `content` at `path` atomically; a broken connection leaves the old file. Raises like `run`."""
+        argv = atomic.write_command(path, size=len(content), owner=owner, mode=mode)
+        shown = ("write", path, owner, f"{mode:04o}")
+        self._run(argv, shown, stdin=content, timeout=DEFAULT_TIMEOUT, check=True)
+
+    def hold(self, argv: Sequence[str]) -> Held:
+        """Start a command as root that runs until its input ends, that is, until this connection does.
+
+        It is neither guarded nor given a deadline: it is what holds the lock.
+        """
+        return Held(self._link.lasting_session(shlex.join((*self._become, *argv))))
+
+    def _exchange(
+        self,
+        argv: Sequence[str],
+        shown: Sequence[str],
+        stdin: bytes | Iterator[bytes],
+        timeout: float,
+        outcome: _Outcome,
+    ) -> Iterator[tuple[int, bytes]]:
+        """Run `argv`, yield its output as it comes, and leave its exit status in `outcome`."""
+        command = self._link.journal.mask(shlex.join(shown))
+        line = self._line(argv, timeout, guard=self.guard)
+        with self._link.recorded(shown) as record:
+            started = time.monotonic()
+            with self._link.session(line, timeout, lambda: command) as session:
+                record.session = session
+                session.feed(stdin)
+                yield from session.output()
+                outcome.status = record.status = session.status()
+            if outcome.status in EXPIRED and time.monotonic() - started >= timeout:
+                raise self._link.too_late(command, timeout)
+
+    def _line(self, argv: Sequence[str], timeout: float, *, guard: str | None = None) -> str:
+        # --close: flock itself keeps the lock while the command runs; a daemon that the command starts would
+        # inherit it and keep it for ever.
+        locked = ("flock", "--shared", "--close", guard) if guard else ()
+        limit = ("timeout", f"--kill-after={KILL_AFTER}", f"{timeout:g}")
+        return "LC_ALL=C.UTF-8 " + shlex.join((*self._become, *locked, *limit, *argv))
+
+
+class _Outcome:
+    """Where a generator leaves the exit status, which it can only yield beside its items."""
+
+    status: int = -1
