@@ -99,7 +99,7 @@ def open_session(
         hosts, unreachable = _connect_all(context.inventory, options, recorder, stack)
         if not partial:
             _refuse(unreachable, options.limit)
-        stack.enter_context(_interruptible(hosts.values()))
+        stack.enter_context(_interruptible(list(hosts.values())))
         if lock:
             stack.enter_context(_locked(hosts, doing))
         yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable)
@@ -207,8 +207,13 @@ def _refuse(unreachable: Mapping[str, HostError], limit: frozenset[str]) -> None
 def _interruptible(hosts: Sequence[SshHost]) -> Iterator[None]:
     """Close the connections on Ctrl-C, so that threads that wait for a host end and the program can."""
 
+    def close() -> None:
+        for host in hosts:
+            host.close()
+
     def interrupt(signum: int, frame: object) -> None:
-        threading.Thread(target=lambda: [host.close() for host in hosts], daemon=True).start()
+        # In a thread: the interrupted one may hold a lock that closing needs
+        threading.Thread(target=close, daemon=True).start()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt
 

@@ -32,7 +32,10 @@ class _WithSteps(typer.core.TyperCommand):
 
 
 def apply_all(ctx: typer.Context) -> None:
-    """Make everything as the inventory says, in order; what is right already is left alone."""
+    """Make everything as the inventory says.
+
+    The steps run in order, and what is right already is left alone. Run it again after anything went wrong.
+    """
     from kbpg.cli.running import apply
     from kbpg.steps import ALL
 
@@ -43,7 +46,7 @@ def step(
     ctx: typer.Context,
     which: Annotated[str, typer.Argument(metavar="STEP", help="Number or name of a step: 3, 03 or haproxy.")],
 ) -> None:
-    """Do one step of apply-all again."""
+    """Do one step of apply-all."""
     from kbpg.cli.running import apply
 
     chosen = find_step(which)
@@ -51,7 +54,10 @@ def step(
 
 
 def plan(ctx: typer.Context) -> None:
-    """Say what apply-all would change, and what that does to clients; change nothing."""
+    """Say what apply-all would change; change nothing.
+
+    Exit code 0: nothing; 3: something, listed with what it does to clients.
+    """
     from kbpg.cli.running import plan
     from kbpg.steps import ALL
 
@@ -59,7 +65,10 @@ def plan(ctx: typer.Context) -> None:
 
 
 def diagnose(ctx: typer.Context) -> None:
-    """Say what is wrong with the cluster."""
+    """Say what is wrong with the cluster.
+
+    Exit code 0: healthy; 1: not.
+    """
     from kbpg.cli.running import diagnose
 
     raise typer.Exit(diagnose(ctx.obj, (find_step("diagnostics"),)))

@@ -40,9 +40,9 @@ def misused(error: Exception) -> int:
         return int(Exit.INPUT)
     text = str(getattr(error, "format_message", error.__str__)())
     message = (text[:1].lower() + text[1:]).rstrip(".").replace("\n", " ")
-    ctx = getattr(error, "ctx", None)
-    path = getattr(ctx, "command_path", "kbpg")
-    say(f"error: {message}", f"hint: {path} --help")
+    message, _, guess = message.partition(". Did you mean ")
+    path = getattr(getattr(error, "ctx", None), "command_path", "kbpg")
+    say(f"error: {message}", f"hint: did you mean {guess}" if guess else f"hint: {path} --help")
     return int(Exit.INPUT)
 
 

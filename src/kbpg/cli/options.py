@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,12 +37,13 @@ def _declared(
         _option(
             "--inventory",
             "-i",
+            metavar="PATH",
             text=f"The inventory file.  [env: {INVENTORY_VARIABLE}; default: {DEFAULT_INVENTORY}]",
         ),
     ] = None,
     limit: Annotated[
         list[str] | None,
-        _option("--limit", text="Only these hosts: names with commas between; may be repeated."),
+        _option("--limit", metavar="HOST[,HOST]", text="Only these hosts; may be repeated."),
     ] = None,
     json: Annotated[bool, _option("--json", text="Print JSON on standard output.")] = False,
     verbose: Annotated[
@@ -51,7 +53,7 @@ def _declared(
     accept_new_host_keys: Annotated[
         bool, _option("--accept-new-host-keys", text="Trust and remember SSH host keys never seen before.")
     ] = False,
-    no_color: Annotated[bool, _option("--no-color", text="No colour, whatever the terminal can.")] = False,
+    no_color: Annotated[bool, _option("--no-color", text="No colour, even on a terminal.")] = False,
 ) -> None:
     """Nobody calls this: typer reads the options of its signature."""
 
@@ -62,7 +64,9 @@ def share(command: Any) -> Any:
     An option whose name a command already uses for itself is left out there.
     """
     taken = {name for param in command.params for name in param.opts}
-    command.params += [param for param in _fresh() if not taken & set(param.opts)]
+    shared = [param for param in _fresh() if not taken & set(param.opts)]
+    command.params += shared
+    command.format_options = partial(_format_options, command, {param.name for param in shared})
     for below in getattr(command, "commands", {}).values():
         share(below)
     return command
@@ -72,3 +76,22 @@ def _fresh() -> list[Any]:
     template = typer.Typer(add_completion=False)
     template.command()(_declared)
     return list(typer.main.get_command(template).params)
+
+
+def _format_options(command: Any, shared: set[str], ctx: Any, formatter: Any) -> None:
+    """Write the help's sections: what is the command's own first."""
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Global options": []}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is None:
+            continue
+        if param.param_type_name == "argument":
+            sections["Arguments"].append(record)
+        else:
+            sections["Global options" if param.name in shared else "Options"].append(record)
+    if hasattr(command, "commands"):
+        command.format_commands(ctx, formatter)
+    for title, records in sections.items():
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
