@@ -19,11 +19,11 @@ class Rollout(Protocol):
         """Return the places in groups; a group is changed side by side, the groups one after another."""
         ...
 
-    def before(self, site: Site) -> None:
-        """Make sure that the host may be taken away now, or raise `KbpgError`; once per place."""
+    def before(self, site: Site, impact: Impact) -> None:
+        """Make sure that the host may be changed with this impact now, or raise `KbpgError`."""
         ...
 
-    def after(self, site: Site) -> None:
+    def after(self, site: Site, impact: Impact) -> None:
         """Wait until the host is back and the next may follow, or raise `KbpgError`."""
         ...
 
@@ -37,8 +37,8 @@ class AllAtOnce:
         """Return one group with every place."""
         return [list(impacts)]
 
-    def before(self, site: Site) -> None:
+    def before(self, site: Site, impact: Impact) -> None:
         """Nothing has to hold."""
 
-    def after(self, site: Site) -> None:
+    def after(self, site: Site, impact: Impact) -> None:
         """Nothing has to hold."""

@@ -158,13 +158,13 @@ class Run:
         mine = [c for c in todo if c.placed.place == place]
         recorded = {name: Recorded(host) for name, host in self.hosts.items()}
         site = self._site(place, recorded)
-        current = mine[0]
+        current, impact = mine[0], max(c.impact for c in mine)
         try:
-            rollout.before(site)
+            rollout.before(site, impact)
             for current in mine:
                 outcomes[current.placed] = self._fix(step, current, site, recorded)
             current = mine[-1]
-            rollout.after(site)
+            rollout.after(site, impact)
         except KbpgError as error:
             why = f"{current.placed.resource.id} failed before it"
             outcomes[current.placed] = self._outcome(step, current, Status.FAILED, error=error)

@@ -11,6 +11,7 @@ from typing import Any
 from kbpg.engine.site import Site
 from kbpg.facts import Facts
 from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
+from kbpg.resources.configuration import Configuration
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact
 
 LOG_LINES = 8
@@ -100,9 +101,9 @@ def state_of(container: Mapping[str, Any]) -> State:
 class Container(Resource):
     """A container that runs with these options; any difference but being stopped recreates it."""
 
-    def __init__(self, spec: ContainerSpec, fact: ContainersFact) -> None:
+    def __init__(self, spec: ContainerSpec, fact: ContainersFact, config: Configuration) -> None:
         self.id = f"container:{spec.name}"
-        self.spec = spec
+        self.spec, self.config = spec, config
         self._fact = fact
         self.facts = (fact,)
 
@@ -129,7 +130,9 @@ class Container(Resource):
             return
         if not isinstance(change.have, Absent):
             remove(site, name, self.spec.stop_timeout)
-        host.run(self.spec.argv())
+        started = host.run(self.spec.argv())
+        # It has just read its files, which the resources before this one have put in place
+        host.write(self.config.marker, self.config.text(started.stdout.strip()), owner="0:0", mode=0o600)
 
     def evidence(self, site: Site) -> list[str]:
         """Return the last lines of the container's log."""

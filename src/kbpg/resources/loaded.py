@@ -7,34 +7,16 @@ difference that the next run mends.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from kbpg.engine.site import Site
 from kbpg.facts import Facts, NotKnown
 from kbpg.model import ABSENT, Change, Impact, Resource, Want
+from kbpg.resources.configuration import Configuration
 from kbpg.resources.docker import ContainersFact
 from kbpg.resources.file import FileFact
 
 Reload = Callable[[Site], None]
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """What a container reads at a reload: its name, the marker's path, and the digest of all its files."""
-
-    container: str
-    marker: str
-    digest: str
-
-
-def combined(contents: Iterable[bytes]) -> str:
-    """Return one digest over several files; kept beside them on the host, so it opens nothing new."""
-    total = hashlib.sha256()
-    for content in contents:
-        total.update(hashlib.sha256(content).digest())
-    return total.hexdigest()[:16]
 
 
 class Loaded(Resource):
@@ -76,5 +58,4 @@ class Loaded(Resource):
         """Reload, then say so in the marker."""
         running = self._running(site.look({site.place: [self._containers]}))
         self._reload(site)
-        text = f"config={self.config.digest} container={running}\n"
-        site.host.write(self.config.marker, text.encode(), owner="0:0", mode=0o600)
+        site.host.write(self.config.marker, self.config.text(running), owner="0:0", mode=0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kbpg import dynamic, rest, tuning
@@ -23,6 +24,10 @@ REST_USER = "kbpg"
 """Who asks Patroni's REST API for changes; the name is in templates/patroni/secrets.yml.j2 by this constant."""
 RETURN_DEADLINE = 120.0
 """Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
+LISTEN_DEADLINE = 10.0
+"""Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
+INTERVAL = 0.25
+"""Seconds between two looks."""
 
 
 def wanted_configuration(context: Context, facts: Facts) -> dict[str, Any]:
@@ -139,10 +144,12 @@ def change_by_rest(
 
 
 class OneNodeAtATime:
-    """Restarts of db hosts: side by side only where nothing runs yet, else standbys first, the leader last.
+    """Changes to db hosts, one after another: first what restarts nothing, then standbys, the leader last.
 
-    Before a node is taken away every other one must be there: all standbys stream and Raft has a quorum
-    without this node. The leader is taken away only after a switchover.
+    Before a node that serves is restarted every other one must be well: all standbys stream, and every
+    member of Raft sees a quorum. The leader is restarted only after a switchover. Nodes that are down are
+    started in the order of their addresses, each when the one before listens for Raft: a member dials those
+    with a smaller address, once, and again only after 5 s (pysyncobj/transport.py, connectionRetryTime).
     """
 
     def __init__(self, context: Context) -> None:
@@ -150,52 +157,57 @@ class OneNodeAtATime:
         self._context = context
         self._node = NodeFact(ports.patroni)
         self._raft = RaftFact(ports.raft, credentials.raft_password)
+        self._addresses = {host.name: host.address for host in context.inventory.db}
         self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
 
     def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
-        """Return all at once while nothing would be restarted, else one by one, the leader last."""
-        gentle = [place for place in impacts if impacts[place] < Impact.RESTART]
-        harsh = [place for place in impacts if impacts[place] >= Impact.RESTART]
-        return [[p] for p in sorted(harsh, key=lambda p: self._leads(facts, p))] + (
-            [gentle] if gentle else []
-        )
+        """Return the places one by one."""
+
+        def order(place: str) -> tuple[bool, bool, str]:
+            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._addresses[place]
+
+        return [[place] for place in sorted(impacts, key=order)]
 
     def _leads(self, facts: Facts, host: str) -> bool:
         status = facts.known(self._node, host)
         return bool(status and status.leads)
 
-    def before(self, site: Site) -> None:
-        """Make sure that the node may go; hand the leadership over if it leads. Raises `NotConverged`."""
-        if not self._runs(site):
+    def before(self, site: Site, impact: Impact) -> None:
+        """Before a restart: all others are well, and somebody else leads. Raises `NotConverged`."""
+        if impact < Impact.RESTART:
             return
-        self._others_are_well(site)
-        if self._leads(site.look(self._everywhere()), site.place):
+        facts = site.look(self._everywhere())
+        problems = self._problems(facts, without=site.place)
+        if problems:
+            raise NotConverged(
+                f"not restarted: {'; '.join(problems)}",
+                hint="mend the other nodes first: kbpg diagnose",
+            )
+        if self._leads(facts, site.place):
             switchover(site, leaving=site.place)
 
-    def after(self, site: Site) -> None:
-        """Wait until the node is back and everything streams."""
-        if not self._runs(site):
+    def after(self, site: Site, impact: Impact) -> None:
+        """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
+        if impact < Impact.RESTART:
+            self._listens(site)
             return
         ends = time.monotonic() + RETURN_DEADLINE
         while problems := self._problems(site.look(self._everywhere()), without=None):
             if time.monotonic() > ends:
                 raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
-            time.sleep(0.5)
+            time.sleep(INTERVAL)
 
-    def _runs(self, site: Site) -> bool:
-        """Return whether there is a cluster to be careful with: some node leads, or did when last asked."""
-        return any(site.facts.known(self._node, host) is not None for host in self._context.db_names)
+    def _listens(self, site: Site) -> None:
+        """Wait for the Raft port; a node that does not come is for the probe that follows, with its log."""
+        ends = time.monotonic() + LISTEN_DEADLINE
+        while time.monotonic() < ends:
+            with suppress(ConnectionError, TimeoutError):
+                site.host.dial(self._context.inventory.ports.raft).close()
+                return
+            time.sleep(0.05)
 
     def _everywhere(self) -> dict[str, Sequence[Fact[object]]]:
         return dict.fromkeys(self._context.db_names, self.facts)
-
-    def _others_are_well(self, site: Site) -> None:
-        problems = self._problems(site.facts, without=site.place)
-        if problems:
-            raise NotConverged(
-                f"{site.place} is not restarted: {'; '.join(problems)}",
-                hint="mend the other nodes first: kbpg diagnose",
-            )
 
     def _problems(self, facts: Facts, without: str | None) -> list[str]:
         """Return why the cluster cannot miss `without` now (None: why it is not whole)."""

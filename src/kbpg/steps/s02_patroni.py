@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
+from functools import partial
 
 from kbpg import patroni
 from kbpg.context import Context
@@ -16,12 +16,13 @@ from kbpg.inventory import Host
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.patroni import NodeFact
 from kbpg.render import render
+from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.identity import Claimed, Identified
 from kbpg.resources.image import Images
-from kbpg.resources.loaded import Configuration, Loaded, combined
+from kbpg.resources.loaded import Loaded
 from kbpg.resources.patroni import (
     REST_USER,
     DynamicConfig,
@@ -38,8 +39,6 @@ from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, REPLICATION_USER, R
 FORM_DEADLINE = 180.0
 """Seconds until one node leads and the others stream; a basebackup of a large cluster takes longer, and the
 next run goes on waiting. Measured on empty hosts: 7 s."""
-REST_DEADLINE = 30.0
-"""Seconds until Patroni's REST API answers after its container started; measured: 1 s."""
 STOP_TIMEOUT = 120
 """Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
 SECRETS = "secrets.yml"
@@ -56,6 +55,7 @@ def stages(context: Context) -> Sequence[Stage]:
     return (
         Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
         Stage("claim", tuple(Placed(name, Claimed(context)) for name in names)),
+        Stage("files", tuple(Placed(host.name, f) for host in hosts for f in _files(context, host))),
         Stage("nodes", tuple(p for host in hosts for p in _node(context, host)), rollout),
         Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
@@ -65,17 +65,18 @@ def stages(context: Context) -> Sequence[Stage]:
     )
 
 
-def _node(context: Context, host: Host) -> list[Placed]:
-    contents = _contents(context, host)
+def _files(context: Context, host: Host) -> list[File]:
     marker = layout(context).marker(PATRONI)
-    config = Configuration(PATRONI, marker, combined(contents.values()))
-    resources = [
-        *(_file(context, name, content, marker) for name, content in contents.items()),
-        *([_bootstrap(context)] if host == context.inventory.db[0] else []),
-        Container(_container(context, host), DB_CONTAINERS),
-        Loaded(config, DB_CONTAINERS, lambda site: _reload(context, site)),
-    ]
-    return [Placed(host.name, resource) for resource in resources]
+    first = [_bootstrap(context)] if host == context.inventory.first_db else []
+    return [_file(context, name, text, marker) for name, text in _contents(context, host).items()] + first
+
+
+def _node(context: Context, host: Host) -> list[Placed]:
+    marker = layout(context).marker(PATRONI)
+    config = Configuration(PATRONI, marker, combined(_contents(context, host).values()))
+    container = Container(_container(context, host), DB_CONTAINERS, config)
+    loaded = Loaded(config, DB_CONTAINERS, partial(_reload, context))
+    return [Placed(host.name, container), Placed(host.name, loaded)]
 
 
 def _contents(context: Context, host: Host) -> dict[str, bytes]:
@@ -143,19 +144,12 @@ def _restart_for(context: Context, host: Host) -> str:
 
 
 def _reload(context: Context, site: Site) -> None:
-    """Ask Patroni to read its files; waits for a REST API that is just starting. Raises `HostError`."""
-    ends = time.monotonic() + REST_DEADLINE
-    while True:
-        try:
-            change_by_rest(context, site.host, "POST", "/reload", {})
-        except HostError as error:
-            refused = not isinstance(error.__cause__, OSError)
-            if refused or time.monotonic() > ends:
-                error.detail = (*error.detail, *log_lines(site, PATRONI))
-                raise
-            time.sleep(0.25)
-        else:
-            return
+    """Ask Patroni to read its files. Raises `HostError`, with its log where it does not answer."""
+    try:
+        change_by_rest(context, site.host, "POST", "/reload", {})
+    except HostError as error:
+        error.detail = (*error.detail, *log_lines(site, PATRONI))
+        raise
 
 
 def _formed(context: Context) -> Probe:

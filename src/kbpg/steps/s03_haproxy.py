@@ -14,10 +14,11 @@ from kbpg.facts import Facts, Login
 from kbpg.inventory import Host
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
+from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
-from kbpg.resources.loaded import Configuration, Loaded, combined
+from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import RowsFact
 from kbpg.steps.images import proxy_images
@@ -56,10 +57,9 @@ def _node(context: Context, host: Host) -> list[Placed]:
         marker=marker,
         impact=Impact.RELOAD,
     )
-    container = Container(_container(context), PROXY_CONTAINERS)
-    loaded = Loaded(
-        Configuration(HAPROXY, marker, combined([text])), PROXY_CONTAINERS, partial(_reload, context)
-    )
+    config = Configuration(HAPROXY, marker, combined([text]))
+    container = Container(_container(context), PROXY_CONTAINERS, config)
+    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context))
     return [Placed(host.name, resource) for resource in (file, container, loaded)]
 
 

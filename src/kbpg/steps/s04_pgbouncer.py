@@ -12,10 +12,11 @@ from kbpg.inventory import Host
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
+from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
-from kbpg.resources.loaded import Configuration, Loaded, combined
+from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import Role, RowsFact
 from kbpg.steps.images import proxy_images
@@ -61,7 +62,7 @@ def _node(context: Context, host: Host) -> list[Placed]:
         for name, text in contents.items()
     ]
     config = Configuration(PGBOUNCER, marker, combined(text.encode() for text in contents.values()))
-    container = Container(_container(context, host), PROXY_CONTAINERS)
+    container = Container(_container(context, host), PROXY_CONTAINERS, config)
     return [Placed(host.name, r) for r in (*files, container, Loaded(config, PROXY_CONTAINERS, _reload))]
 
 
