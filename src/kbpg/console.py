@@ -94,6 +94,13 @@ class Console:
         self.rest()
         print(json.dumps(document, indent=2, ensure_ascii=False), file=self._out)
 
+    def ask(self, question: str) -> bool:
+        """Put a yes/no question to whoever sits at the terminal; everything but yes is no."""
+        self.rest()
+        self._err.write(f"{question} [y/N] ")
+        self._err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def busy(self, doing: str) -> None:
         """Show on a terminal what is going on, and for how long already."""
         with self._lock:
@@ -123,7 +130,8 @@ class Console:
 
             console = self._console(stream)
             for line in lines:
-                console.print(Text(line.text.rstrip(), style=line.style.strip()), soft_wrap=True)
+                style = line.style.strip() if self._color else ""
+                console.print(Text(line.text.rstrip(), style=style), soft_wrap=True)
 
     def _console(self, stream: TextIO) -> RichConsole:
         from rich.console import Console as RichConsole
@@ -131,7 +139,7 @@ class Console:
         key = id(stream)
         if key not in self._rich:
             self._rich[key] = RichConsole(
-                file=stream, highlight=False, markup=False, no_color=not self._color, force_terminal=True
+                file=stream, highlight=False, no_color=not self._color, force_terminal=True
             )
         return self._rich[key]
 

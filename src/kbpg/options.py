@@ -9,6 +9,8 @@ from pathlib import Path
 
 INVENTORY_VARIABLE = "KBPG_INVENTORY"
 DEFAULT_INVENTORY = Path("inventory.yaml")
+STATE = ".kbpg"
+"""The directory beside the inventory where kbpg keeps its journal and crash reports."""
 
 
 def _unmasked(text: str) -> str:
@@ -35,3 +37,8 @@ class Options:
     def inventory(self) -> Path:
         """Return the inventory's path: the option, else $KBPG_INVENTORY, else inventory.yaml."""
         return self.chosen or Path(os.environ.get(INVENTORY_VARIABLE) or DEFAULT_INVENTORY)
+
+    @property
+    def state(self) -> Path:
+        """Return the absolute path of `STATE`."""
+        return self.inventory.absolute().parent / STATE

@@ -7,32 +7,33 @@ mistake in them touches nothing.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import shlex
 import signal
-import sys
+import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kbpg.context import Context
-from kbpg.credentials import Found, check_users, complete, generate
+from kbpg.credentials import Found, all_secrets, check_users, complete, generate
 from kbpg.credentials import load as load_credentials
+from kbpg.engine.journal import Journal
+from kbpg.engine.redactor import Redactor
 from kbpg.errors import CredentialsError, HostError, KbpgError
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Writer
-from kbpg.hosts.settings import Recorder
+from kbpg.hosts.settings import Ask, Recorder
 from kbpg.inventory import Inventory, load
 
 if TYPE_CHECKING:
+    from kbpg.engine.lock import Locks
     from kbpg.hosts.ssh import SshHost
     from kbpg.options import Options
-
-STATE = ".kbpg"
-"""The directory beside the inventory where kbpg keeps its journal and crash reports."""
 
 
 @dataclass
@@ -85,35 +86,33 @@ def open_session(
     partial: bool = False,
     credentials_exist: bool = False,
     watcher: Watcher | None = None,
+    ask: Ask | None = None,
 ) -> Iterator[Session]:
-    """Open everything for `doing` (the command, as others are told who is waiting for it).
+    """Open everything for `doing` (the command, as others are told who holds the lock).
 
-    With `partial` a host that cannot be reached is left out, and so is one that `--limit` does not name.
-    Raises `InputError` before any connection is opened, then `KbpgError` with every host's problem.
+    With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is.
+    `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
+    say so. Raises `InputError` before any connection is opened, then `KbpgError` with every host's problem.
     """
     context, found = read_context(options, credentials_exist=credentials_exist)
     with ExitStack() as stack:
-        journal = _journal(context, found, doing, stack)
+        redactor = Redactor(all_secrets(context.credentials))
+        journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
         options.mask = journal.mask
         recorder = _Watched(journal, watcher) if watcher else journal
-        hosts, unreachable = _connect_all(context.inventory, options, recorder, stack)
+        hosts, unreachable = _connect_all(context.inventory, options, recorder, ask, stack)
         if not partial:
             _refuse(unreachable, options.limit)
         stack.enter_context(_interruptible(list(hosts.values())))
         if lock:
-            stack.enter_context(_locked(hosts, doing))
+            stack.enter_context(_locked(hosts.values(), doing))
         yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable)
 
 
-def _journal(context: Context, found: Found | None, doing: str, stack: ExitStack) -> Recorder:
-    from kbpg.hosts.settings import Silence
+def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Locks]:
+    from kbpg.engine.lock import Locks
 
-    return Silence()
-
-
-@contextlib.contextmanager
-def _locked(hosts: Mapping[str, SshHost], doing: str) -> Iterator[None]:
-    yield
+    return Locks.acquire(hosts, who=f"{getpass.getuser()}@{socket.gethostname()}", doing=doing)
 
 
 # --- connections -------------------------------------------------------------------------------------
@@ -152,12 +151,10 @@ def _settings(inventory: Inventory, name: str) -> _Settings:
 
 
 def _connect_all(
-    inventory: Inventory, options: Options, journal: Recorder, stack: ExitStack
+    inventory: Inventory, options: Options, journal: Recorder, ask: Ask | None, stack: ExitStack
 ) -> tuple[dict[str, SshHost], dict[str, HostError]]:
     """Connect to every host side by side; return those that answered, and the others' errors."""
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
-
-    ask = _ask if sys.stdin.isatty() else None
 
     def attempt(name: str, address: str) -> SshHost | HostError:
         try:
@@ -184,11 +181,6 @@ def _connect_all(
                 hosts[name] = result
                 stack.callback(result.close)
     return hosts, errors
-
-
-def _ask(question: str) -> bool:
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _refuse(unreachable: Mapping[str, HostError], limit: frozenset[str]) -> None:

@@ -48,6 +48,11 @@ def command(context: Context, *words: str) -> str:
     return shlex.join(("kbpg", *chosen, *words))
 
 
+def left_out(unreachable: Mapping[str, HostError]) -> list[Line]:
+    """Return a line for each host that could be left out, because `--limit` does not name it."""
+    return [Line(f"left out: {error}", Style.WARNING) for error in unreachable.values()]
+
+
 def diagnosed(report: Report, unreachable: Mapping[str, HostError]) -> list[Line]:
     """Return what is wrong, or that nothing is."""
     lines = [
@@ -59,6 +64,6 @@ def diagnosed(report: Report, unreachable: Mapping[str, HostError]) -> list[Line
     lines += texts.failed(wrong)
     checked = len(report.of(Status.OK))
     if not lines:
-        return [Line(f"healthy: {checked} checks ok", Style.GOOD)]
-    count = len(unreachable) + len(wrong)
-    return [*lines, Line(f"{count} of {count + checked} checks not ok", Style.BAD)]
+        return [Line(f"healthy: {texts.count(checked, 'check')} ok", Style.GOOD)]
+    bad = len(unreachable) + len(wrong)
+    return [*lines, Line(), Line(f"not healthy: {texts.count(bad, 'problem')}, {checked} ok", Style.BAD)]

@@ -58,7 +58,7 @@ def crashed(error: BaseException, options: Options) -> int:
     The traceback has no values of variables, and known secrets are masked in it.
     """
     text = options.mask("".join(traceback.format_exception(error)))
-    path = options.inventory.absolute().parent / ".kbpg" / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    path = options.state / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
     last = options.mask(str(error)).partition("\n")[0]
     lines = [f"internal error: {type(error).__name__}: {last}"]
     try:

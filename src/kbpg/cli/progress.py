@@ -41,9 +41,10 @@ class Progress:
         self._console.rest()
         statuses = {outcome.status for outcome in outcomes}
         style = Style.BAD if Status.FAILED in statuses else Style.GOOD
+        text = f"{texts.counts(outcomes)}, {seconds:.1f} s"
         if statuses == {Status.NOT_ATTEMPTED}:
-            style = Style.QUIET
-        self._console.say([Line(f"{step.label:<16} {texts.counts(outcomes)}, {seconds:.1f} s", style)])
+            style, text = Style.QUIET, "not attempted"
+        self._console.say([Line(f"{step.label:<16} {text}", style)])
 
     def note(self, place: str, text: str) -> None:
         """Print what goes on at a place."""

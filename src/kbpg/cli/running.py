@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ def _opened(
     partial: bool = False,
     credentials_exist: bool = False,
 ) -> Iterator[Session]:
+    console.busy("connecting to the hosts")
     with open_session(
         options,
         doing=doing,
@@ -85,7 +87,10 @@ def _opened(
         partial=partial,
         credentials_exist=credentials_exist,
         watcher=progress if options.verbose else None,
+        ask=console.ask if sys.stdin.isatty() else None,
     ) as session:
+        if not partial:
+            console.say(closing.left_out(session.unreachable))
         console.busy("reading the hosts")
         yield session
 

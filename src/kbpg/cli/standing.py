@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,7 +83,9 @@ class Standing:
 def status(options: Options) -> int:
     """Show the cluster and return the exit code."""
     with Console(color=options.color) as console:
-        with open_session(options, doing="status", lock=False, partial=True) as session:
+        console.busy("connecting to the hosts")
+        ask = console.ask if sys.stdin.isatty() else None
+        with open_session(options, doing="status", lock=False, partial=True, ask=ask) as session:
             console.busy("reading the hosts")
             standing = look(session)
         if options.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from kbpg.cli.folding import Folded, explanation, fold
+from kbpg.cli.folding import Folded, fold
 from kbpg.console import Line, Style
 from kbpg.engine.outcome import Outcome, Report
 from kbpg.model import Impact, Status
@@ -35,10 +35,10 @@ def summary(report: Report, unmet: Sequence[Outcome] = ()) -> Line:
     unknown = [outcome for outcome in report.of(Status.UNKNOWN) if outcome not in unmet]
     parts = []
     if unmet:
-        parts.append(f"{_count(len(unmet), 'requirement')} not met, apply would stop before any change")
+        parts.append(f"{count(len(unmet), 'requirement')} not met, apply would stop before any change")
     if certain:
         impact = max(outcome.impact for outcome in certain)
-        parts.append(f"{_count(len(certain), 'change')} (impact: {impact})")
+        parts.append(f"{count(len(certain), 'change')} (impact: {impact})")
     if unknown:
         parts.append(f"{len(unknown)} not known yet")
     if not parts:
@@ -84,9 +84,10 @@ def changed(outcomes: Iterable[Outcome]) -> list[Line]:
     lines: list[Line] = []
     for folded in fold(o for o in outcomes if o.status is Status.CHANGED):
         impact = "" if folded.impact is Impact.NONE else f" [{folded.impact}]"
-        created = folded.lines == ("create",)
+        # A state that had to be waited for says nothing once it is there
+        hidden = folded.lines == ("create",) or "".join(folded.lines).startswith("not known yet")
         lines.append(Line(f"  {folded.symbol} {folded.where} · {folded.resource}{impact}", Style.WARNING))
-        lines += [] if created else [difference(text, 6) for text in folded.lines]
+        lines += [] if hidden else [difference(text, 6) for text in folded.lines]
     return lines
 
 
@@ -102,25 +103,33 @@ def failed(outcomes: Iterable[Outcome]) -> list[Line]:
 
 
 def failures(report: Report) -> list[Line]:
-    """Return every failure, and a table of how each host ended in the step that failed."""
+    """Return every failure, how each host ended in the step that failed, and how to go on."""
     broken = report.of(Status.FAILED)
     if not broken:
         return []
     step = broken[0].step
-    rows = [("host", "outcome", "")]
     ended: dict[str, list[Outcome]] = {}
     for outcome in report.outcomes:
         if outcome.step is step:
             ended.setdefault(outcome.place, []).append(outcome)
-    rows += [(place, *_ending(outcomes)) for place, outcomes in ended.items()]
-    return [*failed(broken), Line(), Line(f"{step.label} on every host", Style.TITLE), *table(rows)]
+    rows = [("host", "outcome", ""), *((place, *_ending(outcomes)) for place, outcomes in ended.items())]
+    return [
+        *failed(broken),
+        Line(),
+        Line(f"{step.label} on every host", Style.TITLE),
+        *table(rows),
+        Line(),
+        Line("hint: what was done stays done; run the same command again to go on", Style.HINT),
+    ]
 
 
 def _ending(outcomes: Sequence[Outcome]) -> tuple[str, str]:
     worst = min(outcomes, key=lambda outcome: _WORST.index(outcome.status))
-    if worst.status in (Status.OK, Status.CHANGED):
-        return str(worst.status), counts(outcomes)
-    return str(worst.status), f"{worst.resource}: {(explanation(worst) or ('',))[0]}"
+    if worst.status is Status.FAILED:
+        return str(worst.status), worst.resource
+    if worst.status is Status.NOT_ATTEMPTED:
+        return str(worst.status), next(iter(worst.lines), "")
+    return str(worst.status), counts(outcomes)
 
 
 def counts(outcomes: Iterable[Outcome]) -> str:
@@ -158,5 +167,5 @@ def pairs(values: Mapping[str, str]) -> list[Line]:
     return [Line(f"  {name:<{width}}  {value}") for name, value in values.items()]
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
