@@ -1,0 +1,136 @@
+"""Programs that come from the distribution: Docker, and something that keeps the clock right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from kbpg.engine.site import Site
+from kbpg.errors import CommandFailed, NotConverged
+from kbpg.facts import Facts
+from kbpg.hosts.port import Output
+from kbpg.model import ABSENT, Change, Resource, Want
+from kbpg.resources.preflight.system import SystemFact
+
+APT_TIMEOUT = 600.0
+"""Seconds for a download and installation; Docker is about 100 MB."""
+LOCK_DEADLINE = 300.0
+"""Seconds to wait for another apt: a fresh machine updates itself after its first start."""
+START_DEADLINE = 60.0
+"""Seconds until an installed daemon answers; dockerd takes 1 to 5."""
+INTERVAL = 0.5
+
+_APT = (
+    "env",
+    "DEBIAN_FRONTEND=noninteractive",
+    "NEEDRESTART_SUSPEND=1",
+    "apt-get",
+    "--yes",
+    "--option=DPkg::Lock::Timeout=300",
+    "--option=DPkg::Options::=--force-confold",
+)
+
+
+def install(site: Site, packages: Sequence[str]) -> None:
+    """Install packages from the host's own sources, those that its release does not know left out.
+
+    Raises `CommandFailed`, after waiting up to 300 s for another apt to end.
+    """
+    _apt(site, "update")
+    known = site.host.run(["apt-cache", "search", "--names-only", "^(" + "|".join(packages) + ")$"]).stdout
+    there = {line.split(" ", 1)[0] for line in known.splitlines()}
+    # The first is what was asked for: a release without it is for apt-get to say.
+    wanted = [name for name in packages if name in there or name == packages[0]]
+    _apt(site, "install", "--no-install-recommends", *wanted)
+
+
+def _apt(site: Site, *words: str) -> None:
+    argv = [*_APT, *words]
+    ends = time.monotonic() + LOCK_DEADLINE
+    while True:
+        output = site.host.run(argv, timeout=APT_TIMEOUT, check=False)
+        if output.ok:
+            return
+        if not locked(output) or time.monotonic() >= ends:
+            said = output.stderr or output.stdout
+            raise CommandFailed(site.place, f"apt-get {' '.join(words)}", output.status, said)
+        time.sleep(INTERVAL)
+
+
+def locked(output: Output) -> bool:
+    """Return whether apt gave up because another one runs."""
+    return "Could not get lock" in output.stderr or "Unable to lock" in output.stderr
+
+
+def start(site: Site, service: str) -> None:
+    """Start a service now and at every boot: by systemd, else by its init script."""
+    systemd = site.host.run(["test", "-d", "/run/systemd/system"], check=False).ok
+    argv = ["systemctl", "enable", "--now", service] if systemd else ["service", service, "start"]
+    site.host.run(argv, check=False)
+
+
+def wait(what: str, answers: Callable[[], Output], *, deadline: float = START_DEADLINE) -> None:
+    """Ask until the answer is good. Raises `NotConverged` with the last answer after `deadline` seconds."""
+    ends = time.monotonic() + deadline
+    while not (output := answers()).ok:
+        if time.monotonic() >= ends:
+            said = (output.stderr or output.stdout).strip().splitlines()[-5:]
+            raise NotConverged(f"{what} does not answer within {deadline:g} s", detail=said)
+        time.sleep(INTERVAL)
+
+
+class Docker(Resource):
+    """Docker is installed; whether it answers and is recent enough, the preflight says."""
+
+    id = "package:docker"
+
+    def __init__(self) -> None:
+        self.facts = (SystemFact(),)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that it is there."""
+        return {"docker": "installed"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether it is."""
+        return ABSENT if facts.get(SystemFact()).docker == "missing" else self.want(facts)
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return what will be installed."""
+        return ["install docker.io"]
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Install it and wait for the daemon. The client is a package of its own since Debian 13."""
+        site.say("installing Docker")
+        install(site, ["docker.io", "docker-cli"])
+        start(site, "docker")
+        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
+        wait("the Docker daemon", lambda: site.host.run(argv, check=False))
+
+
+class TimeService(Resource):
+    """Something disciplines the clock: chrony, ntpd or systemd-timesyncd; where none runs, chrony."""
+
+    id = "package:time-service"
+
+    def __init__(self) -> None:
+        self.facts = (SystemFact(),)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that one runs."""
+        return {"time service": "running"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether one does."""
+        return self.want(facts) if facts.get(SystemFact()).time_service else ABSENT
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return what will be done."""
+        return ["install and start chrony"]
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Install chrony, start it, and wait until it answers."""
+        site.say("installing chrony")
+        install(site, ["chrony"])
+        start(site, "chrony")
+        wait("chronyd", lambda: site.host.run(["chronyc", "-n", "tracking"], check=False))

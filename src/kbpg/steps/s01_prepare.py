@@ -1,0 +1,120 @@
+"""Step 01: whether the hosts are fit, all checks at once; then Docker, directories, kernel settings, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from kbpg.context import Context
+from kbpg.inventory import Host
+from kbpg.model import Placed, Resource, Stage, Step
+from kbpg.resources import sysctl
+from kbpg.resources.datadir import DataDirectoryOwner
+from kbpg.resources.directory import Directory
+from kbpg.resources.file import File
+from kbpg.resources.package import Docker, TimeService
+from kbpg.resources.preflight import Needed, Needs, Preflight
+from kbpg.steps import s03_haproxy, s04_pgbouncer
+from kbpg.steps.layout import (
+    DB_CONTAINERS,
+    HAPROXY,
+    OWNER,
+    PATRONI,
+    PGBOUNCER,
+    PROXY_CONTAINERS,
+    layout,
+)
+
+LOOPBACK = "127.0.0.1"
+
+
+def stages(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 01; with `report` in the inventory, sysctls and clock are left alone."""
+    inventory = context.inventory
+    hosts, prepare = inventory.hosts, inventory.prepare
+    found = [
+        Stage(
+            "preflight",
+            tuple(Placed(h.name, Preflight(context, h, needs(context, h))) for h in hosts),
+            requirement=True,
+        )
+    ]
+    if prepare.install_docker:
+        found.append(Stage("docker", tuple(Placed(host.name, Docker()) for host in hosts)))
+    found.append(Stage("directories", tuple(p for host in hosts for p in _directories(context, host))))
+    if prepare.sysctls == "managed":
+        found.append(Stage("sysctls", tuple(p for host in hosts for p in _sysctls(host))))
+    if prepare.clock == "managed":
+        found.append(Stage("clock", tuple(Placed(host.name, TimeService()) for host in hosts)))
+    return found
+
+
+def needs(context: Context, host: Host) -> Needs:
+    """Return what the host's role asks of it."""
+    paths, inventory = layout(context), context.inventory
+    if host.role == "db":
+        return Needs(DB_CONTAINERS, _db_ports(context, host), {}, (paths.data, paths.base))
+    pool = inventory.pgbouncer
+    files = {
+        "HAProxy": s03_haproxy.nofile(inventory.haproxy.max_connections),
+        "PgBouncer": s04_pgbouncer.nofile(
+            pool.max_client_connections, pool.pool_size + pool.reserve_pool_size
+        ),
+    }
+    return Needs(PROXY_CONTAINERS, _proxy_ports(context, host), files, (paths.base,))
+
+
+def _db_ports(context: Context, host: Host) -> tuple[Needed, ...]:
+    ports, at = context.inventory.ports, host.address
+    return (
+        Needed(ports.postgresql, "PostgreSQL", PATRONI, (at, LOOPBACK)),
+        Needed(ports.patroni, "Patroni's REST API", PATRONI, (at,)),
+        Needed(ports.raft, "Raft", PATRONI, (at,)),
+    )
+
+
+def _proxy_ports(context: Context, host: Host) -> tuple[Needed, ...]:
+    ports, at = context.inventory.ports, host.address
+    return (
+        Needed(ports.primary, "HAProxy to the leader", HAPROXY, (at, LOOPBACK)),
+        Needed(ports.replicas, "HAProxy to the standbys", HAPROXY, (at, LOOPBACK)),
+        Needed(ports.stats, "HAProxy's statistics", HAPROXY, (at,)),
+        Needed(ports.pgbouncer, "PgBouncer", PGBOUNCER, (at, LOOPBACK)),
+    )
+
+
+def _directories(context: Context, host: Host) -> list[Placed]:
+    paths = layout(context)
+    resources: list[Resource] = [
+        Directory(paths.base),
+        Directory(f"{paths.base}/kbpg", mode=0o700),
+        Directory(f"{paths.base}/kbpg/loaded", mode=0o700),
+    ]
+    if host.role == "db":
+        uid, gid = map(int, OWNER.split(":"))
+        resources += [
+            Directory(f"{paths.base}/postgres"),
+            Directory(paths.data, owner=OWNER, mode=0o700),
+            Directory(paths.raft, owner=OWNER, mode=0o700),
+            Directory(paths.patroni, owner=OWNER, mode=0o700),
+            DataDirectoryOwner(paths.pgdata, uid=uid, gid=gid),
+        ]
+    else:
+        # Who runs in the containers has to come in; the files with passwords are 0600 themselves.
+        resources += [Directory(paths.haproxy), Directory(paths.pgbouncer)]
+    return [Placed(host.name, resource) for resource in resources]
+
+
+def _sysctls(host: Host) -> list[Placed]:
+    settings = sysctl.DATABASE if host.role == "db" else sysctl.NETWORK
+    fact = sysctl.fact(settings)
+    file = File(
+        sysctl.PATH,
+        lambda facts: sysctl.content(settings, facts.get(fact, host.name)),
+        sources=[(host.name, fact)],
+    )
+    resources = (Directory(str(PurePosixPath(sysctl.PATH).parent)), file, sysctl.Sysctls(settings))
+    return [Placed(host.name, resource) for resource in resources]
+
+
+STEP = Step(1, "prepare", "check the hosts, then Docker, directories, kernel settings, the clock", stages)
