@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
 from kbpg import dynamic, rest, tuning
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
-from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.errors import HostError
+from kbpg.facts import Facts
 from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
-from kbpg.operations.switchover import switchover
-from kbpg.patroni import ConfigFact, NodeFact, leader_of, streaming_of
-from kbpg.raft import RaftFact
+from kbpg.patroni import ConfigFact, NodeFact, leader_of
 from kbpg.resources.hardware import HardwareFact, smallest
+from kbpg.resources.sql import RowsFact
 
 REST_USER = "kbpg"
 """Who asks Patroni's REST API for changes; the name is in templates/patroni/secrets.yml.j2 by this constant."""
 RETURN_DEADLINE = 120.0
 """Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
-LISTEN_DEADLINE = 10.0
-"""Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
 INTERVAL = 0.25
 """Seconds between two looks."""
+RELOAD_MARGIN = 5.0
+"""Seconds beyond two of Patroni's loops for a new configuration to be in force on every node."""
 
 
 def wanted_configuration(context: Context, facts: Facts) -> dict[str, Any]:
@@ -71,6 +69,8 @@ class DynamicConfig(Resource):
         ports = context.inventory.ports
         self._context = context
         self._node, self._config = NodeFact(ports.patroni), ConfigFact(ports.patroni)
+        query = "select pg_conf_load_time()::text, exists (select from pg_settings where pending_restart)"
+        self._load = RowsFact(context.superuser(), "configuration load", query, live=True)
         self.facts = (self._node, self._config, HardwareFact())
 
     def want(self, facts: Facts) -> Want:
@@ -87,13 +87,40 @@ class DynamicConfig(Resource):
 
     def fix(self, site: Site, change: Change) -> None:
         """PATCH the difference, then wait until every node has taken it over."""
-        names, inventory = self._context.db_names, self._context.inventory
+        names = self._context.db_names
         leader = leader_of(site.facts, self._node, names)
         body = patch(site.facts.get(self._config, leader), wanted_configuration(self._context, site.facts))
+        before = self._loaded(site)
         change_by_rest(self._context, site.hosts[leader], "PATCH", "/config", body)
-        # Patroni applies it in its next loop, reloads PostgreSQL, waits 1 s and only then looks for parameters
-        # that need a restart (patroni/postgresql/__init__.py, reload_config)
-        time.sleep(inventory.timers.loop_wait + 2)
+        if any(name.startswith("postgresql.parameters") for name in change.names()):
+            self._taken_over(site, before)
+
+    def _loaded(self, site: Site) -> dict[str, object]:
+        """Return when each node's PostgreSQL last read its configuration."""
+        facts = site.look(dict.fromkeys(self._context.db_names, (self._load,)))
+        return {name: (facts.known(self._load, name) or ((None,),))[0][0] for name in self._context.db_names}
+
+    def _taken_over(self, site: Site, before: Mapping[str, object]) -> None:
+        """Wait for every node's reload, and for Patroni to see whether a parameter waits for a restart.
+
+        Patroni acts in its next loop, and looks for pending restarts 1 s after the reload
+        (patroni/postgresql/config.py, reload_config). A value that only reads differently (1GB, 1024MB) causes
+        no reload, so the end of the wait is not an error: what differs then is found by the comparison.
+        """
+        ends = time.monotonic() + 2 * self._context.inventory.timers.loop_wait + RELOAD_MARGIN
+        wanted = dict.fromkeys(self._context.db_names, (self._load, self._node))
+        while time.monotonic() < ends:
+            facts = site.look(wanted)
+            if all(self._settled(facts, name, before[name]) for name in wanted):
+                return
+            time.sleep(INTERVAL)
+
+    def _settled(self, facts: Facts, name: str, before: object) -> bool:
+        rows, status = facts.known(self._load, name), facts.known(self._node, name)
+        if not rows or not status:
+            return False
+        loaded, pending = rows[0]
+        return bool(loaded != before and pending == status.pending_restart)
 
 
 class PendingRestart(Resource):
@@ -141,88 +168,3 @@ def change_by_rest(
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
     if answer.status >= 300:
         raise HostError(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
-
-
-class OneNodeAtATime:
-    """Changes to db hosts, one after another: first what restarts nothing, then standbys, the leader last.
-
-    Before a node that serves is restarted every other one must be well: all standbys stream, and every
-    member of Raft sees a quorum. The leader is restarted only after a switchover. Nodes that are down are
-    started in the order of their addresses, each when the one before listens for Raft: a member dials those
-    with a smaller address, once, and again only after 5 s (pysyncobj/transport.py, connectionRetryTime).
-    """
-
-    def __init__(self, context: Context) -> None:
-        ports, credentials = context.inventory.ports, context.credentials
-        self._context = context
-        self._node = NodeFact(ports.patroni)
-        self._raft = RaftFact(ports.raft, credentials.raft_password)
-        self._addresses = {host.name: host.address for host in context.inventory.db}
-        self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
-
-    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
-        """Return the places one by one."""
-
-        def order(place: str) -> tuple[bool, bool, str]:
-            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._addresses[place]
-
-        return [[place] for place in sorted(impacts, key=order)]
-
-    def _leads(self, facts: Facts, host: str) -> bool:
-        status = facts.known(self._node, host)
-        return bool(status and status.leads)
-
-    def before(self, site: Site, impact: Impact) -> None:
-        """Before a restart: all others are well, and somebody else leads. Raises `NotConverged`."""
-        if impact < Impact.RESTART:
-            return
-        facts = site.look(self._everywhere())
-        problems = self._problems(facts, without=site.place)
-        if problems:
-            raise NotConverged(
-                f"not restarted: {'; '.join(problems)}",
-                hint="mend the other nodes first: kbpg diagnose",
-            )
-        if self._leads(facts, site.place):
-            switchover(site, leaving=site.place)
-
-    def after(self, site: Site, impact: Impact) -> None:
-        """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
-        if impact < Impact.RESTART:
-            self._listens(site)
-            return
-        ends = time.monotonic() + RETURN_DEADLINE
-        while problems := self._problems(site.look(self._everywhere()), without=None):
-            if time.monotonic() > ends:
-                raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
-            time.sleep(INTERVAL)
-
-    def _listens(self, site: Site) -> None:
-        """Wait for the Raft port; a node that does not come is for the probe that follows, with its log."""
-        ends = time.monotonic() + LISTEN_DEADLINE
-        while time.monotonic() < ends:
-            with suppress(ConnectionError, TimeoutError):
-                site.host.dial(self._context.inventory.ports.raft).close()
-                return
-            time.sleep(0.05)
-
-    def _everywhere(self) -> dict[str, Sequence[Fact[object]]]:
-        return dict.fromkeys(self._context.db_names, self.facts)
-
-    def _problems(self, facts: Facts, without: str | None) -> list[str]:
-        """Return why the cluster cannot miss `without` now (None: why it is not whole)."""
-        names = [name for name in self._context.db_names if name != without]
-        try:
-            leader = leader_of(facts, self._node, self._context.db_names)
-            streaming = streaming_of(facts, self._node, leader)
-        except NotKnown as reason:
-            return [reason.reason]
-        problems = [f"{n} does not stream" for n in names if n != leader and n not in streaming]
-        return problems + [problem for name in names for problem in self._raft_problem(facts, name)]
-
-    def _raft_problem(self, facts: Facts, name: str) -> Iterable[str]:
-        try:
-            status = facts.get(self._raft, name)
-        except NotKnown as reason:
-            return [f"{name}: {reason.reason}"]
-        return [] if status.has_quorum else [f"{name} sees no Raft quorum"]

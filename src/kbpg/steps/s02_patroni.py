@@ -26,12 +26,12 @@ from kbpg.resources.loaded import Loaded
 from kbpg.resources.patroni import (
     REST_USER,
     DynamicConfig,
-    OneNodeAtATime,
     PendingRestart,
     change_by_rest,
     wanted_configuration,
 )
 from kbpg.resources.probe import Probe
+from kbpg.resources.rolling import OneNodeAtATime
 from kbpg.resources.sql import Role
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout

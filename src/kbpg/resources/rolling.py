@@ -1,0 +1,105 @@
+"""The order in which db hosts are changed, and what must hold before and after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import NotConverged
+from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.model import Impact
+from kbpg.operations.switchover import switchover
+from kbpg.patroni import NodeFact, leader_of, streaming_of
+from kbpg.raft import RaftFact
+from kbpg.resources.patroni import INTERVAL, RETURN_DEADLINE
+
+LISTEN_DEADLINE = 10.0
+"""Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
+
+
+class OneNodeAtATime:
+    """Changes to db hosts, one after another: first what restarts nothing, then standbys, the leader last.
+
+    Before a node that serves is restarted every other one must be well: all standbys stream, and every
+    member of Raft sees a quorum. The leader is restarted only after a switchover. Nodes that are down are
+    started in the order of their addresses, each when the one before listens for Raft: a member dials those
+    with a smaller address, once, and again only after 5 s (pysyncobj/transport.py, connectionRetryTime).
+    """
+
+    def __init__(self, context: Context) -> None:
+        ports, credentials = context.inventory.ports, context.credentials
+        self._context = context
+        self._node = NodeFact(ports.patroni)
+        self._raft = RaftFact(ports.raft, credentials.raft_password)
+        self._addresses = {host.name: host.address for host in context.inventory.db}
+        self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
+
+    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
+        """Return the places one by one."""
+
+        def order(place: str) -> tuple[bool, bool, str]:
+            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._addresses[place]
+
+        return [[place] for place in sorted(impacts, key=order)]
+
+    def _leads(self, facts: Facts, host: str) -> bool:
+        status = facts.known(self._node, host)
+        return bool(status and status.leads)
+
+    def before(self, site: Site, impact: Impact) -> None:
+        """Before a restart: all others are well, and somebody else leads. Raises `NotConverged`."""
+        if impact < Impact.RESTART:
+            return
+        facts = site.look(self._everywhere())
+        problems = self._problems(facts, without=site.place)
+        if problems:
+            raise NotConverged(
+                f"not restarted: {'; '.join(problems)}",
+                hint="mend the other nodes first: kbpg diagnose",
+            )
+        if self._leads(facts, site.place):
+            switchover(site, leaving=site.place)
+
+    def after(self, site: Site, impact: Impact) -> None:
+        """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
+        if impact < Impact.RESTART:
+            self._listens(site)
+            return
+        ends = time.monotonic() + RETURN_DEADLINE
+        while problems := self._problems(site.look(self._everywhere()), without=None):
+            if time.monotonic() > ends:
+                raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
+            time.sleep(INTERVAL)
+
+    def _listens(self, site: Site) -> None:
+        """Wait for the Raft port; a node that does not come is for the probe that follows, with its log."""
+        ends = time.monotonic() + LISTEN_DEADLINE
+        while time.monotonic() < ends:
+            with suppress(ConnectionError, TimeoutError):
+                site.host.dial(self._context.inventory.ports.raft).close()
+                return
+            time.sleep(0.05)
+
+    def _everywhere(self) -> dict[str, Sequence[Fact[object]]]:
+        return dict.fromkeys(self._context.db_names, self.facts)
+
+    def _problems(self, facts: Facts, without: str | None) -> list[str]:
+        """Return why the cluster cannot miss `without` now (None: why it is not whole)."""
+        names = [name for name in self._context.db_names if name != without]
+        try:
+            leader = leader_of(facts, self._node, self._context.db_names)
+            streaming = streaming_of(facts, self._node, leader)
+        except NotKnown as reason:
+            return [reason.reason]
+        problems = [f"{n} does not stream" for n in names if n != leader and n not in streaming]
+        return problems + [problem for name in names for problem in self._raft_problem(facts, name)]
+
+    def _raft_problem(self, facts: Facts, name: str) -> Iterable[str]:
+        try:
+            status = facts.get(self._raft, name)
+        except NotKnown as reason:
+            return [f"{name}: {reason.reason}"]
+        return [] if status.has_quorum else [f"{name} sees no Raft quorum"]
