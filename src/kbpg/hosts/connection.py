@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import signal
 import socket
 import time
@@ -16,12 +15,10 @@ from kbpg.hosts.config import Target, resolve_jump
 from kbpg.hosts.keys import HostKey, known_keys, verify
 from kbpg.hosts.lean import IncompatiblePeer, Packetizer, paramiko
 from kbpg.hosts.settings import Ask, SshSettings
+from kbpg.hosts.tcp import DEAD_AFTER, dial
 
 PING_AFTER = 5
 """Seconds of silence after which a host is asked for a sign of life."""
-
-DEAD_AFTER = 15
-"""Seconds of silence after which a host counts as lost."""
 
 # AES-GCM moves 250-300 MB/s through paramiko on a 2-core machine, AES-CTR with any SHA-2 MAC 140-190
 # (measured with 200 MB through `cat`). The key exchanges cost the same within the noise, so the one that is
@@ -157,7 +154,7 @@ def _open_one(target: Target, through: Transport | None, *, ask: Ask | None, acc
 
 
 def _handshake(target: Target, through: Transport | None) -> Transport:
-    sock = _dial(target) if through is None else _dial_through(target, through)
+    sock = dial(target) if through is None else _dial_through(target, through)
     transport = Transport(sock)
     known = known_keys(target.known_hosts, target.key_name)
     transport.prefer_host_keys([entry.kind for entry in known if not entry.revoked])
@@ -206,45 +203,6 @@ def _check_host_key(transport: Transport, target: Target, *, ask: Ask | None, ac
     except HostKeyError:
         close_all([transport])
         raise
-
-
-def _dial(target: Target) -> socket.socket:
-    try:
-        sock = socket.create_connection((target.host, target.port), timeout=target.connect_timeout)
-    except OSError as exc:
-        raise _unreachable(target, exc) from exc
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Written data that nobody acknowledges is beyond the reach of pings: the writer itself is stuck.
-    user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if user_timeout is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, user_timeout, DEAD_AFTER * 1000)
-    return sock
-
-
-def _unreachable(target: Target, exc: OSError) -> Unreachable:
-    if isinstance(exc, socket.gaierror):
-        return Unreachable(
-            target.name,
-            f"the name {target.host} cannot be resolved",
-            hint="check `ssh.host` in the inventory and HostName in ~/.ssh/config",
-        )
-    if isinstance(exc, ConnectionRefusedError):
-        return Unreachable(
-            target.name, f"{target.where} refused the connection", hint="is sshd running there, on that port?"
-        )
-    if isinstance(exc, TimeoutError):
-        return Unreachable(
-            target.name,
-            f"no answer from {target.where} within {target.connect_timeout:g} s",
-            hint="is the host up, and does a firewall let the controller in?",
-        )
-    if exc.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return Unreachable(
-            target.name,
-            f"no route to {target.where}",
-            hint="is the controller on that network? `ssh.jump` reaches hosts through another one",
-        )
-    return Unreachable(target.name, f"cannot connect to {target.where}: {exc.strerror or exc}")
 
 
 def _dial_through(target: Target, through: Transport) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,32 +15,25 @@ _RELEASE_TIMEOUT = 2.0
 
 
 class Held:
-    """A command that was started to hold something; `first_line` tells what came of it."""
+    """A command that was started to hold something; `answer` is what it said came of that."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, output: Iterator[tuple[int, bytes]], answer: str) -> None:
+        self.answer = answer
         self._session = session
-        self._output = session.output()
+        self._output = output
 
     @property
     def alive(self) -> bool:
         """Return whether it still runs, as far as is known here."""
         return self._session.alive
 
-    def first_line(self) -> str:
-        """Return the first line it prints, or all of it when it ends before. Waits without a deadline."""
-        text = bytearray()
-        for _, data in self._output:
-            text += data
-            if b"\n" in data:
-                break
-        return text.decode(errors="replace").partition("\n")[0]
-
     def release(self) -> None:
         """Close its input and wait until it has ended, two seconds at most."""
         deadline = time.monotonic() + _RELEASE_TIMEOUT
+        # Whatever went wrong with the connection, the host lets go by itself.
         with contextlib.suppress(Exception):
+            self._session.expire_at(deadline)
             self._session.end_input()
             for _ in self._output:
-                if time.monotonic() > deadline:
-                    break
+                pass
         self._session.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kbpg.errors import CommandTimeout, ConnectionLost, HostError
 from kbpg.hosts.connection import Transport, close_all
+from kbpg.hosts.held import Held
 from kbpg.hosts.lean import paramiko
 from kbpg.hosts.session import DeadlinePassed, Session, SessionLost
 from kbpg.hosts.settings import Recorder
@@ -66,10 +67,23 @@ class Link:
         ):
             yield session
 
-    def lasting_session(self, line: str) -> Session:
-        """Run `line` until its input is closed. Raises `ConnectionLost`, `HostError`."""
-        with self._translated(lambda: line, math.inf):
-            return Session(self._transport, line, timeout=math.inf)
+    def hold(self, line: str, shown: str, *, marker: str, timeout: float) -> Held:
+        """Run `line` until it is let go; wait `timeout` seconds at most for the line that begins with `marker`.
+
+        Raises `CommandTimeout`, `ConnectionLost`, `HostError` when it ends without having said that.
+        """
+        with self._translated(lambda: shown, timeout), contextlib.ExitStack() as stack:
+            session = stack.enter_context(Session(self._transport, line, timeout=timeout))
+            output = session.output()
+            said = b""
+            for _, data in output:
+                said += data
+                _, found, answer = said.partition(marker.encode())
+                if found and b"\n" in answer:
+                    session.expire_at(math.inf)
+                    stack.pop_all()
+                    return Held(session, output, answer.decode(errors="replace").partition("\n")[0])
+            raise HostError(self.name, f"`{shown}` failed", detail=said.decode(errors="replace").splitlines())
 
     def stream(self, peer: tuple[str, int], timeout: float) -> ChannelSocket:
         """Open a TCP stream from the host to `peer`; reads and writes on it time out after `timeout` too.

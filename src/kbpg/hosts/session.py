@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kbpg.hosts.connection import DEAD_AFTER
 from kbpg.hosts.lean import paramiko
+from kbpg.hosts.tcp import DEAD_AFTER
 
 if TYPE_CHECKING:
     from kbpg.hosts.connection import Transport
@@ -22,11 +22,11 @@ _AFTERGLOW = 1.0
 """Seconds to wait for more output when the command has ended but what it started holds its output open."""
 
 
-class DeadlinePassed(Exception):  # noqa: N818
+class DeadlinePassed(Exception):
     """The command was still running at its deadline; its channel is closed."""
 
 
-class SessionLost(Exception):  # noqa: N818
+class SessionLost(Exception):
     """The channel or the whole connection ended before the command told its exit status."""
 
 
@@ -190,6 +190,10 @@ class Session:
         """Return whether the command still runs, as far as is known here."""
         channel = self._channel
         return bool(self._transport.is_active() and not (channel.closed or channel.eof_received))
+
+    def expire_at(self, deadline: float) -> None:
+        """Set the deadline, in the seconds of `time.monotonic`; infinity for none."""
+        self._deadline = deadline
 
     def end_input(self) -> None:
         """Close the command's standard input."""

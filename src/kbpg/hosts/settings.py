@@ -48,6 +48,20 @@ class SshSettings(Protocol):
     def given(self) -> frozenset[str]: ...
 
 
+class Guard(Protocol):
+    """A lock that is held on a host, as its commands need to know it."""
+
+    @property
+    def path(self) -> str:
+        """Return the lock file that commands keep locked, shared, while they run."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the lock is still held."""
+        ...
+
+
 class Recorder(Protocol):
     """Where every command run on a host is written down (the journal)."""
 

@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from kbpg.errors import AccessDenied, CommandFailed, HostError
+from kbpg.errors import CommandFailed, HostError
 from kbpg.hosts import atomic, script
-from kbpg.hosts.config import Target, resolve
+from kbpg.hosts.become import way_to_root
+from kbpg.hosts.config import resolve
 from kbpg.hosts.connection import close_all, open_connection
 from kbpg.hosts.forward import Forward
 from kbpg.hosts.held import Held
 from kbpg.hosts.link import Link
 from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
 from kbpg.hosts.session import STDERR, STDOUT
-from kbpg.hosts.settings import Ask, Recorder, Silence, SshSettings
+from kbpg.hosts.settings import Ask, Guard, Recorder, Silence, SshSettings
 
 if TYPE_CHECKING:
     import socket
@@ -51,46 +52,23 @@ def connect(
     transports = open_connection(target, settings, ask=ask, accept_new=accept_new)
     try:
         link = Link(name, transports, journal or Silence())
-        return SshHost(name, address, link, become=_way_to_root(link, target))
+        return SshHost(name, address, link, become=way_to_root(link, target))
     except BaseException:
         close_all(transports)
         raise
 
 
-def _way_to_root(link: Link, target: Target) -> tuple[str, ...]:
-    """Return what to put before commands so that they run as root: nothing, or sudo."""
-    if target.user == "root":
-        return ()
-    output = bytearray()
-    line = "id -u; sudo -n -- id -u 2>&1" if target.sudo else "id -u"
-    with link.session(line, target.connect_timeout, lambda: line) as session:
-        session.feed(b"")
-        for _, data in session.output():
-            output += data
-    answers = output.decode(errors="replace").split("\n")
-    if answers[0] == "0" or not target.sudo:
-        return ()
-    if answers[1:2] == ["0"]:
-        return ("sudo", "-n", "--")
-    raise AccessDenied(
-        link.name,
-        f"{target.user} may not become root without a password",
-        detail=[line for line in answers[1:] if line.strip()],
-        hint=f"with visudo add `{target.user} ALL=(ALL) NOPASSWD: ALL`, or set `ssh.user: root`",
-    )
-
-
 class SshHost(Writer):
     """A host behind an SSH connection; close it, or use it as a context manager.
 
-    `guard` is set by whoever holds the host's lock: a lock file that every changing command keeps locked,
-    shared, for as long as it runs, even when the controller has died meanwhile.
+    `guard` is set by whoever holds the host's lock: while it is, every command that may change something keeps
+    the guard's lock file locked, shared, for as long as it runs, even when the controller has died meanwhile.
     """
 
     def __init__(self, name: str, address: str, link: Link, *, become: tuple[str, ...]) -> None:
         self.name = name
         self.address = address
-        self.guard: str | None = None
+        self.guard: Guard | None = None
         self._link = link
         self._become = become
 
@@ -226,12 +204,18 @@ class SshHost(Writer):
         shown = ("write", path, owner, f"{mode:04o}")
         self._run(argv, shown, stdin=content, timeout=DEFAULT_TIMEOUT, check=True)
 
-    def hold(self, argv: Sequence[str]) -> Held:
+    def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> Held:
         """Start a command as root that runs until its input ends, that is, until this connection does.
 
-        It is neither guarded nor given a deadline: it is what holds the lock.
+        Waits `timeout` seconds at most until it prints a line beginning with `marker`, and returns what holds
+        it, with the rest of that line. `shown` is what errors call it. It is what holds the lock, so it is not
+        guarded itself. Raises `CommandTimeout`, `ConnectionLost`, `HostError` when it ends without the line.
         """
-        return Held(self._link.lasting_session(shlex.join((*self._become, *argv))))
+        line = shlex.join((*self._become, *argv))
+        with self._link.recorded((shown,)) as record:
+            held = self._link.hold(line, shown, marker=marker, timeout=timeout)
+            record.status = 0
+            return held
 
     def _exchange(
         self,
@@ -243,6 +227,12 @@ class SshHost(Writer):
     ) -> Iterator[tuple[int, bytes]]:
         """Run `argv`, yield its output as it comes, and leave its exit status in `outcome`."""
         command = self._link.journal.mask(shlex.join(shown))
+        if self.guard and not self.guard.alive and self.alive:
+            raise HostError(
+                self.name,
+                f"the lock was lost, so `{command}` was not run",
+                hint="somebody ended the process that held it; run the same command again",
+            )
         line = self._line(argv, timeout, guard=self.guard)
         with self._link.recorded(shown) as record:
             started = time.monotonic()
@@ -254,10 +244,10 @@ class SshHost(Writer):
             if outcome.status in EXPIRED and time.monotonic() - started >= timeout:
                 raise self._link.too_late(command, timeout)
 
-    def _line(self, argv: Sequence[str], timeout: float, *, guard: str | None = None) -> str:
+    def _line(self, argv: Sequence[str], timeout: float, *, guard: Guard | None = None) -> str:
         # --close: flock itself keeps the lock while the command runs; a daemon that the command starts would
         # inherit it and keep it for ever.
-        locked = ("flock", "--shared", "--close", guard) if guard else ()
+        locked = ("flock", "--shared", "--close", guard.path) if guard else ()
         limit = ("timeout", f"--kill-after={KILL_AFTER}", f"{timeout:g}")
         return "LC_ALL=C.UTF-8 " + shlex.join((*self._become, *locked, *limit, *argv))
 

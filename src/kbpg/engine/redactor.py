@@ -1,0 +1,81 @@
+"""Masking of secrets in text that is shown or written down: belt and braces, for none should be there.
+
+A secret is known in every spelling it may take on its way through kbpg and the programs kbpg runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
+
+from kbpg.secret import MASK, Secret
+
+SHORTEST = 4
+"""Characters: a shorter value is not looked for, or every text would be full of masks."""
+
+
+class Redactor:
+    """Masks secrets in texts. Usable from several threads; secrets may be added at any time."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._spellings: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[Secret]) -> None:
+        """Know these secrets too."""
+        more = {spelling for secret in secrets for spelling in _spellings(secret.reveal())}
+        self._spellings |= {spelling for spelling in more if len(spelling) >= SHORTEST}
+        # The longest first: a spelling may begin with another.
+        ordered = sorted(self._spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def mask(self, text: str) -> str:
+        """Return `text` with every spelling of every secret replaced by `***`."""
+        pattern = self._pattern
+        return pattern.sub(MASK, text) if pattern else text
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """Yield how `value` looks raw, quoted for a language, encoded, and as shells quote those in turn."""
+    plain = [
+        value,
+        quote(value, safe=""),
+        quote(value),
+        quote_plus(value),
+        value.replace("'", "''"),  # SQL, YAML in single quotes
+        value.replace("\\", "\\\\").replace("'", "''"),  # SQL, E'…'
+        value.replace("\\", "\\\\").replace("'", "\\'"),  # libpq's conninfo
+        value.replace("\\", "\\\\").replace(":", "\\:"),  # pgpass
+        value.replace('"', '""'),  # ini files, SQL identifiers
+        value.replace("$", "$$"),
+        json.dumps(value)[1:-1],  # JSON, YAML in double quotes
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+    ]
+    for spelling in plain:
+        yield spelling
+        yield shlex.quote(spelling).strip("'") if spelling.strip("'") else spelling
+        yield spelling.replace("'", "'\\''")
+    yield from _base64(value)
+
+
+def _base64(value: str) -> Iterator[str]:
+    """Yield what base64 makes of `value`, alone or in the middle of something else.
+
+    Of a value that starts one or two bytes into a group of three, the characters it shares with its
+    neighbours are left out.
+    """
+    data = value.encode()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(data).decode()
+        for offset in range(3):
+            whole = encode(b"\0" * offset + data).decode().rstrip("=")
+            first = (offset * 8 + 5) // 6
+            last = (offset + len(data)) * 8 // 6
+            if last - first >= 2 * SHORTEST:
+                yield whole[first:last]
