@@ -31,6 +31,13 @@ class _WithSteps(typer.core.TyperCommand):
             formatter.write_dl([(step.label, step.summary) for step in ALL])
 
 
+def _step_names(incomplete: str) -> list[tuple[str, str]]:
+    """Return what the shell may complete a step's name to."""
+    from kbpg.steps import ALL
+
+    return [(step.name, step.summary) for step in ALL if step.name.startswith(incomplete)]
+
+
 def apply_all(ctx: typer.Context) -> None:
     """Make everything as the inventory says.
 
@@ -44,7 +51,12 @@ def apply_all(ctx: typer.Context) -> None:
 
 def step(
     ctx: typer.Context,
-    which: Annotated[str, typer.Argument(metavar="STEP", help="Number or name of a step: 3, 03 or haproxy.")],
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="STEP", help="Number or name of a step: 3, 03 or haproxy.", autocompletion=_step_names
+        ),
+    ],
 ) -> None:
     """Do one step of apply-all."""
     from kbpg.cli.running import apply
@@ -114,10 +126,14 @@ def uri(
 
 def find_step(which: str) -> Step:
     """Return the step of that number or name; raises UsageError."""
+    import difflib
+
     from kbpg.errors import UsageError
     from kbpg.steps import ALL
 
     for step in ALL:
         if which == step.name or (which.isdecimal() and int(which) == step.number):
             return step
-    raise UsageError(f"no step {which}", hint=f"steps: {', '.join(step.label for step in ALL)}")
+    close = difflib.get_close_matches(which, [step.name for step in ALL], n=1)
+    guess = f", did you mean {close[0]}?" if close else ""
+    raise UsageError(f"no step {which}{guess}", hint=f"steps: {', '.join(step.label for step in ALL)}")

@@ -86,7 +86,8 @@ def _format_options(command: Any, shared: set[str], ctx: Any, formatter: Any) ->
         if record is None:
             continue
         if param.param_type_name == "argument":
-            sections["Arguments"].append(record)
+            # Without the type that typer appends: the name says more than <list[str]>
+            sections["Arguments"].append((record[0].partition(" <")[0], record[1]))
         else:
             sections["Global options" if param.name in shared else "Options"].append(record)
     if hasattr(command, "commands"):

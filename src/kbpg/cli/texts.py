@@ -119,8 +119,14 @@ def failures(report: Report) -> list[Line]:
         Line(f"{step.label} on every host", Style.TITLE),
         *table(rows),
         Line(),
-        Line("hint: what was done stays done; run the same command again to go on", Style.HINT),
+        Line(f"hint: {_go_on(report)}", Style.HINT),
     ]
+
+
+def _go_on(report: Report) -> str:
+    if report.of(Status.CHANGED):
+        return "what was done stays done; run the same command again to go on"
+    return "nothing was changed; run the same command again when the cause is mended"
 
 
 def _ending(outcomes: Sequence[Outcome]) -> tuple[str, str]:

@@ -1,0 +1,130 @@
+"""Opening a session: what is checked first, who answers, and what is said of those who do not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from kbpg.errors import CredentialsError, InventoryError, KbpgError, Unreachable, UsageError
+from kbpg.options import Options
+from kbpg.session import open_session, read_context
+
+NAMES = ("db-1", "db-2", "db-3", "proxy-1")
+UNUSED = {name: 1024 + index for index, name in enumerate(NAMES)}
+"""Ports for tests that never dial."""
+
+
+def write_inventory(directory: Path, ports: dict[str, int]) -> Options:
+    """Write an inventory whose hosts are reached at ports of 127.0.0.1."""
+    lines = ["cluster: {name: test}", "ssh: {user: root, known_hosts: known_hosts, connect_timeout: 2}"]
+    for index, name in enumerate(NAMES):
+        if name in ("db-1", "proxy-1"):
+            lines.append("db:" if name == "db-1" else "proxies:")
+        ssh = f"{{host: 127.0.0.1, port: {ports[name]}}}"
+        lines.append(f"  - {{name: {name}, address: 192.0.2.{index + 1}, ssh: {ssh}}}")
+    path = directory / "inventory.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return Options(chosen=path)
+
+
+@contextmanager
+def closed_ports() -> Iterator[dict[str, int]]:
+    """Yield ports of 127.0.0.1 that refuse connections: bound, and not listened on."""
+    with ExitStack() as stack:
+        ports = {}
+        for name in NAMES:
+            held = stack.enter_context(socket.socket())
+            held.bind(("127.0.0.1", 0))
+            ports[name] = held.getsockname()[1]
+        yield ports
+
+
+def test_every_host_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        with (
+            pytest.raises(KbpgError, match="4 hosts cannot be used") as caught,
+            open_session(options, doing="plan", lock=False),
+        ):
+            pytest.fail("it opened")
+    lines = caught.value.lines()
+    for name in NAMES:
+        assert f"  {name}: 127.0.0.1:{ports[name]} refused the connection" in lines
+    assert lines[-1] == "hint: is sshd running there, on that port?"
+
+
+def test_one_host_that_does_not_answer_is_its_own_error(tmp_path: Path) -> None:
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        options.limit = frozenset({"db-2"})
+        with (
+            pytest.raises(Unreachable, match=r"db-2: .* refused the connection"),
+            open_session(options, doing="plan", lock=False),
+        ):
+            pytest.fail("it opened")
+
+
+def test_a_partial_session_goes_on_without_them(tmp_path: Path) -> None:
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        with open_session(options, doing="status", lock=False, partial=True) as session:
+            assert dict(session.hosts) == {}
+            assert sorted(session.unreachable) == sorted(NAMES)
+
+
+def test_hosts_are_tried_side_by_side(tmp_path: Path) -> None:
+    """Four hosts that accept and stay silent take the time of one."""
+    with ExitStack() as stack:
+        ports = {}
+        for name in NAMES:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ports[name] = server.getsockname()[1]
+        options = write_inventory(tmp_path, ports)
+        started = time.monotonic()
+        with open_session(options, doing="status", lock=False, partial=True) as session:
+            assert len(session.unreachable) == 4
+        assert time.monotonic() - started < 2 * 2
+
+
+def test_nothing_is_dialled_while_the_files_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*args: object, **more: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
+    options = write_inventory(tmp_path, UNUSED)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/postgres.env").write_text("POSTGRES_SUPERUSER=kb_admin\n")
+    with pytest.raises(CredentialsError), open_session(options, doing="x", lock=True):
+        pytest.fail("it opened")
+    (tmp_path / "credentials/postgres.env").unlink()
+    options.limit = frozenset({"db-9"})
+    with pytest.raises(UsageError, match="no host db-9"), open_session(options, doing="x", lock=True):
+        pytest.fail("it opened")
+    (tmp_path / "inventory.yaml").write_text("cluster: {}\n")
+    with pytest.raises(InventoryError), open_session(options, doing="x", lock=True):
+        pytest.fail("it opened")
+
+
+def test_new_credentials_stay_in_memory(tmp_path: Path) -> None:
+    options = write_inventory(tmp_path, UNUSED)
+    context, found = read_context(options)
+    assert found is None
+    assert context.credentials.app_user == "kb_app"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["inventory.yaml"]
+    with pytest.raises(CredentialsError, match="no such file"):
+        read_context(options, credentials_exist=True)
+
+
+def test_the_session_knows_the_secrets_before_the_first_connection(tmp_path: Path) -> None:
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        with open_session(options, doing="plan", lock=False, partial=True) as session:
+            secret = session.context.credentials.raft_password.reveal()
+            assert options.mask(f"a {secret} b") == session.journal.mask(f"a {secret} b") == "a *** b"
