@@ -1,0 +1,126 @@
+"""What was changed by hand is seen, named by plan, mended by apply-all, and nothing else moves."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.request
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from tests.lab.conftest import DB, Lab
+
+pytestmark = pytest.mark.lab
+
+
+def edit_haproxy(lab: Lab) -> None:
+    lab.sh("haproxy-01", "sed -i 's/ inter 500ms/ inter 900ms/' /opt/keybuzz/haproxy/haproxy.cfg")
+
+
+def other_password(lab: Lab) -> None:
+    with lab.connect("haproxy-01", 5432, admin=True) as connection:
+        connection.execute("alter role kb_app password 'something else'")
+
+
+def patch_config(lab: Lab) -> None:
+    """PATCH /config from the node itself, as an operator would with curl."""
+    script = (
+        'docker exec -u 999 patroni python3 -c "import yaml; '
+        "print(yaml.safe_load(open('/etc/patroni/secrets.yml'))['restapi']['authentication']['password'])\""
+    )
+    leader = lab.leader()
+    password = lab.sh(leader, script).strip()
+    body = json.dumps({"maximum_lag_on_failover": 5, "postgresql": {"parameters": {"work_mem": "5MB"}}})
+    lab.sh(
+        leader,
+        f"curl -sf -u kbpg:{password} -X PATCH -d '{body}' http://{lab.addresses[leader]}:8008/config",
+    )
+
+
+def chmod_data(lab: Lab) -> None:
+    standby = next(host for host in DB if host != lab.leader())
+    lab.sh(standby, "chmod 0755 /opt/keybuzz/postgres/data")
+
+
+def other_option(lab: Lab) -> None:
+    lab.sh("haproxy-02", "docker update --restart no pgbouncer")
+
+
+def foreign_mode(lab: Lab) -> None:
+    lab.sh("haproxy-01", "chmod 0644 /opt/keybuzz/pgbouncer/userlist.txt")
+
+
+@pytest.mark.parametrize(
+    ("drift", "resource", "restarts"),
+    [
+        (edit_haproxy, "file:/opt/keybuzz/haproxy/haproxy.cfg", 0),
+        (other_password, "role:kb_app", 0),
+        (patch_config, "patroni:config", 0),
+        (chmod_data, "directory:/opt/keybuzz/postgres/data", 0),
+        (other_option, "container:pgbouncer", 1),
+        (foreign_mode, "file:/opt/keybuzz/pgbouncer/userlist.txt", 0),
+    ],
+)
+def test_drift_is_named_and_mended(
+    cluster: Lab, drift: Callable[[Lab], None], resource: str, restarts: int
+) -> None:
+    before = cluster.started()
+    drift(cluster)
+    plan = cluster.kbpg("plan", "--json")
+    assert plan.code == 3, plan.everything
+    named = {r for _, r in cluster.changed(plan) if not r.startswith("probe:")}
+    assert named == {resource}
+    done = cluster.kbpg("apply-all", "--json")
+    assert done.code == 0, done.everything
+    # what a rewritten file needs besides is its reload
+    assert {r for _, r in cluster.changed(done)} - {"loaded:haproxy"} == {resource}
+    after = cluster.started()
+    assert len({key for key in before if before[key] != after.get(key)}) == restarts
+    assert cluster.kbpg("plan").code == 0
+    assert cluster.one("haproxy-01", 6432, "select 1") == 1
+
+
+def test_changed_option_of_haproxy_is_one_diff_and_a_reload(cluster: Lab) -> None:
+    inventory = cluster.edited(
+        cluster.directory / "changed.yaml", lambda s: s.setdefault("haproxy", {}).update(client_timeout="20m")
+    )
+    before = cluster.started()
+    with cluster.connect("haproxy-01", 5432) as connection:
+        backend = connection.execute("select pg_backend_pid()").fetchone()
+        plan = cluster.kbpg("plan", "--json", inventory=inventory)
+        assert plan.code == 3, plan.everything
+        changes = json.loads(plan.out)["changes"]
+        names = {(c["place"], c["resource"]) for c in changes if c["resource"].endswith("haproxy.cfg")}
+        assert names == {(p, "file:/opt/keybuzz/haproxy/haproxy.cfg") for p in ("haproxy-01", "haproxy-02")}
+        assert {c["impact"] for c in changes} == {"reload"}
+        done = cluster.kbpg("apply-all", "--json", inventory=inventory)
+        assert done.code == 0, done.everything
+        assert connection.execute("select pg_backend_pid()").fetchone() == backend
+    assert cluster.started() == before
+    assert "timeout client 1200s" in cluster.sh("haproxy-01", "cat /opt/keybuzz/haproxy/haproxy.cfg")
+    cluster.apply()
+
+
+def test_configuration_that_haproxy_refuses_never_reaches_it(cluster: Lab) -> None:
+    """A file that would not load stays out; the running HAProxy goes on."""
+    url = f"http://{cluster.addresses['haproxy-01']}:8404/;csv"
+    before = urllib.request.urlopen(url, timeout=3).read().decode()
+    assert "primary" in before
+    cluster.sh("haproxy-01", "echo 'no such keyword' >> /opt/keybuzz/haproxy/haproxy.cfg")
+    cluster.apply()
+    assert "no such keyword" not in cluster.sh("haproxy-01", "cat /opt/keybuzz/haproxy/haproxy.cfg")
+    assert cluster.one("haproxy-01", 5432, "select 1") == 1
+
+
+def test_wrong_password_is_refused(cluster: Lab) -> None:
+    for port in (5432, 6432):
+        with pytest.raises(psycopg.OperationalError, match=r"(?i)auth"):
+            psycopg.connect(
+                host=cluster.addresses["haproxy-01"],
+                port=port,
+                user="kb_app",
+                password=base64.b64encode(b"wrong").decode(),
+                dbname="keybuzz",
+                connect_timeout=5,
+            )

@@ -1,0 +1,80 @@
+"""Killed, cut off, rebooted: the next run, or the hosts by themselves, finish the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from tests.lab.conftest import DB, HOSTS, Lab, killed_at_end
+
+pytestmark = pytest.mark.lab
+
+CUT_SSH = "pkill -KILL -f '^sshd-session' || pkill -KILL -f '^sshd: root' || true"
+"""Ends the SSH sessions of a host, and nothing else of it."""
+
+
+@pytest.mark.parametrize("moment", [0.6, 1.2, 1.9, 2.6, 3.5, 5.0, 6.5, 8.0, 9.0, 10.0])
+def test_killed_at_any_moment_the_next_run_converges(bare: Lab, moment: float) -> None:
+    with killed_at_end(bare.start("apply-all")) as process:
+        time.sleep(moment)  # the moment itself is what is tested
+        os.kill(process.pid, signal.SIGKILL)
+    path = bare.directory / "credentials" / "postgres.env"
+    before = path.read_bytes() if path.exists() else None
+    bare.apply()
+    assert before in (None, path.read_bytes())
+    assert bare.one("haproxy-01", 6432, "select '[1,2,3]'::vector <-> '[1,2,4]'::vector") == 1
+    assert bare.kbpg("plan").code == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "host", "container"),
+    [("02 patroni", "db-slave-01", "patroni"), ("03 haproxy", "haproxy-01", "haproxy")],
+)
+def test_ssh_cut_in_the_middle_of_a_step(bare: Lab, step: str, host: str, container: str) -> None:
+    with killed_at_end(bare.start("apply-all")) as process:
+        there = f"docker inspect {container} >/dev/null 2>&1 && echo yes || true"
+        bare.until(lambda: bare.sh(host, there).strip() == "yes", 60, f"{container} on {host}")
+        bare.sh(host, CUT_SSH)
+        _, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    assert host in err
+    assert "Traceback" not in err
+    bare.apply()
+    assert bare.one("haproxy-02", 6432, "select 1") == 1
+    assert bare.kbpg("plan").code == 0
+
+
+def restart(lab: Lab, *hosts: str) -> None:
+    import subprocess
+
+    subprocess.run(
+        ["docker", "restart", *(f"kbpg-{host}" for host in hosts)],
+        check=True,
+        capture_output=True,
+        timeout=180,
+    )
+
+
+def test_reboots_one_by_one_and_all_at_once(cluster: Lab) -> None:
+    with cluster.connect("haproxy-01", 6432) as connection:
+        connection.execute("drop table if exists kept; create table kept (n int)")
+        connection.execute("insert into kept values (42)")
+    for hosts in (*((host,) for host in HOSTS), HOSTS):
+        restart(cluster, *hosts)
+        cluster.await_whole(deadline=120)
+        answers = lambda: _value(cluster, "select n from kept") == 42  # noqa: E731
+        cluster.until(answers, 60, f"the row after a reboot of {', '.join(hosts)}")
+    ran = cluster.kbpg("diagnose")
+    assert ran.code == 0, ran.everything
+    assert set(DB) <= set(HOSTS)
+
+
+def _value(lab: Lab, query: str) -> object:
+    import psycopg
+
+    try:
+        return lab.one("haproxy-01", 6432, query)
+    except psycopg.Error:
+        return None
