@@ -13,22 +13,21 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
 from kbpg.credentials import load as load_credentials
 from kbpg.engine.journal import Journal
 from kbpg.engine.redactor import Redactor
-from kbpg.errors import CredentialsError, HostError, KbpgError
+from kbpg.errors import CredentialsError, HostError
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Writer
 from kbpg.hosts.settings import Ask, Recorder
-from kbpg.inventory import Inventory, load
+from kbpg.inventory import load
 
 if TYPE_CHECKING:
     from kbpg.engine.lock import Locks
@@ -46,6 +45,14 @@ class Session:
     controller: Writer
     journal: Recorder
     unreachable: Mapping[str, HostError] = field(default_factory=dict)
+
+
+class Closable(Protocol):
+    """What can be closed from another thread."""
+
+    def close(self) -> None:
+        """Close it, which ends whatever waits for it."""
+        ...
 
 
 class Watcher(Protocol):
@@ -100,10 +107,10 @@ def open_session(
         journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
         options.mask = journal.mask
         recorder = _Watched(journal, watcher) if watcher else journal
-        hosts, unreachable = _connect_all(context.inventory, options, recorder, ask, stack)
+        hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack)
         if not partial:
-            _refuse(unreachable, options.limit)
-        stack.enter_context(_interruptible(list(hosts.values())))
+            refuse(unreachable, options.limit)
+        stack.enter_context(interruptible(list(hosts.values())))
         if lock:
             stack.enter_context(_locked(hosts.values(), doing))
         yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable)
@@ -115,88 +122,8 @@ def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Lock
     return Locks.acquire(hosts, who=f"{getpass.getuser()}@{socket.gethostname()}", doing=doing)
 
 
-# --- connections -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """The inventory's SSH settings of one host, as `kbpg.hosts` wants them: defaults filled in."""
-
-    host: str
-    port: int
-    user: str
-    key: Path | None
-    jump: str | None
-    known_hosts: Path
-    connect_timeout: float
-    sudo: bool
-    given: frozenset[str]
-
-
-def _settings(inventory: Inventory, name: str) -> _Settings:
-    host = inventory.host(name)
-    ssh = inventory.ssh_for(host)
-    names = ("host", "port", "user", "key", "jump", "known_hosts")
-    return _Settings(
-        host=ssh.host or str(host.address),
-        port=ssh.port or 22,
-        user=ssh.user or "root",
-        key=ssh.key,
-        jump=ssh.jump,
-        known_hosts=ssh.known_hosts or Path.home() / ".ssh" / "known_hosts",
-        connect_timeout=ssh.connect_timeout,
-        sudo=ssh.sudo,
-        given=frozenset(name for name in names if getattr(ssh, name) is not None),
-    )
-
-
-def _connect_all(
-    inventory: Inventory, options: Options, journal: Recorder, ask: Ask | None, stack: ExitStack
-) -> tuple[dict[str, SshHost], dict[str, HostError]]:
-    """Connect to every host side by side; return those that answered, and the others' errors."""
-    from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
-
-    def attempt(name: str, address: str) -> SshHost | HostError:
-        try:
-            return connect(
-                name,
-                address,
-                _settings(inventory, name),
-                journal=journal,
-                ask=ask,
-                accept_new=options.accept_new_host_keys,
-            )
-        except HostError as error:
-            return error
-
-    names = [host.name for host in inventory.hosts]
-    addresses = [str(host.address) for host in inventory.hosts]
-    hosts: dict[str, SshHost] = {}
-    errors: dict[str, HostError] = {}
-    with ThreadPoolExecutor(len(names)) as pool:
-        for name, result in zip(names, pool.map(attempt, names, addresses), strict=True):
-            if isinstance(result, HostError):
-                errors[name] = result
-            else:
-                hosts[name] = result
-                stack.callback(result.close)
-    return hosts, errors
-
-
-def _refuse(unreachable: Mapping[str, HostError], limit: frozenset[str]) -> None:
-    """Raise one error for all hosts that are needed and cannot be reached."""
-    needed = [error for name, error in unreachable.items() if not limit or name in limit]
-    if not needed:
-        return
-    if len(needed) == 1:
-        raise needed[0]
-    detail = [line for error in needed for line in (str(error), *(f"  {more}" for more in error.detail))]
-    hints = list(dict.fromkeys(error.hint for error in needed if error.hint))
-    raise KbpgError(f"{len(needed)} hosts cannot be used", detail=detail, hint="; ".join(hints) or None)
-
-
 @contextlib.contextmanager
-def _interruptible(hosts: Sequence[SshHost]) -> Iterator[None]:
+def interruptible(hosts: Sequence[Closable]) -> Iterator[None]:
     """Close the connections on Ctrl-C, so that threads that wait for a host end and the program can."""
 
     def close() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import pytest
 
 from kbpg.errors import CredentialsError, InventoryError, KbpgError, Unreachable, UsageError
 from kbpg.options import Options
-from kbpg.session import open_session, read_context
+from kbpg.session import interruptible, open_session, read_context
 
 NAMES = ("db-1", "db-2", "db-3", "proxy-1")
 UNUSED = {name: 1024 + index for index, name in enumerate(NAMES)}
@@ -128,3 +132,29 @@ def test_the_session_knows_the_secrets_before_the_first_connection(tmp_path: Pat
         with open_session(options, doing="plan", lock=False, partial=True) as session:
             secret = session.context.credentials.raft_password.reveal()
             assert options.mask(f"a {secret} b") == session.journal.mask(f"a {secret} b") == "a *** b"
+
+
+def test_ctrl_c_does_not_wait_for_a_host() -> None:
+    """A thread waits for a host's command; Ctrl-C closes the connection, which ends the wait."""
+
+    class Slow:
+        closed = threading.Event()
+
+        def close(self) -> None:
+            self.closed.set()
+
+    host = Slow()
+    before = signal.getsignal(signal.SIGINT)
+    started = time.monotonic()
+
+    def work() -> None:
+        with interruptible([host]), ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(host.closed.wait, 30)
+            os.kill(os.getpid(), signal.SIGINT)
+            waiting.result()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert host.closed.is_set()
+    assert time.monotonic() - started < 5
+    assert signal.getsignal(signal.SIGINT) is before

@@ -10,6 +10,9 @@ from kbpg.console import Console, Line, Style
 from kbpg.engine.outcome import Outcome
 from kbpg.model import Stage, Status, Step
 
+LONGEST = 160
+"""Characters of a command that are shown."""
+
 
 class Progress:
     """A listener that prints a line for each finished step, and beneath it what has changed."""
@@ -51,12 +54,11 @@ class Progress:
         self._console.say([Line(f"  {place}: {text}", Style.QUIET)])
 
     def command(self, host: str, command: str, status: int | str, seconds: float) -> None:
-        """Print a command that ran (`-v`)."""
+        """Print a command that ran (`-v`); what is too long for a line is whole in the journal."""
         ended = "" if status == 0 else f", {f'exit {status}' if isinstance(status, int) else status}"
-        first, *more = command.splitlines() or [""]
-        self._console.say(
-            [Line(f"  {host} $ {first}{' …' if more else ''}  {seconds:.2f} s{ended}", Style.QUIET)]
-        )
+        shown = " ".join(command.split())
+        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} …"
+        self._console.say([Line(f"  {host} $ {shown}  {seconds:.2f} s{ended}", Style.QUIET)])
 
     def _flush(self) -> None:
         with self._lock:

@@ -12,9 +12,10 @@ from kbpg.engine.gather import gather
 from kbpg.errors import Exit
 from kbpg.facts import CallFact, Facts, Knowledge, NotKnown
 from kbpg.hosts.port import Reader
+from kbpg.inventory import Host
 from kbpg.model import CLUSTER
 from kbpg.options import Options
-from kbpg.patroni import ClusterFact, NodeFact, leader_of
+from kbpg.patroni import ClusterFact, NodeFact
 from kbpg.session import Session, open_session
 
 OPEN_TIMEOUT = 2.0
@@ -44,14 +45,18 @@ class PortFact(CallFact[bool]):
 
 @dataclass(frozen=True)
 class MemberLine:
-    """A db host as it is; `lag_bytes` is how far it is behind the leader, None where that is not known."""
+    """A db host as it is.
+
+    `lag_bytes` is how far it is behind the leader, None where that is not known; `problem` is why nothing is.
+    """
 
     name: str
     address: str
     role: str
     state: str
-    timeline: int | None
-    lag_bytes: int | None
+    timeline: int | None = None
+    lag_bytes: int | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,16 @@ class ProxyLine:
     address: str
     haproxy: bool | None
     pgbouncer: bool | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The cluster on one screen."""
+    """The cluster on one screen; `problem` is why no leader is known."""
 
     cluster: str
     leader: str | None
+    problem: str | None
     members: tuple[MemberLine, ...]
     proxies: tuple[ProxyLine, ...]
 
@@ -105,39 +112,42 @@ def look(session: Session) -> Standing:
     wanted |= {host.name: [haproxy, pgbouncer] for host in inventory.proxies}
     gather(session.hosts, knowledge, wanted)
     facts = Facts(knowledge, CLUSTER)
-    try:
-        leader = leader_of(facts, node, session.context.db_names)
-    except NotKnown:
-        leader = None
+    leaders = [name for name in session.context.db_names if (n := facts.known(node, name)) and n.leads]
+    leader = leaders[0] if len(leaders) == 1 else None
+    problem = None if leader else _dispute(leaders)
     # Only the leader's memory of the others is used: one that was cut off has a stale one
     lags = {m.name: m.lag for m in facts.known(cluster, leader) or ()} if leader else {}
-    return Standing(
-        inventory.cluster.name,
-        leader,
-        tuple(_member(facts, node, host, lags, leader) for host in inventory.db),
-        tuple(
-            ProxyLine(
-                host.name,
-                str(host.address),
-                facts.known(haproxy, host.name),
-                facts.known(pgbouncer, host.name),
-            )
-            for host in inventory.proxies
-        ),
+    lost = {name: error.reason for name, error in session.unreachable.items()}
+    members = (_member(facts, node, host, lags.get(host.name), lost.get(host.name)) for host in inventory.db)
+    proxies = (
+        ProxyLine(
+            host.name,
+            str(host.address),
+            facts.known(haproxy, host.name),
+            facts.known(pgbouncer, host.name),
+            lost.get(host.name),
+        )
+        for host in inventory.proxies
     )
+    return Standing(inventory.cluster.name, leader, problem, tuple(members), tuple(proxies))
 
 
-def _member(
-    facts: Facts, fact: NodeFact, host: Any, lags: dict[str, int | None], leader: str | None
-) -> MemberLine:
+def _dispute(leaders: list[str]) -> str:
+    return f"{' and '.join(leaders)} all say that they lead" if leaders else "no node says that it leads"
+
+
+def _member(facts: Facts, fact: NodeFact, host: Host, lag: int | None, lost: str | None) -> MemberLine:
+    address = str(host.address)
+    if lost:
+        return MemberLine(host.name, address, "unknown", "unreachable", problem=lost)
     try:
         node = facts.get(fact, host.name)
-    except NotKnown as reason:
-        return MemberLine(host.name, str(host.address), "unknown", reason.reason, None, None)
+    except NotKnown as unknown:
+        return MemberLine(host.name, address, "unknown", "no answer", problem=unknown.reason)
     state = "streaming" if node.receiving else node.state
-    role = "leader" if node.leads else "replica"
-    lag = None if host.name == leader else lags.get(host.name)
-    return MemberLine(host.name, str(host.address), role, state, node.timeline or None, lag)
+    if node.leads:
+        return MemberLine(host.name, address, "leader", state, node.timeline or None)
+    return MemberLine(host.name, address, "replica", state, node.timeline or None, lag)
 
 
 def _shown(standing: Standing) -> list[Line]:
@@ -151,8 +161,11 @@ def _shown(standing: Standing) -> list[Line]:
     verdict = (
         Line("healthy", Style.GOOD) if standing.healthy else Line("not healthy: kbpg diagnose", Style.BAD)
     )
-    head = Line(f"cluster {standing.cluster}, leader {standing.leader or 'unknown'}", Style.TITLE)
-    return [head, Line(), *table(members), Line(), *table(proxies), Line(), verdict]
+    leader = f"leader {standing.leader}" if standing.leader else f"no leader: {standing.problem}"
+    head = Line(f"cluster {standing.cluster}, {leader}", Style.TITLE)
+    lines: tuple[MemberLine | ProxyLine, ...] = (*standing.members, *standing.proxies)
+    problems = [Line(f"{line.name}: {line.problem}", Style.WARNING) for line in lines if line.problem]
+    return [head, Line(), *table(members), Line(), *table(proxies), Line(), *problems, verdict]
 
 
 def _known(value: object) -> str:

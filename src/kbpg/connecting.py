@@ -1,0 +1,95 @@
+"""Connecting to all hosts of an inventory side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbpg.errors import HostError, KbpgError
+from kbpg.hosts.settings import Ask, Recorder
+from kbpg.inventory import Inventory
+from kbpg.options import Options
+
+if TYPE_CHECKING:
+    from kbpg.hosts.ssh import SshHost
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The inventory's SSH settings of one host, as `kbpg.hosts` wants them: defaults filled in."""
+
+    host: str
+    port: int
+    user: str
+    key: Path | None
+    jump: str | None
+    known_hosts: Path
+    connect_timeout: float
+    sudo: bool
+    given: frozenset[str]
+
+
+def _settings(inventory: Inventory, name: str) -> _Settings:
+    host = inventory.host(name)
+    ssh = inventory.ssh_for(host)
+    names = ("host", "port", "user", "key", "jump", "known_hosts")
+    return _Settings(
+        host=ssh.host or str(host.address),
+        port=ssh.port or 22,
+        user=ssh.user or "root",
+        key=ssh.key,
+        jump=ssh.jump,
+        known_hosts=ssh.known_hosts or Path.home() / ".ssh" / "known_hosts",
+        connect_timeout=ssh.connect_timeout,
+        sudo=ssh.sudo,
+        given=frozenset(name for name in names if getattr(ssh, name) is not None),
+    )
+
+
+def connect_all(
+    inventory: Inventory, options: Options, journal: Recorder, ask: Ask | None, stack: ExitStack
+) -> tuple[dict[str, SshHost], dict[str, HostError]]:
+    """Connect to every host side by side; return those that answered, and the others' errors."""
+    from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
+
+    def attempt(name: str, address: str) -> SshHost | HostError:
+        try:
+            return connect(
+                name,
+                address,
+                _settings(inventory, name),
+                journal=journal,
+                ask=ask,
+                accept_new=options.accept_new_host_keys,
+            )
+        except HostError as error:
+            return error
+
+    names = [host.name for host in inventory.hosts]
+    addresses = [str(host.address) for host in inventory.hosts]
+    hosts: dict[str, SshHost] = {}
+    errors: dict[str, HostError] = {}
+    with ThreadPoolExecutor(len(names)) as pool:
+        for name, result in zip(names, pool.map(attempt, names, addresses), strict=True):
+            if isinstance(result, HostError):
+                errors[name] = result
+            else:
+                hosts[name] = result
+                stack.callback(result.close)
+    return hosts, errors
+
+
+def refuse(unreachable: Mapping[str, HostError], limit: frozenset[str]) -> None:
+    """Raise one error for all hosts that are needed and cannot be reached."""
+    needed = [error for name, error in unreachable.items() if not limit or name in limit]
+    if not needed:
+        return
+    if len(needed) == 1:
+        raise needed[0]
+    detail = [line for error in needed for line in (str(error), *(f"  {more}" for more in error.detail))]
+    hints = list(dict.fromkeys(error.hint for error in needed if error.hint))
+    raise KbpgError(f"{len(needed)} hosts cannot be used", detail=detail, hint="; ".join(hints) or None)
