@@ -29,8 +29,8 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
         "maximum_lag_on_failover": timers.maximum_lag_on_failover,
         "primary_start_timeout": timers.primary_start_timeout,
         "check_timeline": True,  # a standby on an older timeline does not become leader
-        # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode would
-        # keep it writing; Patroni's own tests skip that mode with Raft (features/environment.py): it stays off.
+        # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode
+        # would keep it writing, but Patroni's own tests skip it with Raft (features/environment.py).
         "failsafe_mode": False,
         "synchronous_mode": synchronous_mode(inventory),
         "synchronous_mode_strict": inventory.cluster.synchronous == "strict",
@@ -40,7 +40,7 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
 
 
 def synchronous_mode(inventory: Inventory) -> str | bool:
-    """Return Patroni's synchronous_mode: `quorum` where Patroni has it (since 4.0), else true; false for off."""
+    """Return Patroni's synchronous_mode: `quorum` where it is known (since 4.0), else true; false for off."""
     if inventory.cluster.synchronous == "off":
         return False
     return "quorum" if version_tuple(inventory.versions.patroni) >= (4, 0, 0) else True

@@ -1,7 +1,7 @@
 """Files from templates: configuration, Dockerfiles and SQL.
 
-Each value goes through the filter of the language it lands in. A `Secret` that meets anything but `reveal` is an
-error rather than `***` in a configuration file, and `reveal` works only in the templates named in
+Each value goes through the filter of the language it lands in. A `Secret` that meets anything but `reveal` is
+an error rather than `***` in a configuration file, and `reveal` works only in the templates named in
 SECRET_TEMPLATES, whose files are 0600.
 """
 

@@ -15,7 +15,7 @@ from kbpg.inventory import version_tuple
 if TYPE_CHECKING:
     from kbpg.inventory import Inventory
 
-Parameter = str | int | bool
+Parameter = str | int | float
 
 KB, MB, GB = 1024, 1024**2, 1024**3
 
@@ -27,6 +27,8 @@ DIRECT_CONNECTIONS = 40
 """Room for connections past the pools: through HAProxy, Patroni, kbpg, backups, monitoring."""
 RESERVED_CONNECTIONS = 5
 """superuser_reserved_connections: Patroni and a human always get in."""
+STEP = 256 * MB
+"""Memory counts in whole steps: a kernel that keeps 3 MB more for itself must not restart PostgreSQL."""
 
 FIXED: dict[str, Parameter] = {
     # Promises: what acknowledged commits, pg_rewind and SCRAM rest on.
@@ -61,13 +63,14 @@ FIXED: dict[str, Parameter] = {
 """Parameters that depend on nothing."""
 
 
-def parameters(memory: int, cores: int, inventory: Inventory) -> dict[str, Parameter | float]:
+def parameters(memory: int, cores: int, inventory: Inventory) -> dict[str, Parameter]:
     """Return PostgreSQL's parameters for hosts of `memory` bytes and `cores` cores, sorted by name.
 
-    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start), so
-    give the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not true.
-    Those of `inventory.postgresql.parameters` come last and win.
+    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start),
+    so give the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not
+    true. Those of `inventory.postgresql.parameters` come last and win.
     """
+    memory = max(memory // STEP, 1) * STEP
     own = {name: _plain(value) for name, value in inventory.postgresql.parameters.items()}
     computed = {**FIXED, **_memory(memory, max_connections(inventory)), **_wal(memory, len(inventory.db))}
     return dict(sorted({**computed, **_workers(cores, inventory), **own}.items()))
@@ -106,9 +109,8 @@ def _memory(memory: int, connections: int) -> dict[str, Parameter]:
 
 def _wal(memory: int, nodes: int) -> dict[str, Parameter]:
     most = _between(memory // 2, GB, 8 * GB)
-    senders = max(
-        10, 2 * (nodes - 1) + 4
-    )  # per standby one stream and one more for pg_basebackup, four to spare
+    # Per standby one stream and one more for pg_basebackup, four to spare.
+    senders = max(10, 2 * (nodes - 1) + 4)
     return {
         "max_wal_size": size(most),
         "min_wal_size": size(most // 4),
@@ -141,5 +143,5 @@ def _between(value: int, least: int, most: int) -> int:
     return max(least, min(value, most))
 
 
-def _plain(value: str | int | float | bool) -> str | int | float:
+def _plain(value: str | int | float | bool) -> Parameter:
     return ("on" if value else "off") if isinstance(value, bool) else value
