@@ -128,10 +128,10 @@ class Console:
                 return
             from rich.text import Text
 
-            console = self._console(stream)
-            for line in lines:
-                style = line.style.strip() if self._color else ""
-                console.print(Text(line.text.rstrip(), style=style), soft_wrap=True)
+            styled = (Text(line.text.rstrip(), line.style.strip() if self._color else "") for line in lines)
+            if lines:
+                # At once: the spinner is drawn again after every print
+                self._console(stream).print(Text("\n").join(styled), soft_wrap=True)
 
     def _console(self, stream: TextIO) -> RichConsole:
         from rich.console import Console as RichConsole
