@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from kbpg.engine.site import Site
 from kbpg.errors import CommandFailed, NotConverged
@@ -62,21 +62,32 @@ def locked(output: Output) -> bool:
     return "Could not get lock" in output.stderr or "Unable to lock" in output.stderr
 
 
-def start(site: Site, service: str) -> None:
-    """Start a service now and at every boot: by systemd, else by its init script."""
+def start(site: Site, service: str, answers: str, *, deadline: float = START_DEADLINE) -> None:
+    """Start a service now and at every boot, and wait until the command `answers` (sh) is content.
+
+    Raises `NotConverged` after `deadline` seconds, with what the command and the service's log say.
+    """
     systemd = site.host.run(["test", "-d", "/run/systemd/system"], check=False).ok
     argv = ["systemctl", "enable", "--now", service] if systemd else ["service", service, "start"]
-    site.host.run(argv, check=False)
-
-
-def wait(what: str, answers: Callable[[], Output], *, deadline: float = START_DEADLINE) -> None:
-    """Ask until the answer is good. Raises `NotConverged` with the last answer after `deadline` seconds."""
-    ends = time.monotonic() + deadline
-    while not (output := answers()).ok:
-        if time.monotonic() >= ends:
-            said = (output.stderr or output.stdout).strip().splitlines()[-5:]
-            raise NotConverged(f"{what} does not answer within {deadline:g} s", detail=said)
-        time.sleep(INTERVAL)
+    started = site.host.run(argv, check=False)
+    # The host asks itself: one round trip, one line in the journal
+    wait = "n=0; until said=$({} 2>&1); do n=$((n+1)); [ $n -le $1 ] || {{ echo $said; exit 1; }}; sleep 0.5; done"
+    argument = str(int(deadline * 2))
+    waiting = ["sh", "-c", wait.format(answers), "wait", argument]
+    output = site.host.run(waiting, timeout=deadline * 2 + 30, check=False)
+    if output.ok:
+        return
+    log = (
+        ["journalctl", "--no-pager", "-n", "5", "-u", service]
+        if systemd
+        else ["tail", "-n", "5", f"/var/log/{service}.log"]
+    )
+    told = [each.stdout + each.stderr for each in (started, output, site.host.run(log, check=False))]
+    raise NotConverged(
+        f"{service} was installed, but does not answer within {deadline:g} s",
+        detail=[line for text in told for line in text.strip().splitlines()],
+        hint=f"on the host: `{' '.join(argv)}`",
+    )
 
 
 class Docker(Resource):
@@ -103,9 +114,7 @@ class Docker(Resource):
         """Install it and wait for the daemon. The client is a package of its own since Debian 13."""
         site.say("installing Docker")
         install(site, ["docker.io", "docker-cli"])
-        start(site, "docker")
-        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
-        wait("the Docker daemon", lambda: site.host.run(argv, check=False))
+        start(site, "docker", "docker version")
 
 
 class TimeService(Resource):
@@ -132,5 +141,4 @@ class TimeService(Resource):
         """Install chrony, start it, and wait until it answers."""
         site.say("installing chrony")
         install(site, ["chrony"])
-        start(site, "chrony")
-        wait("chronyd", lambda: site.host.run(["chronyc", "-n", "tracking"], check=False))
+        start(site, "chrony", "chronyc -n tracking")

@@ -29,8 +29,8 @@ class Needed:
 
 @dataclass(frozen=True)
 class Listener:
-    """One listening socket; `pid` 0 and no `process` where the kernel does not tell; `container` ids of its
-    control groups, outermost first."""
+    """One listening socket; `pid` 0 and no `process` where the kernel does not tell; `containers` are
+    the ids in its control groups, without the host's own."""
 
     address: str
     port: int
@@ -67,6 +67,8 @@ class PortsFact(ShellFact[Ports]):
             f'found=$(ss -Hltnp "( {wanted} )") || exit; printf "%s\\n" "$found"; '
             'for pid in $(printf %s "$found" | grep -o "pid=[0-9]*" | sort -u); do pid=${pid#pid=}; '
             'while read -r line; do echo "cgroup $pid $line"; done 2>/dev/null </proc/$pid/cgroup; done; '
+            # Where the host is a container itself, that one is not the listener's
+            '[ "$found" ] && while read -r line; do echo "cgroup 0 $line"; done </proc/self/cgroup; '
             "else for f in tcp tcp6; do while read -r _ at _ state _; do "
             '[ "$state" = 0A ] && echo "proc $at"; done 2>/dev/null </proc/net/$f; done; fi; '
             'ip -o -4 addr show 2>/dev/null | while read -r _ _ _ at _; do echo "address ${at%/*}"; done; true'
@@ -80,7 +82,9 @@ class PortsFact(ShellFact[Ports]):
         groups: dict[int, list[str]] = {}
         for words in lines:
             if words[0] == "cgroup" and len(words) > 2:
-                groups.setdefault(int(words[1]), []).extend(_CONTAINER.findall(words[2]))
+                groups.setdefault(int(words[1]), []).extend(_CONTAINER.findall(" ".join(words[2:])))
+        own = set(groups.pop(0, ()))
+        groups = {pid: [each for each in ids if each not in own] for pid, ids in groups.items()}
         found = [each for words in lines for each in _listeners(words, groups)]
         addresses = frozenset(words[1] for words in lines if words[0] == "address")
         return Ports(tuple(each for each in found if each.port in self.ports), addresses)
