@@ -46,6 +46,9 @@ _STOCK: Any = paramiko.Transport
 class Transport(paramiko.Transport):
     """A paramiko transport that prefers cheap algorithms, notices a dead peer, and reports exit signals."""
 
+    gave_up: str | None = None
+    """Why this end closed the connection, when the other had been silent for too long."""
+
     packetizer: _Packetizer
     _preferred_ciphers = CIPHERS
     _preferred_macs = MACS
@@ -88,7 +91,9 @@ class Transport(paramiko.Transport):
             ping.add_boolean(True)
             self._send_user_message(ping)
         elif self.silent_for() >= DEAD_AFTER - PING_AFTER - 0.5:
-            raise TimeoutError(f"no answer for {DEAD_AFTER} s")
+            self.gave_up = f"no answer for {DEAD_AFTER} s"
+            # No OSError: paramiko's thread dies of one that has not two arguments, and tells nobody who waits.
+            raise paramiko.SSHException(self.gave_up)
 
 
 def _algorithms(kind: str) -> tuple[str, ...]:
@@ -159,6 +164,7 @@ def _handshake(target: Target, through: Transport | None) -> Transport:
     known = known_keys(target.known_hosts, target.key_name)
     transport.prefer_host_keys([entry.kind for entry in known if not entry.revoked])
     transport.banner_timeout = transport.handshake_timeout = target.connect_timeout
+    started = time.monotonic()
     try:
         transport.start_client(timeout=target.connect_timeout)
         if not transport.initial_kex_done:
@@ -166,14 +172,15 @@ def _handshake(target: Target, through: Transport | None) -> Transport:
     except (paramiko.SSHException, EOFError, OSError) as exc:
         close_all([transport])
         sock.close()
-        raise _no_handshake(target, exc) from exc
+        raise _no_handshake(target, exc, time.monotonic() - started) from exc
     return transport
 
 
-def _no_handshake(target: Target, exc: Exception) -> HostError:
+def _no_handshake(target: Target, exc: Exception, seconds: float) -> HostError:
     if isinstance(exc, IncompatiblePeer):
         return Unreachable(target.name, f"{target.where} and kbpg share no SSH algorithm", detail=(str(exc),))
-    if isinstance(exc, TimeoutError) or "timed out" in str(exc):
+    # By the clock: paramiko says the same of a peer that is silent and of one that hangs up.
+    if seconds > 0.9 * target.connect_timeout:
         return Unreachable(
             target.name,
             f"{target.where} accepts connections but does not speak SSH within {target.connect_timeout:g} s",

@@ -13,7 +13,7 @@ from kbpg.errors import CommandTimeout, ConnectionLost, HostError
 from kbpg.hosts.connection import Transport, close_all
 from kbpg.hosts.held import Held
 from kbpg.hosts.lean import paramiko
-from kbpg.hosts.session import DeadlinePassed, Session, SessionLost
+from kbpg.hosts.session import STDERR, STDOUT, DeadlinePassed, Session, SessionLost
 from kbpg.hosts.settings import Recorder
 from kbpg.hosts.streams import ChannelSocket
 
@@ -75,15 +75,18 @@ class Link:
         with self._translated(lambda: shown, timeout), contextlib.ExitStack() as stack:
             session = stack.enter_context(Session(self._transport, line, timeout=timeout))
             output = session.output()
-            said = b""
-            for _, data in output:
-                said += data
-                _, found, answer = said.partition(marker.encode())
+            said = {STDOUT: b"", STDERR: b""}
+            for stream, data in output:
+                said[stream] += data
+                _, found, answer = said[STDOUT].partition(marker.encode())
                 if found and b"\n" in answer:
                     session.expire_at(math.inf)
                     stack.pop_all()
                     return Held(session, output, answer.decode(errors="replace").partition("\n")[0])
-            raise HostError(self.name, f"`{shown}` failed", detail=said.decode(errors="replace").splitlines())
+            words = said[STDERR] or said[STDOUT]
+            raise HostError(
+                self.name, f"`{shown}` failed", detail=words.decode(errors="replace").splitlines()
+            )
 
     def stream(self, peer: tuple[str, int], timeout: float) -> ChannelSocket:
         """Open a TCP stream from the host to `peer`; reads and writes on it time out after `timeout` too.
@@ -144,6 +147,8 @@ class Link:
         except (paramiko.SSHException, EOFError) as exc:
             if not self.alive:
                 raise self.lost(running()) from exc
+            if str(exc).startswith("Timeout"):
+                raise self.too_late(running(), timeout) from exc
             raise HostError(self.name, f"sshd opens no session: {exc}") from exc
 
     def too_late(self, command: str, timeout: float) -> CommandTimeout:
@@ -152,8 +157,7 @@ class Link:
 
     def lost(self, command: str | None = None) -> ConnectionLost:
         """Return the error for a connection that broke, `command` being what ran."""
-        reason = self._transport.get_exception()
-        why = f" ({reason})" if isinstance(reason, TimeoutError) else ""
+        why = f" ({self._transport.gave_up})" if self._transport.gave_up else ""
         during = f" while `{command}` ran" if command else ""
         return ConnectionLost(
             self.name,

@@ -248,7 +248,8 @@ class SshHost(Writer):
         # --close: flock itself keeps the lock while the command runs; a daemon that the command starts would
         # inherit it and keep it for ever.
         locked = ("flock", "--shared", "--close", guard.path) if guard else ()
-        limit = ("timeout", f"--kill-after={KILL_AFTER}", f"{timeout:g}")
+        # 0 would be no limit at all
+        limit = ("timeout", f"--kill-after={KILL_AFTER}", f"{max(timeout, 0.001):g}")
         return "LC_ALL=C.UTF-8 " + shlex.join((*self._become, *locked, *limit, *argv))
 
 

@@ -16,7 +16,7 @@ def dial(target: Target) -> socket.socket:
     """Connect to the target's SSH port. Raises `Unreachable`."""
     try:
         sock = socket.create_connection((target.host, target.port), timeout=target.connect_timeout)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         raise _unreachable(target, exc) from exc
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Written data that nobody acknowledges is beyond the reach of pings: the writer itself is stuck.
@@ -26,8 +26,8 @@ def dial(target: Target) -> socket.socket:
     return sock
 
 
-def _unreachable(target: Target, exc: OSError) -> Unreachable:
-    if isinstance(exc, socket.gaierror):
+def _unreachable(target: Target, exc: OSError | UnicodeError) -> Unreachable:
+    if isinstance(exc, (socket.gaierror, UnicodeError)):
         return Unreachable(
             target.name,
             f"the name {target.host} cannot be resolved",
