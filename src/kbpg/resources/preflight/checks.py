@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kbpg.inventory import Inventory, Role, human_size
-from kbpg.resources.file import FileFact
-from kbpg.resources.foreign import DataFact, Ownership, judge, odd_one_out, ways_to_look
+from kbpg.inventory import Role, human_size
 from kbpg.resources.hardware import HardwareFact
-from kbpg.resources.identity import record_path
 from kbpg.resources.preflight.clock import ClockFact, skew
+from kbpg.resources.preflight.data import data, data_fact, identity
 from kbpg.resources.preflight.disk import IN_MEMORY, DiskFact
 from kbpg.resources.preflight.ports import PortsFact, collisions
 from kbpg.resources.preflight.subject import Needs, Problem, Subject
@@ -26,16 +24,6 @@ MEMORY_TOLERANCE = 1 / 16
 """What kernel and firmware take of a machine's memory: `postgresql.memory: 8GB` is fine on one sold with 8 GB."""
 MINIMUM_INODES = 20_000
 """An installation makes about 2,000 files; a database makes one per table and index, and more per GB."""
-
-
-def data_fact(inventory: Inventory) -> DataFact:
-    """Return the question for a db host's PostgreSQL data."""
-    return DataFact(f"{inventory.cluster.base_dir}/postgres/data")
-
-
-def record_fact(inventory: Inventory) -> FileFact:
-    """Return the question for a db host's record of whose it is."""
-    return FileFact(record_path(inventory.cluster.base_dir))
 
 
 def ports_fact(needs: Needs) -> PortsFact:
@@ -199,43 +187,6 @@ def open_files(subject: Subject) -> Problem | None:
     return Problem(
         f"a container gets {limit} at most: wanted {wanted}",
         "raise LimitNOFILE of docker.service (and fs.nr_open), or lower the connections in the inventory",
-    )
-
-
-def data(subject: Subject) -> Problem | None:
-    """What lies in the data directory is this cluster's, or nothing."""
-    inventory = subject.inventory
-    seen, found = subject.see(data_fact(inventory)), subject.see(record_fact(inventory))
-    record = Ownership.of(found.text if found else None)
-    why = judge(seen, record, inventory.cluster.name, inventory.versions.postgresql)
-    if why is None:
-        return None
-    looks = ways_to_look(seen, inventory.images.pgvector)
-    detail = (
-        ("look at it on the host, nothing is changed by:", *(f"  {line}" for line in looks)) if looks else ()
-    )
-    return Problem(why, "kbpg does not touch it: move it away, or choose another cluster.base_dir", detail)
-
-
-def identity(subject: Subject) -> Problem | None:
-    """All db hosts hold the same cluster, by its system identifier."""
-    inventory = subject.inventory
-    states = subject.all(data_fact(inventory), db=True)
-    records = subject.all(record_fact(inventory), db=True)
-    identifiers = {}
-    for host in inventory.db:
-        state, record = states.get(host.name), records.get(host.name)
-        found = {
-            state.system_identifier if state else "",
-            Ownership.of(record.text).system_identifier if record else "",
-        }
-        identifiers[host.name] = frozenset(found - {""})
-    why = odd_one_out(subject.host.name, identifiers)
-    if why is None:
-        return None
-    return Problem(
-        f"{why}: wanted one cluster's data everywhere",
-        f"find out which is right; kbpg does not touch {data_fact(inventory).mount}",
     )
 
 

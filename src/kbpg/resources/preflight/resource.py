@@ -11,8 +11,9 @@ from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.inventory import Host
 from kbpg.model import Change, Resource, Want
 from kbpg.resources.hardware import HardwareFact
-from kbpg.resources.preflight.checks import CHECKS, Check, data_fact, ports_fact, record_fact
+from kbpg.resources.preflight.checks import CHECKS, Check, ports_fact
 from kbpg.resources.preflight.clock import ClockFact
+from kbpg.resources.preflight.data import data_fact, record_fact
 from kbpg.resources.preflight.disk import DiskFact
 from kbpg.resources.preflight.subject import Needs, Problem, Subject
 from kbpg.resources.preflight.system import SystemFact
