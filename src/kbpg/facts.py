@@ -18,7 +18,7 @@ from kbpg.secret import Secret
 T_co = TypeVar("T_co", covariant=True)
 
 
-class NotKnown(Exception):  # noqa: N818 (a control signal of the engine, not an error of the user's)
+class NotKnown(Exception):
     """A fact has no answer now; the reason is what a user is shown."""
 
     def __init__(self, reason: str) -> None:

@@ -158,13 +158,15 @@ class Placed:
 class Stage:
     """Resources that are compared and fixed together: per place in order, the places side by side.
 
-    `requirement`: compared for all steps before anything changes; a difference stops the run.
+    `requirement`: compared for all steps before anything changes; a difference, or a state that cannot be
+    read, stops the run. `unlimited`: compared on every host, also those that `--limit` leaves out.
     """
 
     title: str
     items: tuple[Placed, ...]
     rollout: Rollout | None = None
     requirement: bool = False
+    unlimited: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ def execute(reader: Reader, login: Login, *statements: SQL | Composed) -> None:
 
 
 def short(error: Exception) -> str:
-    """Return the first line of a database error, without libpq's address prefix."""
-    text = str(error).strip().splitlines()
-    return text[-1].strip() if text else type(error).__name__
+    """Return the sentence of a database error that says why: the server's own, or libpq's first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "FATAL:" in line or "ERROR:" in line]
+    text = (told or lines or [type(error).__name__])[0]
+    _, _, reason = text.rpartition("failed: ")
+    return reason.removeprefix("FATAL:").removeprefix("ERROR:").strip()

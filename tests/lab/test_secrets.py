@@ -73,7 +73,7 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
     logs = "".join(bare.everywhere("for c in $(docker ps -q); do docker logs $c 2>&1; done").values())
     haystack = "".join(seen)
     assert len(seen) > 50
-    assert "docker run" in journal
+    assert '"docker", "run"' in journal
     for name, secret in secrets.items():
         for where, text in (
             ("a process or a container", haystack),

@@ -60,9 +60,11 @@ def step(
 ) -> None:
     """Do one step of apply-all."""
     from kbpg.cli.running import apply
+    from kbpg.steps import ALL
 
     chosen = find_step(which)
-    raise typer.Exit(apply(ctx.obj, (chosen,), doing=f"step {chosen.label}"))
+    before = [each for each in ALL if each.number < chosen.number]
+    raise typer.Exit(apply(ctx.obj, (chosen,), doing=f"step {chosen.label}", after=before))
 
 
 def plan(ctx: typer.Context) -> None:

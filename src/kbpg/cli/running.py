@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from kbpg.cli import closing, documents, texts
 from kbpg.cli.progress import Progress
 from kbpg.console import Console
-from kbpg.engine.outcome import Listener, Outcome, Report
+from kbpg.engine.outcome import Listener
 from kbpg.engine.run import Run
 from kbpg.errors import Exit
 from kbpg.model import Status, Step
@@ -18,15 +18,15 @@ from kbpg.options import Options
 from kbpg.session import Session, open_session
 
 
-def apply(options: Options, steps: Sequence[Step], *, doing: str) -> int:
-    """Make it so, show how, and return the exit code."""
+def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequence[Step] = ()) -> int:
+    """Make it so, show how, and return the exit code; `after` are the steps whose requirements hold too."""
     started = time.monotonic()
     # Passwords that nobody keeps must not reach a cluster: only step 00 writes new ones down
     kept = not any(step.number == 0 for step in steps)
     with Console(color=options.color) as console:
         progress = Progress(console)
         with _opened(options, console, progress, doing=doing, lock=True, credentials_exist=kept) as session:
-            report = _run(session, options, progress).apply(steps)
+            report = _run(session, options, progress).apply(steps, after)
         seconds = time.monotonic() - started
         console.rest()
         if options.json:
@@ -43,7 +43,7 @@ def plan(options: Options, steps: Sequence[Step]) -> int:
     with Console(color=options.color) as console:
         with _opened(options, console, Progress(console), doing="plan") as session:
             report = _run(session, options).plan(steps)
-            unmet = _unmet(report, steps, session)
+            unmet = report.of(Status.FAILED)
         if options.json:
             console.data(documents.planned(report, unmet))
         else:
@@ -97,16 +97,3 @@ def _opened(
 
 def _run(session: Session, options: Options, listener: Listener | None = None) -> Run:
     return Run(session.context, session.hosts, session.controller, listener, options.limit)
-
-
-def _unmet(report: Report, steps: Sequence[Step], session: Session) -> list[Outcome]:
-    """Return the differences that would stop apply before it changes anything."""
-    required = {
-        (step.label, item.place, item.resource.id)
-        for step in steps
-        for stage in step.stages(session.context)
-        if stage.requirement
-        for item in stage.items
-    }
-    differing = report.of(Status.DIFFERS)
-    return [o for o in differing if (o.step.label, o.place, o.resource) in required]

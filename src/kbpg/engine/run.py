@@ -47,22 +47,28 @@ class Run:
         self._live: set[str] = set()
 
     def plan(self, steps: Sequence[Step]) -> Report:
-        """Compare everything and change nothing."""
+        """Compare everything and change nothing. A requirement that is not met has failed."""
         staged = self._stages(steps)
         self._gather(item for _, stage in staged for item in self._items(stage))
         for step, stage in staged:
             for found in self._compare(stage):
-                self._record(step, found, found.status)
+                unmet = stage.requirement and found.change
+                self._record(step, found, Status.FAILED if unmet else found.status)
         return self.report
 
-    def apply(self, steps: Sequence[Step]) -> Report:
-        """Make it so. Requirements of all steps come first; the first stage that fails ends the run."""
-        staged = self._stages(steps)
+    def apply(self, steps: Sequence[Step], after: Sequence[Step] = ()) -> Report:
+        """Make it so. The first stage that fails ends the run.
+
+        Before anything is changed, the requirements of all `steps` must be met, and those of the steps that
+        come before them (`after`): one step alone is no way around the preflight.
+        """
+        required = [(step, stage) for step, stage in self._stages([*after, *steps]) if stage.requirement]
+        staged = required + [(step, s) for step, s in self._stages(steps) if not s.requirement]
         self._live = {
             fact.key for _, s in staged for item in s.items for _, fact in self._asks(item) if fact.live
         }
         self._gather(item for _, stage in staged for item in self._items(stage))
-        self._require([(step, stage) for step, stage in staged if stage.requirement])
+        self._require(required)
         for step in steps:
             self._apply_step(step, [s for owner, s in staged if owner is step and not s.requirement])
         return self.report
@@ -85,8 +91,7 @@ class Run:
     def _require(self, staged: Sequence[Staged]) -> None:
         for step, stage in staged:
             for found in self._compare(stage):
-                bad = found.status is Status.DIFFERS
-                self._record(step, found, Status.FAILED if bad else found.status)
+                self._record(step, found, Status.FAILED if found.change else Status.OK)
 
     def _skip(self, step: Step, stage: Stage) -> None:
         failed = self.report.of(Status.FAILED)[0]
@@ -240,7 +245,8 @@ class Run:
 
     def _items(self, stage: Stage) -> list[Placed]:
         everywhere = (CLUSTER, CONTROLLER)
-        return [i for i in stage.items if not self.limit or i.place in self.limit or i.place in everywhere]
+        chosen = not self.limit or stage.unlimited
+        return [i for i in stage.items if chosen or i.place in self.limit or i.place in everywhere]
 
     def _compare(self, stage: Stage) -> list[Comparison]:
         return [compare(item, self._facts(item.place)) for item in self._items(stage)]

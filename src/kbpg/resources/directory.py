@@ -26,7 +26,7 @@ class DirectoryFact(ShellFact[tuple[str, int] | None]):
     def script(self) -> str:
         """Return the fragment."""
         path = shlex.quote(self.path)
-        return f"[ -e {path} ] || exit 44; stat -c '%u:%g %a %F' {path}"
+        return f"[ -e {path} ] || exit 44; stat -L -c '%u:%g %a %F' {path}"
 
     def parse(self, output: Output) -> tuple[str, int] | None:
         """Read the answer."""

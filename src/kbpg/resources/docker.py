@@ -34,7 +34,7 @@ def _inspect(kind: str, names: tuple[str, ...]) -> str:
 
 def _decode(output: Output) -> list[dict[str, Any]]:
     if output.status == 45:
-        raise NotKnown("Docker is not installed")
+        return []  # without Docker there is no container and no image
     if output.status == 46:
         raise NotKnown("Docker does not answer")
     found: list[dict[str, Any]] = json.loads(output.stdout or "[]")

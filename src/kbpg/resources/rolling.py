@@ -25,8 +25,9 @@ class OneNodeAtATime:
 
     Before a node that serves is restarted every other one must be well: all standbys stream, and every
     member of Raft sees a quorum. The leader is restarted only after a switchover. Nodes that are down are
-    started in the order of their addresses, each when the one before listens for Raft: a member dials those
-    with a smaller address, once, and again only after 5 s (pysyncobj/transport.py, connectionRetryTime).
+    started in the order of their Raft addresses, each when the one before listens: a member dials those
+    whose address sorts before its own, as text, once, and again only after 5 s (pysyncobj/transport.py,
+    connectionRetryTime).
     """
 
     def __init__(self, context: Context) -> None:
@@ -34,14 +35,14 @@ class OneNodeAtATime:
         self._context = context
         self._node = NodeFact(ports.patroni)
         self._raft = RaftFact(ports.raft, credentials.raft_password)
-        self._addresses = {host.name: host.address for host in context.inventory.db}
+        self._members = {host.name: f"{host.address}:{ports.raft}" for host in context.inventory.db}
         self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
 
     def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
         """Return the places one by one."""
 
         def order(place: str) -> tuple[bool, bool, str]:
-            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._addresses[place]
+            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._members[place]
 
         return [[place] for place in sorted(impacts, key=order)]
 

@@ -63,9 +63,8 @@ class Safe(Resource):
         return {"traces of a cluster": ", ".join(traces) or "none"}
 
     def _traces(self, facts: Facts) -> list[tuple[str, bool]]:
-        containers = facts.known(DB_CONTAINERS) or {}
         return [
-            (f"container {PATRONI}", PATRONI in containers),
+            (f"container {PATRONI}", PATRONI in facts.get(DB_CONTAINERS)),
             (f"data in {self._data.path}", facts.get(self._data) is not None),
             (f"a record in {self._record.path}", self._claimed(facts)),
         ]
@@ -121,7 +120,7 @@ def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 00."""
     lost = tuple(Placed(name, Safe(context)) for name in context.db_names)
     return (
-        Stage("no cluster without its credentials", lost, requirement=True),
+        Stage("no cluster without its credentials", lost, requirement=True, unlimited=True),
         Stage("file", (Placed(CONTROLLER, CredentialsFile(context)),)),
     )
 

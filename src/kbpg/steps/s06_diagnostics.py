@@ -64,9 +64,11 @@ def _streaming(context: Context) -> Probe:
         streaming = patroni.streaming_of(facts, node, leader)
         timeline = facts.get(node, leader).timeline
         problems = [f"{name} does not stream" for name in names if name != leader and name not in streaming]
+        for name in streaming:
+            own = facts.get(node, name).timeline
+            if own != timeline:
+                problems.append(f"{name} is on timeline {own}, not {timeline}")
         for member in facts.get(cluster, leader):
-            if member.timeline and member.timeline != timeline:
-                problems.append(f"{member.name} is on timeline {member.timeline}, not {timeline}")
             if member.lag is not None and member.lag > limit:
                 problems.append(f"{member.name} is {member.lag} bytes behind")
         return {"standbys": "; ".join(problems) or "streaming"}
