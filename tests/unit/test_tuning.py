@@ -1,0 +1,153 @@
+"""PostgreSQL's parameters and Patroni's dynamic configuration, from hardware and inventory."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbpg import dynamic, tuning
+from kbpg.inventory import Inventory, load
+from kbpg.tuning import GB, MB
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = load(ROOT / "inventory.yaml")
+CANONICAL = re.compile(r"[1-9]\d*(kB|MB|GB|TB)")
+
+
+def changed(**sections: dict[str, Any]) -> Inventory:
+    """Return the shipped inventory with some fields of some sections replaced."""
+    update = {name: getattr(DEFAULT, name).model_copy(update=fields) for name, fields in sections.items()}
+    return DEFAULT.model_copy(update=update)
+
+
+@pytest.mark.parametrize(
+    ("memory", "cores", "expected"),
+    [
+        (
+            512 * MB,
+            1,
+            {"shared_buffers": "128MB", "work_mem": "4MB", "max_wal_size": "1GB", "max_worker_processes": 8},
+        ),
+        (
+            8 * GB,
+            4,
+            {
+                "shared_buffers": "2GB",
+                "effective_cache_size": "6GB",
+                "work_mem": "10MB",
+                "maintenance_work_mem": "512MB",
+                "max_wal_size": "4GB",
+                "max_parallel_workers": 4,
+                "max_parallel_workers_per_gather": 2,
+            },
+        ),
+        (
+            256 * GB,
+            64,
+            {
+                "shared_buffers": "32GB",
+                "effective_cache_size": "192GB",
+                "work_mem": "256MB",
+                "maintenance_work_mem": "2GB",
+                "max_wal_size": "8GB",
+                "max_worker_processes": 64,
+                "max_parallel_workers_per_gather": 4,
+            },
+        ),
+    ],
+)
+def test_parameters_follow_the_hardware(memory: int, cores: int, expected: dict[str, object]) -> None:
+    found = tuning.parameters(memory, cores, DEFAULT)
+    assert {name: found[name] for name in expected} == expected
+
+
+@given(st.integers(1, 4096 * GB), st.integers(1, 1024))
+def test_parameters_are_sound_on_any_host(memory: int, cores: int) -> None:
+    found = tuning.parameters(memory, cores, DEFAULT)
+    assert list(found) == sorted(found)
+    assert json.loads(json.dumps(found)) == found, "Patroni keeps them as JSON"
+    for name in (
+        "shared_buffers",
+        "effective_cache_size",
+        "work_mem",
+        "max_wal_size",
+        "max_slot_wal_keep_size",
+    ):
+        value = str(found[name])
+        assert CANONICAL.fullmatch(value)
+        assert not re.fullmatch(r"\d+MB", value) or int(value[:-2]) % 1024, f"{name} is shown in GB: {value}"
+    workers = [
+        found[f"max_{name}"]
+        for name in ("parallel_workers_per_gather", "parallel_workers", "worker_processes")
+    ]
+    assert workers == sorted(workers, key=int)
+
+
+def test_a_few_megabytes_less_memory_change_nothing() -> None:
+    some = 7 * GB + 900 * MB
+    assert tuning.parameters(some, 4, DEFAULT) == tuning.parameters(some - 5 * MB, 4, DEFAULT)
+
+
+@pytest.mark.parametrize("pool_size", [1, 50, 500])
+@pytest.mark.parametrize("superuser_access", [True, False])
+def test_all_pools_of_all_pgbouncers_fit_with_room_to_spare(pool_size: int, superuser_access: bool) -> None:
+    inventory = changed(pgbouncer={"pool_size": pool_size, "superuser_access": superuser_access})
+    pools = len(inventory.proxies) * (pool_size + inventory.pgbouncer.reserve_pool_size)
+    reserved = int(tuning.parameters(GB, 1, inventory)["superuser_reserved_connections"])
+    assert tuning.max_connections(inventory) >= max(100, pools + reserved + tuning.DIRECT_CONNECTIONS)
+
+
+def test_the_inventory_has_the_last_word() -> None:
+    inventory = changed(
+        postgresql={
+            "max_connections": 77,
+            "parameters": {"work_mem": "3MB", "jit": True, "log_checkpoints": False, "my.own": 1.5},
+        }
+    )
+    found = tuning.parameters(GB, 1, inventory)
+    names = ("max_connections", "work_mem", "jit", "log_checkpoints", "my.own")
+    assert [found[name] for name in names] == [77, "3MB", "on", "off", 1.5]
+
+
+@pytest.mark.parametrize(("pgvector", "workers"), [("0.8.1", 0), ("0.7.4", 0), ("0.8.2", 4), ("0.10.0", 4)])
+def test_parallel_index_builds_are_off_while_pgvector_overflows(pgvector: str, workers: int) -> None:
+    inventory = changed(versions={"pgvector": pgvector})
+    assert tuning.parameters(GB, 8, inventory)["max_parallel_maintenance_workers"] == workers
+
+
+@pytest.mark.parametrize(
+    ("patroni", "synchronous", "expected"),
+    [
+        ("4.1.5", "quorum", ("quorum", False)),
+        ("4.0.0", "quorum", ("quorum", False)),
+        ("3.3.11", "quorum", (True, False)),
+        ("4.1.5", "strict", ("quorum", True)),
+        ("3.3.11", "strict", (True, True)),
+        ("4.1.5", "off", (False, False)),
+        ("3.3.11", "off", (False, False)),
+    ],
+)
+def test_synchronous_mode_is_what_this_patroni_knows(
+    patroni: str, synchronous: str, expected: tuple[str | bool, bool]
+) -> None:
+    inventory = changed(versions={"patroni": patroni}, cluster={"synchronous": synchronous})
+    found = dynamic.configuration(inventory, {})
+    assert (found["synchronous_mode"], found["synchronous_mode_strict"]) == expected
+
+
+@pytest.mark.parametrize(("nodes", "standbys"), [(3, 1), (5, 2), (7, 3)])
+def test_as_many_standbys_acknowledge_as_may_be_lost(nodes: int, standbys: int) -> None:
+    assert dynamic.synchronous_nodes(nodes) == standbys
+
+
+def test_the_dynamic_configuration_survives_the_way_through_json() -> None:
+    found = dynamic.configuration(DEFAULT, tuning.parameters(8 * GB, 4, DEFAULT))
+    assert json.loads(json.dumps(found)) == found
+    assert found["failsafe_mode"] is False
+    assert found["postgresql"]["use_pg_rewind"] is True
