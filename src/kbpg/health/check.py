@@ -1,0 +1,90 @@
+"""A check: a pure function from a snapshot to what it sees, and all that is the same for everything it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kbpg.facts import NotKnown
+from kbpg.health.finding import Finding, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+
+ANY_HOST_FAULT = ("host-unreachable", "docker-down")
+"""What explains anything else about the same host."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a check saw at one place, in words and lines; what is left out comes from the check.
+
+    `remedy`: a command in place of the check's. `about`: the hosts whose failure would explain it, `host` itself
+    when nothing is given.
+    """
+
+    host: str
+    seen: str
+    evidence: tuple[str, ...] = ()
+    remedy: str = ""
+    why: str = ""
+    repair: Repair | None = None
+    severity: Severity | None = None
+    about: tuple[str, ...] = ()
+
+
+Examine = Callable[[Snapshot], Iterable[Seen]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """An entry of the catalogue.
+
+    `remedy` is a template: `{kbpg}` is the command with its inventory, `{host}` the finding's host, `{step}` and the
+    like stay as they are. `explained_by` are the ids of the findings that are its cause where both are seen.
+    """
+
+    id: str
+    title: str
+    severity: Severity
+    why: str
+    remedy: str
+    examine: Examine = field(repr=False)
+    explained_by: tuple[str, ...] = ANY_HOST_FAULT
+
+    def findings(self, snapshot: Snapshot) -> list[Finding]:
+        """Return what it finds. Never raises: what it cannot judge is a finding too."""
+        found: list[Finding] = []
+        try:
+            found += (self._finding(snapshot, seen) for seen in self.examine(snapshot))
+        except NotKnown:
+            # What could not be read is what other checks are about
+            pass
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            found.append(self._failed(error))
+        return found
+
+    def _finding(self, snapshot: Snapshot, seen: Seen) -> Finding:
+        remedy = seen.remedy or self.remedy.replace("{host}", seen.host)
+        return Finding(
+            id=self.id,
+            severity=self.severity if seen.severity is None else seen.severity,
+            host=seen.host,
+            title=self.title,
+            seen=seen.seen,
+            why=seen.why or self.why,
+            remedy=remedy.replace("{kbpg}", snapshot.kbpg),
+            evidence=seen.evidence,
+            repair=seen.repair,
+            about=seen.about or (seen.host,),
+        )
+
+    def _failed(self, error: Exception) -> Finding:
+        return Finding(
+            id="check-failed",
+            severity=Severity.WARNING,
+            host="cluster",
+            title="a check could not be made",
+            seen=f"the check `{self.id}` met an answer it was not written for: {type(error).__name__}: {error}",
+            why="whether this is in order is not known",
+            remedy="kbpg diagnose --json, and report it with its output",
+            about=(self.id,),
+        )

@@ -1,0 +1,218 @@
+"""Hosts: reachable, with a Docker that answers, clocks that agree, ports of their own, room and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kbpg.errors import AccessDenied, HostKeyError
+from kbpg.facts import NotKnown
+from kbpg.health.check import Check, Seen
+from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+from kbpg.inventory import Host, human_size
+from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.preflight import checks as preflight
+from kbpg.resources.preflight.subject import Subject
+from kbpg.resources.preflight.system import SystemFact
+from kbpg.steps.s01_prepare import needs
+
+TIGHT, FULL = 0.10, 0.03
+"""Shares of a file system that are free: below the first a warning, below the second PostgreSQL is about to stop."""
+MB = 1 << 20
+
+
+def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the hosts without a connection, but those that refused kbpg itself."""
+    for name, error in snapshot.unreachable.items():
+        if not isinstance(error, AccessDenied | HostKeyError):
+            hint = (f"hint: {error.hint}",) if error.hint else ()
+            yield Seen(name, error.reason, (*error.detail, *hint), snapshot.on_host(name, "true"))
+
+
+def refused(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the hosts that answer but do not let kbpg in, or that kbpg does not trust."""
+    for name, error in snapshot.unreachable.items():
+        if isinstance(error, AccessDenied | HostKeyError):
+            hint = (f"hint: {error.hint}",) if error.hint else ()
+            yield Seen(name, error.reason, (*error.detail, *hint), snapshot.on_host(name, "true"))
+
+
+def docker(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the hosts whose Docker is missing or silent."""
+    for host in snapshot.hosts:
+        why = snapshot.why_not(snapshot.containers_fact(host.name), host.name)
+        system = snapshot.facts.known(SystemFact(), host.name)
+        if not why.startswith(("Docker", "no answer within")):
+            continue
+        if why == "Docker is not installed":
+            yield Seen(host.name, why, remedy=f"{{kbpg}} step 01 --limit {host.name}", repair=_apply_01(host))
+            continue
+        said = (system.docker_error,) if system and system.docker_error else ()
+        yield Seen(
+            host.name,
+            why,
+            said,
+            snapshot.on_host(host.name, "systemctl restart docker"),
+            repair=Repair(Action.START_DOCKER, host.name, f"start the Docker daemon of {host.name}"),
+        )
+
+
+def _apply_01(host: Host) -> Repair:
+    return Repair(Action.APPLY_STEP, host.name, f"install Docker on {host.name}", parameters={"step": "01"})
+
+
+def judged(name: str) -> Callable[[Snapshot], Iterable[Seen]]:
+    """Return the check that puts the preflight's of this name to every host of the roles that it is for."""
+    chosen = next(check for check in preflight.CHECKS if check.name == name)
+
+    def examine(snapshot: Snapshot) -> Iterable[Seen]:
+        for host in snapshot.hosts:
+            if host.role not in chosen.roles:
+                continue
+            subject = Subject(snapshot.inventory, host, needs(snapshot.context, host), snapshot.facts)
+            try:
+                problem = chosen.judge(subject)
+            except (NotKnown, LookupError):
+                continue
+            if problem:
+                yield Seen(host.name, problem.text, (*problem.detail, f"hint: {problem.hint}"))
+
+    return examine
+
+
+def disk(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield file systems with little room left, and those that became read-only."""
+    for host in snapshot.hosts:
+        usage = snapshot.facts.known(snapshot.ask.usage, host.name)
+        if not usage or usage[0] <= 0:
+            continue
+        total, free = usage
+        share = free / total
+        if share < TIGHT:
+            seen = f"{free // MB} MB of {total // MB} MB free ({share:.0%}) at {snapshot.ask.usage.path}"
+            yield Seen(
+                host.name,
+                seen,
+                remedy=snapshot.on_host(host.name, f"du -xhd 3 {snapshot.ask.usage.path}"),
+                severity=Severity.CRITICAL if share < FULL else Severity.WARNING,
+            )
+
+
+def memory(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield db hosts whose memory is less than what PostgreSQL was told it may use."""
+    for host in snapshot.db:
+        hardware = snapshot.facts.known(HardwareFact(), host)
+        buffers, unit, _ = snapshot.settings(host).get("shared_buffers", ("", "", False))
+        if not hardware or not buffers.isdigit() or unit != "8kB":
+            continue
+        used = int(buffers) * 8192
+        if used > hardware.memory * 0.6:
+            yield Seen(
+                host,
+                f"shared_buffers is {human_size(used // MB * MB)}, and the host has "
+                f"{hardware.memory // MB} MB of memory",
+            )
+
+
+CHECKS = (
+    Check(
+        "host-unreachable",
+        "host unreachable",
+        Severity.CRITICAL,
+        "nothing that runs there can be seen or mended; if the host is down, so is its part of the cluster",
+        "ping {host}",
+        unreachable,
+        explained_by=(),
+    ),
+    Check(
+        "ssh-refused",
+        "the host does not let kbpg in",
+        Severity.CRITICAL,
+        "the host is up, but kbpg can neither look at it nor mend it",
+        "ssh {host}",
+        refused,
+        explained_by=(),
+    ),
+    Check(
+        "docker-down",
+        "Docker does not answer",
+        Severity.CRITICAL,
+        "all parts of the cluster on this host are containers, and without the daemon nothing restarts them",
+        "systemctl restart docker",
+        docker,
+        explained_by=("host-unreachable", "ssh-refused"),
+    ),
+    Check(
+        "clock-skew",
+        "clocks disagree",
+        Severity.CRITICAL,
+        "Raft's leases depend on every node's own clock: who may lead can be wrong by as much",
+        "{kbpg} step 01 --limit {host}",
+        judged("clock"),
+    ),
+    Check(
+        "disk-full",
+        "the disk is nearly full",
+        Severity.WARNING,
+        "PostgreSQL stops when it cannot write its log, and a standby without room falls behind for good",
+        "df -h",
+        disk,
+    ),
+    Check(
+        "port-taken",
+        "a port is taken by another process",
+        Severity.CRITICAL,
+        "the container that needs the port cannot serve there",
+        "{kbpg} step 01 --limit {host}",
+        judged("ports"),
+    ),
+    Check(
+        "nofile-low",
+        "too few open files",
+        Severity.CRITICAL,
+        "a HAProxy that cannot raise its limit restarts for ever, and a PgBouncer refuses clients",
+        "{kbpg} step 01 --limit {host}",
+        judged("open files"),
+    ),
+    Check(
+        "address-missing",
+        "the host does not have its address",
+        Severity.CRITICAL,
+        "the programs bind the address that the inventory gives the host, and the other nodes look for it there",
+        "ip -4 address",
+        judged("address"),
+    ),
+    Check(
+        "memory-promised",
+        "less memory than the inventory promises",
+        Severity.WARNING,
+        "PostgreSQL is tuned for memory that is not there: the kernel may kill it under load",
+        "{kbpg} step 01 --limit {host}",
+        judged("memory"),
+    ),
+    Check(
+        "memory-parameters",
+        "memory parameters larger than the host",
+        Severity.WARNING,
+        "PostgreSQL may not start again, or be killed by the kernel under load",
+        "{kbpg} step 02",
+        memory,
+    ),
+    Check(
+        "data-foreign",
+        "data of another cluster",
+        Severity.CRITICAL,
+        "PostgreSQL data that is not this cluster's stands where this cluster's belongs; kbpg does not touch it",
+        "{kbpg} step 01 --limit {host}",
+        judged("data"),
+    ),
+    Check(
+        "identity-differs",
+        "system identifiers differ between hosts",
+        Severity.CRITICAL,
+        "the data directories belong to different clusters: one cannot be a standby of the other",
+        "{kbpg} step 01 --limit {host}",
+        judged("identity"),
+        explained_by=("host-unreachable", "docker-down", "data-foreign"),
+    ),
+)

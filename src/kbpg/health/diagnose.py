@@ -1,0 +1,137 @@
+"""From a snapshot to findings: every check, then causes before what follows from them, worst first."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kbpg.credentials import all_secrets
+from kbpg.engine.redactor import Redactor
+from kbpg.errors import Exit
+from kbpg.health import catalogue
+from kbpg.health.check import Check
+from kbpg.health.finding import Finding, Severity
+from kbpg.health.snapshot import Snapshot, take
+from kbpg.model import CLUSTER
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
+    from kbpg.errors import HostError
+    from kbpg.hosts.port import Reader
+
+_VERIFIER = re.compile(r"(SCRAM-SHA-256\$\d+:)\S+|\bmd5[0-9a-f]{32}\b")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The findings, worst first and causes only, and how many checks found nothing; `seconds` for the pass."""
+
+    findings: tuple[Finding, ...]
+    passed: int
+    seconds: float = 0.0
+    snapshot: Snapshot | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def worst(self) -> Severity:
+        """Return the worst severity of all findings, OK without any."""
+        return max((finding.severity for finding in self.findings), default=Severity.OK)
+
+    @property
+    def healthy(self) -> bool:
+        """Return whether there is nothing above a notice."""
+        return self.worst <= Severity.NOTICE
+
+    @property
+    def exit_code(self) -> Exit:
+        """Return 0 for healthy, 1 with a critical finding, 3 with warnings only."""
+        return {Severity.CRITICAL: Exit.FAILED, Severity.WARNING: Exit.DIFFERS}.get(self.worst, Exit.OK)
+
+    def of(self, *ids: str) -> list[Finding]:
+        """Return the findings of these checks."""
+        return [finding for finding in self.findings if finding.id in ids]
+
+    def limited(self, hosts: Iterable[str]) -> Diagnosis:
+        """Return the findings of these hosts, and of the cluster as a whole."""
+        names = {*hosts, CLUSTER}
+        return dataclasses.replace(self, findings=tuple(f for f in self.findings if f.host in names))
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {
+            "healthy": self.healthy,
+            "worst": str(self.worst),
+            "checks_passed": self.passed,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.document() for finding in self.findings],
+        }
+
+
+def examine(
+    context: Context, hosts: Mapping[str, Reader], unreachable: Mapping[str, HostError] | None = None
+) -> Diagnosis:
+    """Look at every host once and return what is wrong. Nothing is changed and nothing is raised for it.
+
+    `hosts` are the connected ones, `unreachable` the others with the reason.
+    """
+    started = time.monotonic()
+    snapshot = take(context, hosts, unreachable)
+    return dataclasses.replace(judge(snapshot), seconds=time.monotonic() - started)
+
+
+def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosis:
+    """Return what the checks (default: all) find in a snapshot; pure."""
+    chosen = catalogue.ALL if checks is None else checks
+    mask = Redactor(all_secrets(snapshot.context.credentials)).mask
+    found: list[Finding] = []
+    passed = 0
+    for check in chosen:
+        findings = check.findings(snapshot)
+        passed += not findings
+        found += (_masked(finding, mask) for finding in findings)
+    return Diagnosis(tuple(_sorted(_causes(found, chosen))), passed, snapshot=snapshot)
+
+
+def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
+    """Return the findings that no other explains; each tells what it explains."""
+    explained_by = {check.id: check.explained_by for check in checks}
+    consequences: dict[tuple[str, str, str], list[str]] = {}
+    roots = []
+    for finding in found:
+        causes = _explaining(finding, found, explained_by.get(finding.id, ()))
+        if not causes:
+            roots.append(finding)
+        for cause in causes:
+            consequences.setdefault(cause.key, []).append(f"{finding.host}: {finding.title}")
+    return [dataclasses.replace(f, explains=tuple(dict.fromkeys(consequences.get(f.key, ())))) for f in roots]
+
+
+def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:
+    """Return the findings that explain one: for each host it is about, or for the cluster as a whole."""
+    causes = [f for f in found if f.id in ids and f.key != finding.key]
+    general = [f for f in causes if f.host == CLUSTER]
+    if general:
+        return general[:1]
+    by_host = [next((f for f in causes if f.host == host), None) for host in finding.about]
+    if finding.about == (CLUSTER,):
+        return causes[:1]
+    return [f for f in by_host if f] if all(by_host) else []
+
+
+def _masked(finding: Finding, mask: Any) -> Finding:
+    """Return the finding without a password or a verifier that a log line may hold."""
+
+    def clean(text: str) -> str:
+        return _VERIFIER.sub("***", mask(text))
+
+    return dataclasses.replace(
+        finding, seen=clean(finding.seen), evidence=tuple(clean(line) for line in finding.evidence)
+    )
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    """Return them worst first; of the same severity in the order of the catalogue, which is the order found."""
+    return sorted(findings, key=lambda finding: -finding.severity)

@@ -1,0 +1,311 @@
+"""What a diagnosis asks besides what the steps ask: logs, HAProxy, PgBouncer's console, PostgreSQL's views."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbpg.context import Context
+from kbpg.facts import CallFact, Login, NotKnown, RestFact, ShellFact
+from kbpg.hosts.port import Output, Reader
+from kbpg.resources.sql import RowsFact
+
+LOG_LINES = 40
+"""Lines of each container's log: a failing start of PostgreSQL under Patroni takes about 15."""
+_MARK = "kbpg-log-of"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LogsFact(ShellFact[Mapping[str, tuple[str, ...]]]):
+    """The last lines of the logs of the containers called `names`, by name; what does not exist is left out."""
+
+    names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"logs:{','.join(self.names)}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment; `sed` ends a last line without an end."""
+        each = [
+            f"echo '{_MARK} {name}'; docker logs --tail {LOG_LINES} {shlex.quote(name)} 2>&1 | sed -e ''"
+            for name in self.names
+        ]
+        return f"command -v docker >/dev/null || exit 45; {'; '.join(each)}; true"
+
+    def parse(self, output: Output) -> Mapping[str, tuple[str, ...]]:
+        """Read the answer."""
+        if output.status == 45:
+            raise NotKnown("Docker is not installed")
+        found: dict[str, list[str]] = {}
+        lines: list[str] = []
+        for line in output.stdout.splitlines():
+            if line.startswith(f"{_MARK} "):
+                lines = found.setdefault(line.split(" ", 1)[1], [])
+            else:
+                lines.append(line.rstrip())
+        return {name: tuple(said[-LOG_LINES:]) for name, said in found.items()}
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A running container that is not one of kbpg's: its name, and the host's directories it mounts."""
+
+    name: str
+    image: str
+    mounts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NeighboursFact(ShellFact[tuple[Neighbour, ...]]):
+    """The running containers but those called `ours`."""
+
+    ours: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"neighbours:{','.join(self.ours)}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment: one line a container, parts separated by tabs."""
+        return "docker ps --no-trunc --format '{{.Names}}\\t{{.Image}}\\t{{.Mounts}}' 2>/dev/null"
+
+    def parse(self, output: Output) -> tuple[Neighbour, ...]:
+        """Read the answer."""
+        if not output.ok:
+            raise NotKnown("Docker does not answer")
+        parts = [line.split("\t") for line in output.stdout.splitlines() if line.count("\t") == 2]
+        return tuple(
+            Neighbour(name, image, tuple(mount for mount in mounts.split(",") if mount))
+            for name, image, mounts in parts
+            if name not in self.ours
+        )
+
+
+@dataclass(frozen=True)
+class UsageFact(ShellFact[tuple[int, int]]):
+    """Size and free bytes of the file system that holds `path`."""
+
+    path: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"usage:{self.path}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment: blocks, free blocks for users, and their size, by statfs(2)."""
+        return f"stat -f -c '%b %a %S' {shlex.quote(self.path)}"
+
+    def parse(self, output: Output) -> tuple[int, int]:
+        """Read the answer."""
+        if not output.ok:
+            raise NotKnown(f"{self.path}: {output.stderr.strip()}")
+        blocks, free, size = (int(word) for word in output.stdout.split())
+        return blocks * size, free * size
+
+
+@dataclass(frozen=True)
+class Server:
+    """A line of HAProxy's statistics: a server of a proxy, whether it is up, and what its check last said."""
+
+    proxy: str
+    name: str
+    status: str
+    check: str
+    sessions: int
+
+    @property
+    def up(self) -> bool:
+        """Return whether HAProxy sends it clients."""
+        return self.status.startswith(("UP", "no check"))
+
+
+@dataclass(frozen=True)
+class HaproxyFact(RestFact[tuple[Server, ...]]):
+    """HAProxy's servers, from the CSV of its statistics (docs: management.txt, section 9.1)."""
+
+    port: int
+    path: str = "/;csv"
+    live = True
+
+    def parse(self, status: int, body: Any) -> tuple[Server, ...]:
+        """Read the answer."""
+        text = body if isinstance(body, str) else ""
+        if status != 200 or not text.startswith("# "):
+            raise NotKnown(f"HAProxy's statistics answer {status}")
+        rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
+        return tuple(
+            Server(
+                row["pxname"],
+                row["svname"],
+                row["status"],
+                " ".join(word for word in (row.get("check_status"), row.get("last_chk")) if word),
+                int(row.get("scur") or 0),
+            )
+            for row in rows
+            if row["svname"] not in ("FRONTEND", "BACKEND")
+        )
+
+
+@dataclass(frozen=True)
+class Pooler:
+    """What PgBouncer's console shows, each SHOW as rows of names and values."""
+
+    pools: tuple[Row, ...] = ()
+    databases: tuple[Row, ...] = ()
+    stats: tuple[Row, ...] = ()
+    servers: tuple[Row, ...] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class PoolerFact(CallFact[Pooler]):
+    """PgBouncer's console, all in one connection."""
+
+    login: Login
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"pooler:{self.login.port}"
+
+    def ask(self, reader: Reader) -> Pooler:
+        """Ask; raises `NotKnown` where the console does not answer."""
+        import psycopg
+
+        from kbpg import sql
+
+        try:
+            with sql.connect(reader, self.login, pooled=True) as connection:
+                shown = {what: _rows(connection, what) for what in ("POOLS", "DATABASES", "STATS", "SERVERS")}
+                state = {str(row["key"]): str(row["value"]) for row in _rows(connection, "STATE")}
+                version = next(iter(_rows(connection, "VERSION")), {"version": ""})
+        except (OSError, psycopg.Error) as error:
+            raise NotKnown(f"port {self.login.port}: {sql.short(error)}") from None
+        return Pooler(
+            shown["POOLS"],
+            shown["DATABASES"],
+            shown["STATS"],
+            shown["SERVERS"],
+            state,
+            str(version.get("version", "")),
+        )
+
+
+def _rows(connection: Any, what: str) -> tuple[Row, ...]:
+    cursor = connection.execute(f"SHOW {what}")
+    names = [column.name for column in cursor.description]
+    return tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------
+
+_NODE = """
+select pg_is_in_recovery(), (pg_control_checkpoint()).timeline_id, (pg_control_system()).system_identifier::text,
+       current_setting('server_version'), case when pg_is_in_recovery() then pg_is_wal_replay_paused() end
+"""
+_STANDBYS = """
+select application_name, state, sync_state,
+       case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint end
+  from pg_catalog.pg_stat_replication
+"""
+_SLOTS = """
+select slot_name, slot_type, active, wal_status,
+       case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint end
+  from pg_catalog.pg_replication_slots
+"""
+_SETTINGS = """
+select name, setting, unit, pending_restart from pg_catalog.pg_settings
+ where name in ('fsync', 'full_page_writes', 'password_encryption', 'max_parallel_maintenance_workers',
+                'max_connections', 'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem',
+                'synchronous_standby_names', 'synchronous_commit') or pending_restart
+"""
+_RULES = """
+select type, array_to_string(database, ','), array_to_string(user_name, ','), coalesce(address, ''), auth_method,
+       coalesce(error, '') from pg_catalog.pg_hba_file_rules
+"""
+_AVAILABLE = (
+    "select name, version, installed from pg_catalog.pg_available_extension_versions where name = 'vector'"
+)
+_CONNECTIONS = "select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'"
+_ROUTE = "select pg_is_in_recovery(), host(inet_server_addr())"
+_VECTOR = "select ('[1,2,3]'::vector <-> '[1,2,4]'::vector)::text"
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is asked of PostgreSQL, on the db hosts and through the proxies."""
+
+    node: RowsFact
+    standbys: RowsFact
+    slots: RowsFact
+    settings: RowsFact
+    rules: RowsFact
+    available: RowsFact
+    connections: RowsFact
+    primary: RowsFact
+    replicas: RowsFact
+    pooled: RowsFact
+    vector: RowsFact
+    lookup: RowsFact
+
+    def on_db(self) -> Sequence[RowsFact]:
+        """Return those for db hosts."""
+        return (
+            self.node,
+            self.standbys,
+            self.slots,
+            self.settings,
+            self.rules,
+            self.available,
+            self.connections,
+        )
+
+    def on_proxy(self) -> Sequence[RowsFact]:
+        """Return those for proxies."""
+        return self.primary, self.replicas, self.pooled, self.vector, self.lookup
+
+
+def views(context: Context) -> Views:
+    """Return the questions; `lookup` is answered by PgBouncer's own role, whose password it has in a file."""
+    from kbpg.steps.layout import POOLER_USER
+
+    own, ports, credentials = context.superuser(), context.inventory.ports, context.credentials
+    app = context.application(ports.pgbouncer)
+
+    def local(name: str, query: str) -> RowsFact:
+        return RowsFact(own, f"health {name}", query, live=True)
+
+    def through(port: int) -> RowsFact:
+        login = Login(credentials.superuser, credentials.superuser_password, "postgres", port)
+        return RowsFact(login, "health route", _ROUTE, live=True)
+
+    lookup = Login(POOLER_USER, credentials.pgbouncer_password, "postgres", ports.pgbouncer)
+    return Views(
+        node=local("node", _NODE),
+        standbys=local("standbys", _STANDBYS),
+        slots=local("slots", _SLOTS),
+        settings=local("settings", _SETTINGS),
+        rules=local("rules", _RULES),
+        available=local("available", _AVAILABLE),
+        connections=local("connections", _CONNECTIONS),
+        primary=through(ports.primary),
+        replicas=through(ports.replicas),
+        pooled=RowsFact(app, "health route", _ROUTE, pooled=True, live=True),
+        vector=RowsFact(app, "health vector", _VECTOR, pooled=True, live=True),
+        lookup=RowsFact(lookup, "health lookup", "select 1", pooled=True, live=True),
+    )

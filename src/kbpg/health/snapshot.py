@@ -1,0 +1,246 @@
+"""All that was seen at one moment, and the questions that checks ask it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kbpg import pooler
+from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.health.looking import look
+from kbpg.health.questions import (
+    HaproxyFact,
+    LogsFact,
+    NeighboursFact,
+    Pooler,
+    PoolerFact,
+    Server,
+    UsageFact,
+    Views,
+    views,
+)
+from kbpg.model import Placed, Step
+from kbpg.options import DEFAULT_INVENTORY
+from kbpg.patroni import ClusterFact, ConfigFact, Member, NodeFact, NodeStatus
+from kbpg.raft import RaftFact, RaftStatus
+from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.preflight.clock import ClockFact
+from kbpg.resources.preflight.system import SystemFact
+from kbpg.resources.sql import RolesFact, extensions
+from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
+    from kbpg.errors import HostError
+    from kbpg.hosts.port import Reader
+    from kbpg.inventory import Host
+    from kbpg.resources.docker import ContainersFact
+
+Wanted = dict[str, list[Fact[object]]]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The facts that checks look at, as values: the same ones are asked and read."""
+
+    node: NodeFact
+    cluster: ClusterFact
+    config: ConfigFact
+    raft: RaftFact
+    haproxy: HaproxyFact
+    pooler: PoolerFact
+    roles: RolesFact
+    extensions: Fact[tuple[tuple[Any, ...], ...]]
+    views: Views
+    usage: UsageFact
+
+    @classmethod
+    def of(cls, context: Context) -> Questions:
+        """Return the questions for this inventory and these credentials."""
+        ports = context.inventory.ports
+        return cls(
+            NodeFact(ports.patroni),
+            ClusterFact(ports.patroni),
+            ConfigFact(ports.patroni),
+            RaftFact(ports.raft, context.credentials.raft_password),
+            HaproxyFact(ports.stats),
+            PoolerFact(pooler.console(context)),
+            RolesFact(context.superuser()),
+            extensions(context, context.inventory.cluster.database),
+            views(context),
+            UsageFact(context.inventory.cluster.base_dir),
+        )
+
+
+class Snapshot:
+    """The answers of one pass. Reading from it never asks a host anything.
+
+    `unreachable` are the hosts without a connection, with the reason.
+    """
+
+    def __init__(
+        self, context: Context, facts: Facts, unreachable: Mapping[str, HostError] | None = None
+    ) -> None:
+        self.context, self.facts = context, facts
+        self.inventory = context.inventory
+        self.unreachable: Mapping[str, HostError] = unreachable or {}
+        self.ask = Questions.of(context)
+        self.paths = layout(context)
+
+    # --- hosts ---------------------------------------------------------------------------------------
+
+    @property
+    def db(self) -> list[str]:
+        """Return the db hosts that are connected."""
+        return [name for name in self.context.db_names if name not in self.unreachable]
+
+    @property
+    def proxies(self) -> list[str]:
+        """Return the proxies that are connected."""
+        return [name for name in self.context.proxy_names if name not in self.unreachable]
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Return the hosts that are connected."""
+        return [host for host in self.inventory.hosts if host.name not in self.unreachable]
+
+    @cached_property
+    def by_address(self) -> dict[str, str]:
+        """Return the names of the inventory's hosts by their address."""
+        return {str(host.address): host.name for host in self.inventory.hosts}
+
+    # --- commands ------------------------------------------------------------------------------------
+
+    @property
+    def kbpg(self) -> str:
+        """Return how kbpg is called for this inventory."""
+        path = self.inventory.path
+        return "kbpg" if path == DEFAULT_INVENTORY else shlex.join(("kbpg", "-i", str(path)))
+
+    def on_host(self, name: str, command: str) -> str:
+        """Return a command line, for the controller, that runs `command` as root on the host."""
+        host = self.inventory.host(name)
+        ssh = self.inventory.ssh_for(host)
+        words = ["ssh", *(("-p", str(ssh.port)) if ssh.port else ())]
+        words += ("-i", str(ssh.key)) if ssh.key else ()
+        words += ("-J", ssh.jump) if ssh.jump else ()
+        words += ("-o", f"UserKnownHostsFile={ssh.known_hosts}") if ssh.known_hosts else ()
+        user = ssh.user or "root"
+        rights = "" if user == "root" or not ssh.sudo else "sudo "
+        return shlex.join([*words, f"{user}@{ssh.host or host.address}", rights + command])
+
+    # --- what was seen -------------------------------------------------------------------------------
+
+    def why_not(self, fact: Fact[Any], host: str) -> str:
+        """Return why a fact is not known on a host; empty when it is known."""
+        try:
+            self.facts.get(fact, host)
+        except NotKnown as reason:
+            return reason.reason
+        return ""
+
+    def node(self, host: str) -> NodeStatus | None:
+        """Return what Patroni on the host says of itself."""
+        return self.facts.known(self.ask.node, host)
+
+    def members(self, host: str) -> tuple[Member, ...] | None:
+        """Return the cluster as the host's Patroni remembers it."""
+        return self.facts.known(self.ask.cluster, host)
+
+    def raft(self, host: str) -> RaftStatus | None:
+        """Return what the host's member of Raft says."""
+        return self.facts.known(self.ask.raft, host)
+
+    def servers(self, proxy: str) -> tuple[Server, ...] | None:
+        """Return HAProxy's servers on this proxy."""
+        return self.facts.known(self.ask.haproxy, proxy)
+
+    def pooler(self, proxy: str) -> Pooler | None:
+        """Return PgBouncer's console on this proxy."""
+        return self.facts.known(self.ask.pooler, proxy)
+
+    def containers_fact(self, host: str) -> ContainersFact:
+        """Return the question for kbpg's own containers on the host."""
+        return DB_CONTAINERS if host in self.context.db_names else PROXY_CONTAINERS
+
+    def containers(self, host: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return kbpg's containers on the host by name, as `docker inspect` shows them."""
+        return self.facts.known(self.containers_fact(host), host)
+
+    def state(self, host: str, container: str) -> str | None:
+        """Return the container's state ("running"), "missing" without one, None where Docker does not say."""
+        found = self.containers(host)
+        if found is None:
+            return None
+        return str(found[container]["State"]["Status"]) if container in found else "missing"
+
+    def log(self, host: str, container: str) -> tuple[str, ...]:
+        """Return the last lines of a container's log; empty where there is none."""
+        logs = self.facts.known(LogsFact(self.containers_fact(host).names), host) or {}
+        return logs.get(container, ())
+
+    @cached_property
+    def leaders(self) -> list[str]:
+        """Return the hosts that say of themselves that they lead."""
+        return [name for name in self.db if (node := self.node(name)) and node.leads]
+
+    @property
+    def leader(self) -> str | None:
+        """Return the one host that says that it leads; None without one, or with more."""
+        return self.leaders[0] if len(self.leaders) == 1 else None
+
+    def settings(self, host: str) -> dict[str, tuple[str, str, bool]]:
+        """Return PostgreSQL's settings by name: value, unit, whether a restart is pending."""
+        rows = self.facts.known(self.ask.views.settings, host) or ()
+        return {str(name): (str(value), str(unit or ""), bool(wait)) for name, value, unit, wait in rows}
+
+    @cached_property
+    def placed(self) -> list[tuple[Step, Placed]]:
+        """Return every resource of every step, with its place."""
+        return placed(self.context)
+
+
+def placed(context: Context) -> list[tuple[Step, Placed]]:
+    """Return every resource of every step but the last, which is a diagnosis itself."""
+    from kbpg.steps import ALL
+
+    return [(step, i) for step in ALL[:-1] for stage in step.stages(context) for i in stage.items]
+
+
+def wanted(context: Context) -> Wanted:
+    """Return every question of a diagnosis by host: what the steps ask, and what only a diagnosis does."""
+    ask = Questions.of(context)
+    found: Wanted = {}
+    for _, item in placed(context):
+        for name, fact in item.resource.asks(item.place, context):
+            found.setdefault(name, []).append(fact)
+    for name in context.db_names:
+        found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
+        found[name] += ask.views.on_db()
+        found[name] += _common(DB_CONTAINERS, ask)
+    for name in context.proxy_names:
+        found[name] += [ask.haproxy, ask.pooler, *ask.views.on_proxy(), *_common(PROXY_CONTAINERS, ask)]
+    return found
+
+
+def _common(containers: ContainersFact, ask: Questions) -> Iterable[Fact[object]]:
+    names = containers.names
+    return (
+        containers,
+        LogsFact(names),
+        NeighboursFact(names),
+        HardwareFact(),
+        SystemFact(),
+        ClockFact(),
+        ask.usage,
+    )
+
+
+def take(
+    context: Context, hosts: Mapping[str, Reader], unreachable: Mapping[str, HostError] | None = None
+) -> Snapshot:
+    """Ask every host everything in one pass of at most `looking.DEADLINE` seconds, and return what was seen."""
+    return Snapshot(context, look(hosts, wanted(context)), unreachable)
