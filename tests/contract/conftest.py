@@ -21,15 +21,14 @@ DEADLINE = 10.0
 class Settings:
     """What `kbpg.hosts.ssh.connect` is told."""
 
-    port: int
+    port: int | None
     key: Path | None
     known_hosts: Path
-    host: str = "127.0.0.1"
-    user: str = "root"
+    host: str | None = "127.0.0.1"
+    user: str | None = "root"
     jump: str | None = None
     connect_timeout: float = 5.0
     sudo: bool = True
-    given: frozenset[str] = frozenset({"host", "port", "user", "key", "known_hosts"})
 
     def but(self, **changes: object) -> Settings:
         """Return the same settings with some changed."""

@@ -28,7 +28,6 @@ from kbpg.hosts.ssh import connect
 
 settings = json.loads(sys.argv[1])
 settings |= {"key": Path(settings["key"]), "known_hosts": Path(settings["known_hosts"])}
-settings["given"] = frozenset(settings)
 host = connect("db-1", "127.0.0.1", SimpleNamespace(**settings))
 with Locks.acquire([host], who="root@first", doing="apply-all", directory=sys.argv[2]):
     print("held", flush=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
+
+import yaml
 
 from kbpg.secret import MASK, Secret
 
@@ -41,27 +43,37 @@ class Redactor:
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """Yield how `value` looks raw, quoted for a language, encoded, and as shells quote those in turn."""
-    plain = [
-        value,
-        quote(value, safe=""),
-        quote(value),
-        quote_plus(value),
-        value.replace("'", "''"),  # SQL, YAML in single quotes
-        value.replace("\\", "\\\\").replace("'", "''"),  # SQL, E'…'
-        value.replace("\\", "\\\\").replace("'", "\\'"),  # libpq's conninfo
-        value.replace("\\", "\\\\").replace(":", "\\:"),  # pgpass
-        value.replace('"', '""'),  # ini files, SQL identifiers
-        value.replace("$", "$$"),
-        json.dumps(value)[1:-1],  # JSON, YAML in double quotes
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        repr(value)[1:-1],
-    ]
-    for spelling in plain:
+    """Yield how `value` looks raw, quoted for a language, encoded, and quoted by one shell or two."""
+    for spelling in {value, *_quoted(value)}:
         yield spelling
-        yield shlex.quote(spelling).strip("'") if spelling.strip("'") else spelling
+        once = _in_shell(spelling)
+        yield once
+        yield _in_shell(once)
         yield spelling.replace("'", "'\\''")
     yield from _base64(value)
+
+
+def _quoted(value: str) -> Iterator[str]:
+    """Yield the inside of the quotes of each language that kbpg writes."""
+    yield quote(value, safe="")
+    yield quote(value)
+    yield quote_plus(value)
+    yield value.replace("'", "''")  # SQL, YAML in single quotes
+    yield value.replace("\\", "\\\\").replace("'", "''")  # SQL, E'…'
+    yield value.replace("\\", "\\\\").replace("'", "\\'")  # libpq's conninfo
+    yield value.replace("\\", "\\\\").replace(":", "\\:")  # pgpass
+    yield value.replace('"', '""')  # PgBouncer's userlist.txt, SQL identifiers
+    yield value.replace("$", "$$")
+    yield repr(value)[1:-1]
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    for unicode in (True, False):
+        yield yaml.safe_dump(value, default_style='"', width=sys.maxsize, allow_unicode=unicode).strip()[1:-1]
+
+
+def _in_shell(text: str) -> str:
+    """Return the inside of the quotes that `shlex.quote` puts around `text`."""
+    return text.replace("'", "'\"'\"'")
 
 
 def _base64(value: str) -> Iterator[str]:
@@ -70,7 +82,7 @@ def _base64(value: str) -> Iterator[str]:
     Of a value that starts one or two bytes into a group of three, the characters it shares with its
     neighbours are left out.
     """
-    data = value.encode()
+    data = value.encode("utf-8", "surrogatepass")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()
         for offset in range(3):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbpg.errors import Unreachable
-from kbpg.hosts.lean import paramiko, with_match_exec
+from kbpg.hosts.lean import paramiko
 from kbpg.hosts.settings import SshSettings
 
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
@@ -46,21 +46,20 @@ class Target:
 def resolve(name: str, address: str, settings: SshSettings) -> Target:
     """Return where and how to reach the host `name`.
 
-    What the inventory does not state comes from `~/.ssh/config`, looked up under `ssh.host` if that is
-    stated, else under `name` and then `address`; then from the inventory's defaults. Raises `Unreachable`
-    for a configuration that cannot be honoured.
+    What the inventory leaves open comes from `~/.ssh/config`, looked up under `ssh.host` if that is stated,
+    else under `name` and then `address`; then from defaults: port 22, root, `~/.ssh/known_hosts`. Raises
+    `Unreachable` for a configuration that cannot be honoured.
     """
-    given = settings.given
-    options = _options(name, (settings.host,) if "host" in given else (name, address))
+    options = _options(name, (settings.host,) if settings.host else (name, address))
     host = _text(options, "hostname") or settings.host or address
-    port = settings.port if "port" in given else int(_text(options, "port") or settings.port)
+    port = settings.port or _port(name, _text(options, "port") or "22")
     configured = tuple(Path(key).expanduser() for key in _list(options, "identityfile"))
     defaults = tuple(path for key in DEFAULT_KEYS if (path := Path.home() / ".ssh" / key).is_file())
     return Target(
         name=name,
         host=host,
         port=port,
-        user=settings.user if "user" in given else _text(options, "user") or settings.user,
+        user=settings.user or _text(options, "user") or "root",
         key=settings.key,
         more_keys=() if settings.key else configured or defaults,
         agent=settings.key is not None or _text(options, "identitiesonly") != "yes",
@@ -74,15 +73,14 @@ def resolve(name: str, address: str, settings: SshSettings) -> Target:
 
 @dataclass(frozen=True)
 class _JumpSettings:
-    """The settings of a jump host: its own place and user, the target's keys and files."""
+    """The settings of a jump host: its own place and user, the target's key, files and timeout."""
 
     host: str
-    port: int
-    user: str
+    port: int | None
+    user: str | None
     key: Path | None
-    known_hosts: Path
+    known_hosts: Path | None
     connect_timeout: float
-    given: frozenset[str]
     jump: str | None = None
     sudo: bool = False
 
@@ -90,26 +88,32 @@ class _JumpSettings:
 def resolve_jump(target: Target, jump: str, settings: SshSettings) -> Target:
     """Return where `target`'s jump host `[user@]host[:port]` is; key, files and timeout are the target's."""
     user, _, place = jump.rpartition("@")
-    host, port = _split(place)
-    stated = {"host", *(["user"] if user else []), *(["port"] if port else [])}
+    host, port = _split(target.name, place)
     own = _JumpSettings(
         host=host,
-        port=port or 22,
-        user=user or target.user,
+        port=port,
+        user=user or None,
         key=settings.key,
         known_hosts=settings.known_hosts,
         connect_timeout=settings.connect_timeout,
-        given=frozenset(stated | (settings.given & {"key", "known_hosts"})),
     )
-    return resolve(f"{target.name}: jump host {host}", host, own)
+    # Its own ProxyJump is not followed: the chain is spelled out where it begins.
+    return replace(resolve(f"{target.name}: jump host {host}", host, own), jumps=())
 
 
-def _split(place: str) -> tuple[str, int | None]:
+def _split(name: str, place: str) -> tuple[str, int | None]:
+    """Return the host and the port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
     bracketed, _, rest = place.rpartition("]")
     if bracketed:
-        return bracketed.lstrip("["), int(rest[1:]) if rest.startswith(":") else None
+        return bracketed.lstrip("["), _port(name, rest[1:]) if rest.startswith(":") else None
     host, colon, port = place.rpartition(":")
-    return (host, int(port)) if colon and ":" not in host else (place, None)
+    return (host, _port(name, port)) if colon and ":" not in host else (place, None)
+
+
+def _port(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise Unreachable(name, f"not a port: {text}", hint="check Port and ProxyJump in ~/.ssh/config")
+    return int(text)
 
 
 def _options(name: str, aliases: tuple[str, ...]) -> Options:
@@ -122,18 +126,10 @@ def _options(name: str, aliases: tuple[str, ...]) -> Options:
         raise Unreachable(name, f"{path} cannot be used: {exc}") from exc
     merged: Options = {}
     for alias in aliases:
-        for option, value in _lookup(config, alias).items():
+        for option, value in config.lookup(alias).items():
             if option != "hostname" or value != alias:
                 merged.setdefault(option, value)
     return merged
-
-
-def _lookup(config: paramiko.SSHConfig, alias: str) -> Options:
-    try:
-        return dict(config.lookup(alias))
-    except ImportError:
-        with_match_exec()
-        return dict(config.lookup(alias))
 
 
 def _text(options: Options, name: str) -> str | None:
@@ -162,10 +158,11 @@ def _jumps(name: str, settings: SshSettings, options: Options) -> tuple[str, ...
 
 
 def _known_hosts(settings: SshSettings, options: Options) -> tuple[Path, ...]:
-    if "known_hosts" in settings.given:
+    if settings.known_hosts:
         return (settings.known_hosts,)
-    own = [Path(path).expanduser() for path in (_text(options, "userknownhostsfile") or "").split()]
-    return (*(own or [settings.known_hosts]), SYSTEM_KNOWN_HOSTS)
+    stated = (_text(options, "userknownhostsfile") or "").split()
+    own = [Path(path).expanduser() for path in stated if path != "none"]
+    return (*(own or [Path.home() / ".ssh" / "known_hosts"]), SYSTEM_KNOWN_HOSTS)
 
 
 def _key_name(host: str, port: int) -> str:

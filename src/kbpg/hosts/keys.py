@@ -62,7 +62,7 @@ def known_keys(paths: Sequence[Path], name: str) -> list[Known]:
 def _entries(path: Path, name: str) -> Iterator[Known]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()

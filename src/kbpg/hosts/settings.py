@@ -11,19 +11,16 @@ Ask = Callable[[str], bool]
 
 
 class SshSettings(Protocol):
-    """How the inventory wants one host reached, defaults filled in.
-
-    `given` names the settings the inventory states; the others are defaults that `~/.ssh/config` may replace.
-    """
+    """How the inventory wants one host reached; what is None is left to `~/.ssh/config`, then to a default."""
 
     @property
-    def host(self) -> str: ...
+    def host(self) -> str | None: ...
 
     @property
-    def port(self) -> int: ...
+    def port(self) -> int | None: ...
 
     @property
-    def user(self) -> str: ...
+    def user(self) -> str | None: ...
 
     @property
     def key(self) -> Path | None: ...
@@ -34,7 +31,7 @@ class SshSettings(Protocol):
         ...
 
     @property
-    def known_hosts(self) -> Path: ...
+    def known_hosts(self) -> Path | None: ...
 
     @property
     def connect_timeout(self) -> float:
@@ -43,9 +40,6 @@ class SshSettings(Protocol):
 
     @property
     def sudo(self) -> bool: ...
-
-    @property
-    def given(self) -> frozenset[str]: ...
 
 
 class Guard(Protocol):

@@ -1,0 +1,105 @@
+"""Taking locks on several hosts: all or none. That a lock frees itself is tested with real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from kbpg.engine.lock import Locks
+from kbpg.errors import HostError, LockHeld, Unreachable
+from kbpg.hosts.fake import FakeHolding, FakeHost
+
+
+class Busy(FakeHost):
+    """A host whose lock somebody else has; `told` is what the host says of that."""
+
+    told = "held"
+
+    def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> FakeHolding:
+        self.held = FakeHolding(self.told)
+        return self.held
+
+
+class Gone(FakeHost):
+    """A host that cannot be reached."""
+
+    def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> FakeHolding:
+        raise Unreachable(self.name, "no answer")
+
+
+def acquire(*hosts: FakeHost) -> None:
+    with Locks.acquire(hosts, who="root@here", doing="apply-all"):
+        pytest.fail("the lock was had")
+
+
+def test_all_hosts_are_guarded_while_the_lock_is_held() -> None:
+    hosts = [FakeHost("a"), FakeHost("b")]
+    with Locks.acquire(hosts, who="root@here", doing="apply-all") as locks:
+        assert [host.guard.path for host in hosts if host.guard] == ["/run/kbpg.commands.lock"] * 2
+        assert locks.lost == []
+    assert [host.guard for host in hosts] == [None, None]
+    assert [host.held.alive for host in hosts if host.held] == [False, False]
+
+
+def test_an_error_inside_lets_go_too() -> None:
+    host = FakeHost("a")
+    with pytest.raises(RuntimeError), Locks.acquire([host], who="root@here", doing="apply-all"):
+        raise RuntimeError
+    assert host.guard is None
+    assert host.held is not None
+    assert not host.held.alive
+
+
+def test_no_hosts_are_no_locks() -> None:
+    with Locks.acquire([], who="root@here", doing="apply-all") as locks:
+        assert locks.lost == []
+
+
+@pytest.mark.parametrize("other", [Busy, Gone])
+def test_one_that_cannot_be_had_lets_go_of_the_others(other: type[FakeHost]) -> None:
+    free = FakeHost("free")
+    with pytest.raises((LockHeld, HostError)):
+        acquire(free, other("other"))
+    assert free.guard is None
+    assert free.held is not None
+    assert not free.held.alive
+
+
+def test_every_host_that_is_held_is_named() -> None:
+    first, second = Busy("first"), Busy("second")
+    first.told = "held\twho root@there\tsince 2026-11-23T10:00:00+00:00\tdoing step 03\tpid 77\t"
+    second.told = "running\twho root@there\tsince 2026-11-23T10:00:00+00:00\tdoing step 03\tpid 78\t"
+    with pytest.raises(LockHeld) as caught:
+        acquire(first, FakeHost("free"), second)
+    assert caught.value.lines() == [
+        "first: root@there is changing it, since 2026-11-23T10:00:00+00:00: step 03",
+        "  also second: a command of root@there's step 03 still runs there, though that kbpg is gone",
+        "hint: wait until it is done; if that kbpg is gone for good: ssh first kill 77",
+    ]
+
+
+def test_a_held_lock_matters_more_than_an_unreachable_host() -> None:
+    with pytest.raises(LockHeld):
+        acquire(Gone("gone"), Busy("busy"))
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_somebody() -> None:
+    with pytest.raises(LockHeld) as caught:
+        acquire(Busy("busy"))
+    assert caught.value.message == "busy: somebody is changing it, since just now: something"
+    assert caught.value.hint == "wait until it is done"
+
+
+def test_what_others_are_told_is_on_one_line() -> None:
+    class Curious(FakeHost):
+        words: tuple[str, ...] = ()
+
+        def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> FakeHolding:
+            self.words = tuple(argv)
+            return FakeHolding("ok")
+
+    host = Curious("a")
+    with Locks.acquire([host], who="root@h\nere", doing="apply\tall", directory="/run/x"):
+        pass
+    assert (host.words[4], host.words[5], host.words[7]) == ("/run/x", "root@h ere", "apply all")
