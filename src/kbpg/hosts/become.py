@@ -23,7 +23,8 @@ def way_to_root(link: Link, target: Target) -> tuple[str, ...]:
     answers = output.decode(errors="replace").split("\n")
     if answers[0] == "0" or not target.sudo:
         return ()
-    if answers[1:2] == ["0"]:
+    # Not only: sudo also complains, and goes on, when the host's own name cannot be resolved.
+    if "0" in answers[1:]:
         return ("sudo", "-n", "--")
     raise AccessDenied(
         link.name,
