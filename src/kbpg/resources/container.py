@@ -25,7 +25,8 @@ class ContainerSpec:
     """How a container is started. Sizes in bytes, `stop_timeout` in seconds.
 
     `inputs` is the label of the image it must run; `mounts` are "source:target:mode" binds of directories
-    (never of single files: an atomic rename would leave the container with the old one). `restart_for`
+    (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
+    "path:options". `restart_for`
     digests what the program reads only when it starts, so that a change of it recreates the container.
     """
 
@@ -89,7 +90,7 @@ def state_of(container: Mapping[str, Any]) -> State:
         "restart": host["RestartPolicy"]["Name"],
         "network": host["NetworkMode"],
         "mounts": " ".join(sorted(host.get("Binds") or [])),
-        "tmpfs": " ".join(sorted(host.get("Tmpfs") or {})),
+        "tmpfs": " ".join(sorted(f"{path}:{how}" for path, how in (host.get("Tmpfs") or {}).items())),
         "nofile": nofile[0] if nofile else 0,
         "shm_size": host["ShmSize"],
         "stop_timeout": config.get("StopTimeout") or 0,

@@ -55,7 +55,10 @@ class Loaded(Resource):
         return ["the configuration on disk is not loaded"]
 
     def fix(self, site: Site, change: Change) -> None:
-        """Reload, then say so in the marker."""
-        running = self._running(site.look({site.place: [self._containers]}))
+        """Reload, then say so in the marker; nothing where the container was started since and has read it."""
+        facts = site.look({site.place: self.facts})
+        if self.have(facts) == self.want(facts):
+            return
+        running = self._running(facts)
         self._reload(site)
         site.host.write(self.config.marker, self.config.text(running), owner="0:0", mode=0o600)

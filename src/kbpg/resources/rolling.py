@@ -96,11 +96,16 @@ class OneNodeAtATime:
         except NotKnown as reason:
             return [reason.reason]
         problems = [f"{n} does not stream" for n in names if n != leader and n not in streaming]
-        return problems + [problem for name in names for problem in self._raft_problem(facts, name)]
+        return problems + [text for name in names for text in self._raft_problems(facts, name, without)]
 
-    def _raft_problem(self, facts: Facts, name: str) -> Iterable[str]:
+    def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
+        """Return what this member lacks: a quorum, or a partner other than the one that may go."""
         try:
             status = facts.get(self._raft, name)
         except NotKnown as reason:
             return [f"{name}: {reason.reason}"]
-        return [] if status.has_quorum else [f"{name} sees no Raft quorum"]
+        if not status.has_quorum:
+            return [f"{name} sees no Raft quorum"]
+        spared = self._members.get(without or "")
+        away = [p for p, connected in status.partners.items() if not connected and p != spared]
+        return [f"{name} does not reach {partner}" for partner in away]

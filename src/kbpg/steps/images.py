@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from kbpg.context import Context
 from kbpg.inventory import Build, Inventory
@@ -51,12 +50,11 @@ def inputs(inventory: Inventory, template: str) -> str:
 
 def _files(inventory: Inventory, dockerfile: str) -> Mapping[str, bytes]:
     """Return the build context: the Dockerfile, the builder's certificates, its wheel house."""
-    build = inventory.build
     files = {"Dockerfile": dockerfile.encode()}
-    if build.ca_bundle:
-        files["ca-bundle.crt"] = Path(build.ca_bundle).read_bytes()
-    if build.wheels:
-        files |= {f"wheels/{w.name}": w.read_bytes() for w in sorted(Path(build.wheels).glob("*.whl"))}
+    if inventory.ca_bundle_path:
+        files["ca-bundle.crt"] = inventory.ca_bundle_path.read_bytes()
+    if inventory.wheels_path:
+        files |= {f"wheels/{w.name}": w.read_bytes() for w in sorted(inventory.wheels_path.glob("*.whl"))}
     return files
 
 

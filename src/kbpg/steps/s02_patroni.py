@@ -131,6 +131,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         ),
         stop_timeout=STOP_TIMEOUT,
         shm_size=SHM_SIZE,
+        tmpfs=("/run/postgresql:uid=999,gid=999,mode=0755",),  # the socket, and a password file of Patroni's
         restart_for=_restart_for(context, host),
     )
 
