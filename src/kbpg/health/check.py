@@ -9,8 +9,39 @@ from kbpg.facts import NotKnown
 from kbpg.health.finding import Finding, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 
-ANY_HOST_FAULT = ("host-unreachable", "docker-down")
+HOST_FAULT = ("host-unreachable", "ssh-refused", "docker-down")
 """What explains anything else about the same host."""
+CONTAINER_FAULT = (
+    *HOST_FAULT,
+    "image-missing",
+    "container-missing",
+    "container-stopped",
+    "container-restarting",
+    "port-taken",
+    "nofile-low",
+    "address-missing",
+)
+"""What explains that a program on the host does not answer."""
+NODE_FAULT = (
+    *CONTAINER_FAULT,
+    "patroni-silent",
+    "data-permissions",
+    "data-foreign",
+    "data-shared",
+    "identity-differs",
+    "raft-password",
+    "replica-no-checkpoint",
+    "replica-diverged",
+    "replica-foreign",
+    "replica-password",
+    "replica-slot-missing",
+    "replica-wal-removed",
+    "replica-not-streaming",
+    "postgres-down",
+)
+"""What explains that a db host does not do its part."""
+LEADERLESS = ("raft-no-quorum", "no-leader", "two-leaders")
+"""What explains that nothing gets through to a leader."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +79,8 @@ class Check:
     why: str
     remedy: str
     examine: Examine = field(repr=False)
-    explained_by: tuple[str, ...] = ANY_HOST_FAULT
+    explained_by: tuple[str, ...] = HOST_FAULT
+    """In any order; a finding never explains itself."""
 
     def findings(self, snapshot: Snapshot) -> list[Finding]:
         """Return what it finds. Never raises: what it cannot judge is a finding too."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kbpg.errors import HostError
     from kbpg.hosts.port import Reader
 
+Key = tuple[str, str, str]
 _VERIFIER = re.compile(r"(SCRAM-SHA-256\$\d+:)\S+|\bmd5[0-9a-f]{32}\b")
 
 
@@ -96,28 +97,39 @@ def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosi
 
 
 def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
-    """Return the findings that no other explains; each tells what it explains."""
-    explained_by = {check.id: check.explained_by for check in checks}
-    consequences: dict[tuple[str, str, str], list[str]] = {}
+    """Return the findings that no other explains; each tells what it explains, also by way of others."""
+    ids = {check.id: check.explained_by for check in checks}
+    direct = {f.key: _explaining(f, found, ids.get(f.id, ())) for f in found}
+    consequences: dict[Key, list[str]] = {}
     roots = []
     for finding in found:
-        causes = _explaining(finding, found, explained_by.get(finding.id, ()))
-        if not causes:
+        causes = _roots(finding, direct, ())
+        if causes == [finding]:
             roots.append(finding)
+            continue
         for cause in causes:
             consequences.setdefault(cause.key, []).append(f"{finding.host}: {finding.title}")
     return [dataclasses.replace(f, explains=tuple(dict.fromkeys(consequences.get(f.key, ())))) for f in roots]
 
 
+def _roots(
+    finding: Finding, direct: Mapping[Key, Sequence[Finding]], passed: tuple[Key, ...]
+) -> list[Finding]:
+    """Return what is at the beginning of a chain of causes; where they go round, this one."""
+    causes = [cause for cause in direct[finding.key] if cause.key not in (*passed, finding.key)]
+    if not causes:
+        return [finding]
+    found = [root for cause in causes for root in _roots(cause, direct, (*passed, finding.key))]
+    return list({root.key: root for root in found}.values())
+
+
 def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:
-    """Return the findings that explain one: for each host it is about, or for the cluster as a whole."""
-    causes = [f for f in found if f.id in ids and f.key != finding.key]
+    """Return what explains a finding: something about the cluster, or about each host that it is about."""
+    causes = [f for f in found if f.id in ids and f.id != finding.id]
     general = [f for f in causes if f.host == CLUSTER]
     if general:
         return general[:1]
     by_host = [next((f for f in causes if f.host == host), None) for host in finding.about]
-    if finding.about == (CLUSTER,):
-        return causes[:1]
     return [f for f in by_host if f] if all(by_host) else []
 
 

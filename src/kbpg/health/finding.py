@@ -44,6 +44,8 @@ class Action(StrEnum):
     """RESUME on this PgBouncer's console."""
     RECONNECT_POOLER = "reconnect-pooler"
     """RECONNECT on this PgBouncer's console."""
+    CREATE_SLOT = "create-slot"
+    """`leader`, `slot`: create the physical replication slot on the leader."""
     REMOVE_RAFT_MEMBER = "remove-raft-member"
     """`member` ("address:port"): remove it from the consensus."""
 

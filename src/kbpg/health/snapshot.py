@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
+from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.health.looking import look
 from kbpg.health.questions import (
@@ -22,7 +23,7 @@ from kbpg.health.questions import (
     Views,
     views,
 )
-from kbpg.model import Placed, Step
+from kbpg.model import Placed, Resource, Step
 from kbpg.options import DEFAULT_INVENTORY
 from kbpg.patroni import ClusterFact, ConfigFact, Member, NodeFact, NodeStatus
 from kbpg.raft import RaftFact, RaftStatus
@@ -89,6 +90,7 @@ class Snapshot:
         self.unreachable: Mapping[str, HostError] = unreachable or {}
         self.ask = Questions.of(context)
         self.paths = layout(context)
+        self._comparisons: dict[tuple[int, str, str], Comparison | None] = {}
 
     # --- hosts ---------------------------------------------------------------------------------------
 
@@ -142,6 +144,10 @@ class Snapshot:
             return reason.reason
         return ""
 
+    def silent(self, host: str) -> str:
+        """Return why a connected host answers nothing at all; empty where it answers something."""
+        return self.why_not(HardwareFact(), host) if self.containers(host) is None else ""
+
     def node(self, host: str) -> NodeStatus | None:
         """Return what Patroni on the host says of itself."""
         return self.facts.known(self.ask.node, host)
@@ -191,6 +197,26 @@ class Snapshot:
     def leader(self) -> str | None:
         """Return the one host that says that it leads; None without one, or with more."""
         return self.leaders[0] if len(self.leaders) == 1 else None
+
+    def differing(self, *kinds: type[Resource]) -> Iterable[tuple[Step, Comparison]]:
+        """Yield the resources of these kinds whose state is known and not as it must be."""
+        for step, item in self.placed:
+            if not kinds or isinstance(item.resource, kinds):
+                found = self._compared(step, item)
+                if found and found.change and not found.unknown:
+                    yield step, found
+
+    def _compared(self, step: Step, item: Placed) -> Comparison | None:
+        if item.place in self.unreachable:
+            return None
+        key = (step.number, item.place, item.resource.id)
+        if key not in self._comparisons:
+            try:
+                self._comparisons[key] = compare(item, self.facts.at(item.place))
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                # Answers that no resource was written for: `check-failed` of other checks tells of them
+                self._comparisons[key] = None
+        return self._comparisons[key]
 
     def settings(self, host: str) -> dict[str, tuple[str, str, bool]]:
         """Return PostgreSQL's settings by name: value, unit, whether a restart is pending."""

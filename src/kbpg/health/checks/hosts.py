@@ -27,6 +27,11 @@ def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
         if not isinstance(error, AccessDenied | HostKeyError):
             hint = (f"hint: {error.hint}",) if error.hint else ()
             yield Seen(name, error.reason, (*error.detail, *hint), snapshot.on_host(name, "true"))
+    for host in snapshot.hosts:
+        if silent := snapshot.silent(host.name):
+            yield Seen(
+                host.name, f"connected, but then: {silent}", remedy=snapshot.on_host(host.name, "true")
+            )
 
 
 def refused(snapshot: Snapshot) -> Iterable[Seen]:
@@ -42,7 +47,7 @@ def docker(snapshot: Snapshot) -> Iterable[Seen]:
     for host in snapshot.hosts:
         why = snapshot.why_not(snapshot.containers_fact(host.name), host.name)
         system = snapshot.facts.known(SystemFact(), host.name)
-        if not why.startswith(("Docker", "no answer within")):
+        if not why.startswith(("Docker", "no answer within")) or snapshot.silent(host.name):
             continue
         if why == "Docker is not installed":
             yield Seen(host.name, why, remedy=f"{{kbpg}} step 01 --limit {host.name}", repair=_apply_01(host))

@@ -1,0 +1,232 @@
+"""Patroni: it answers, one node leads, and all nodes agree who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, NODE_FAULT, Check, Seen
+from kbpg.health.checks.containers import last_lines
+from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+from kbpg.model import CLUSTER
+from kbpg.patroni import LEADER_ROLES, Member
+from kbpg.steps.layout import PATRONI
+
+
+def silent(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose container runs and whose REST API does not answer."""
+    for host in snapshot.db:
+        why = snapshot.why_not(snapshot.ask.node, host)
+        if why and snapshot.state(host, PATRONI) == "running":
+            yield Seen(
+                host,
+                f"Patroni does not answer: {why}",
+                last_lines(snapshot, host, PATRONI),
+                snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+            )
+
+
+def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that no node that can be seen leads."""
+    if snapshot.leaders:
+        return
+    shown = [f"{name}: {_shown(snapshot, name)}" for name in snapshot.context.db_names]
+    everywhere = tuple(snapshot.context.db_names)
+    yield Seen(CLUSTER, "no node says that it leads", tuple(shown), about=everywhere)
+
+
+def _shown(snapshot: Snapshot, host: str) -> str:
+    node = snapshot.node(host)
+    if node:
+        return f"{node.role}, {node.state}, timeline {node.timeline or 'unknown'}"
+    return "unreachable" if host in snapshot.unreachable else snapshot.why_not(snapshot.ask.node, host)
+
+
+def two_leaders(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that more than one node leads, or takes writes."""
+    writable = {host for host in snapshot.db if _writable(snapshot, host)}
+    leaders = [host for host in snapshot.db if host in writable or host in snapshot.leaders]
+    if len(leaders) < 2:
+        return
+    votes = [seen for host in snapshot.db if (seen := leader_seen(snapshot.members(host) or ()))]
+    right = max(votes, key=votes.count) if votes else ""
+    wrong = [host for host in leaders if host != right]
+    lines = [f"{host}: {_shown(snapshot, host)}" for host in leaders]
+    if right in leaders and votes.count(right) > len(votes) / 2:
+        lines.append(f"most nodes see {right} as the leader")
+        remedy = snapshot.on_host(wrong[0], f"docker stop {PATRONI}")
+    else:
+        remedy = "{kbpg} status"
+    yield Seen(CLUSTER, f"{' and '.join(leaders)} take writes", tuple(lines), remedy, about=tuple(leaders))
+
+
+def _writable(snapshot: Snapshot, host: str) -> bool:
+    rows = snapshot.facts.known(snapshot.ask.views.node, host)
+    return bool(rows) and rows is not None and rows[0][0] is False
+
+
+def leader_seen(members: Iterable[Member]) -> str:
+    """Return who leads by a node's memory of the cluster; empty for nobody."""
+    return next((member.name for member in members if member.role in LEADER_ROLES), "")
+
+
+def disagree(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose memory of the cluster has another leader than the one that leads."""
+    leader = snapshot.leader
+    for host in snapshot.db if leader else ():
+        members = snapshot.members(host)
+        seen = leader_seen(members) if members is not None else leader
+        if seen == leader:
+            continue
+        raft = snapshot.raft(host)
+        lines = [f"{leader} leads by its own word, and {host} remembers {seen or 'nobody'}"]
+        if raft:
+            lines.append(
+                f"Raft on {host}: quorum {raft.has_quorum}, term {raft.term}, commit {raft.commit_index}"
+            )
+        repair = Repair(
+            Action.RESTART_PATRONI,
+            host,
+            f"restart the container {PATRONI} on the replica {host}, so that it reads the consensus anew",
+            "this replica is away for some seconds",
+        )
+        yield Seen(
+            host,
+            f"thinks that {seen or 'nobody'} leads, but it is {leader}",
+            tuple(lines),
+            repair=repair if host != leader else None,
+        )
+
+
+def paused(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that automatic failover is switched off."""
+    nodes = [host for host in snapshot.db if (node := snapshot.node(host)) and node.paused]
+    if nodes:
+        repair = Repair(Action.RESUME_PATRONI, CLUSTER, "end Patroni's pause")
+        yield Seen(CLUSTER, "Patroni is paused", (f"paused by {', '.join(nodes)}",), repair=repair)
+
+
+def pending_restart(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes on which a parameter waits for a restart."""
+    for host in snapshot.db:
+        node = snapshot.node(host)
+        if not node or not node.pending_restart:
+            continue
+        waiting = [name for name, (_, _, pending) in snapshot.settings(host).items() if pending]
+        leads = host == snapshot.leader
+        yield Seen(
+            host,
+            "a parameter waits for a restart of PostgreSQL" + (f": {', '.join(waiting)}" if waiting else ""),
+            repair=Repair(
+                Action.RESTART_POSTGRESQL,
+                host,
+                f"restart PostgreSQL on {host} through Patroni",
+                "a switchover: clients reconnect" if leads else "this replica is away for some seconds",
+            ),
+        )
+
+
+def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose Patroni answers and whose PostgreSQL does not run."""
+    for host in snapshot.db:
+        node = snapshot.node(host)
+        if not node or node.state in ("running", "streaming", "in archive recovery", "creating replica"):
+            continue
+        yield Seen(
+            host,
+            f"Patroni says `{node.state}`",
+            last_lines(snapshot, host, PATRONI),
+            snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+        )
+
+
+def versions(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that the nodes run different versions of Patroni."""
+    found = {host: node.version for host in snapshot.db if (node := snapshot.node(host))}
+    if len(set(found.values())) > 1:
+        yield Seen(CLUSTER, ", ".join(f"{host} {version}" for host, version in found.items()))
+
+
+CHECKS = (
+    Check(
+        "patroni-silent",
+        "Patroni does not answer",
+        Severity.CRITICAL,
+        "nobody, HAProxy included, can tell what this node is, so it gets no clients and does not fail over",
+        "docker logs --tail 50 patroni",
+        silent,
+        explained_by=CONTAINER_FAULT,
+    ),
+    Check(
+        "two-leaders",
+        "two leaders",
+        Severity.CRITICAL,
+        "writes go to two histories, and those of one will be lost",
+        "docker stop patroni",
+        two_leaders,
+        explained_by=(),
+    ),
+    Check(
+        "no-leader",
+        "no leader",
+        Severity.CRITICAL,
+        "nothing can be written",
+        "{kbpg} raft status",
+        no_leader,
+        explained_by=(*NODE_FAULT, "raft-no-quorum", "patroni-paused"),
+    ),
+    Check(
+        "postgres-down",
+        "PostgreSQL does not run",
+        Severity.CRITICAL,
+        "this node neither serves nor keeps a copy of what is written now",
+        "docker logs --tail 50 patroni",
+        postgres_down,
+        explained_by=(
+            *CONTAINER_FAULT,
+            "data-permissions",
+            "data-foreign",
+            "data-shared",
+            "replica-no-checkpoint",
+            "replica-diverged",
+            "replica-foreign",
+            "replica-password",
+        ),
+    ),
+    Check(
+        "leader-disagreement",
+        "a node sees another leader",
+        Severity.WARNING,
+        "its memory of the cluster is stale: it was cut off, or has just restarted; it might act on it",
+        "{kbpg} diagnose --repair --host {host}",
+        disagree,
+        explained_by=(*HOST_FAULT, *LEADERLESS, "raft-password", "raft-silent", "raft-isolated"),
+    ),
+    Check(
+        "patroni-paused",
+        "Patroni is paused",
+        Severity.WARNING,
+        "there is no automatic failover: when the leader fails, writes stop until somebody acts",
+        "{kbpg} step 02",
+        paused,
+        explained_by=(),
+    ),
+    Check(
+        "pending-restart",
+        "restart pending",
+        Severity.WARNING,
+        "a changed parameter is not in force yet, and would come into force at the next failover, unannounced",
+        "{kbpg} step 02",
+        pending_restart,
+        explained_by=NODE_FAULT,
+    ),
+    Check(
+        "versions-differ",
+        "different versions of Patroni",
+        Severity.WARNING,
+        "an upgrade was left half-way; the nodes may not understand each other's settings",
+        "{kbpg} step 02",
+        versions,
+        explained_by=("container-old", "container-unmanaged"),
+    ),
+)
