@@ -68,22 +68,19 @@ class Journal:
         """
         if self.path is None:
             return
-        started = datetime.now(UTC) - timedelta(seconds=seconds)
-        line = json.dumps(
-            {
-                "time": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                "host": host,
-                "command": [self._shortened(self.mask(word)) for word in command],
-                "status": status,
-                "seconds": round(seconds, 4),
-                "sent": sent,
-                "received": received,
-            },
-            ensure_ascii=False,
-        )
+        entry = {
+            "time": _before(seconds),
+            "host": host,
+            "command": [_shortened(self.mask(word)) for word in command],
+            "status": status,
+            "seconds": round(seconds, 4),
+            "sent": sent,
+            "received": received,
+        }
+        line = json.dumps(entry, ensure_ascii=False)
         with self._lock:
             try:
-                os.write(self._open(self.path), f"{line}\n".encode())
+                os.write(self._open(self.path), f"{line}\n".encode(errors="replace"))
             except OSError as exc:
                 raise KbpgError(f"the journal {self.path} cannot be written: {exc.strerror}") from exc
 
@@ -101,6 +98,12 @@ class Journal:
             self._descriptor = os.open(path, flags, 0o600)
         return self._descriptor
 
-    @staticmethod
-    def _shortened(word: str) -> str:
-        return word if len(word) <= LONGEST else f"{word[:LONGEST]}… {len(word) - LONGEST} more characters"
+
+def _before(seconds: float) -> str:
+    """Return the time that was so many seconds ago, in ISO 8601 and UTC."""
+    then = datetime.now(UTC) - timedelta(seconds=seconds)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[:LONGEST]}… {len(word) - LONGEST} more characters"

@@ -21,6 +21,9 @@ _CHUNK = 32704
 _AFTERGLOW = 1.0
 """Seconds to wait for more output when the command has ended but what it started holds its output open."""
 
+_REFUSED_FOR = 3.0
+"""Seconds for which sshd may refuse a session before that is an error."""
+
 
 class DeadlinePassed(Exception):
     """The command was still running at its deadline; its channel is closed."""
@@ -67,7 +70,7 @@ class Session:
         self._wake = _Wake()
         self._feeder: threading.Thread | None = None
         self._broken_input: BaseException | None = None
-        channel: Any = transport.open_session(timeout=timeout)
+        channel = self._open(timeout)
         channel.in_buffer.set_event(self._wake)
         channel.in_stderr_buffer.set_event(self._wake)
         channel.status_event = _StatusEvent(self._wake)
@@ -79,6 +82,17 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _open(self, timeout: float) -> Any:
+        patience = time.monotonic() + _REFUSED_FOR
+        while True:
+            try:
+                return self._transport.open_session(timeout=timeout)
+            except paramiko.ChannelException:
+                # A session that is closed here still counts in sshd (MaxSessions) until its process is reaped.
+                if not self._transport.is_active() or time.monotonic() > patience:
+                    raise
+                time.sleep(0.02)
 
     def _request(self, line: str) -> None:
         # As Channel.exec_command, without waiting for the answer: that would be one more round trip.

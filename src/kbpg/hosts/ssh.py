@@ -15,6 +15,7 @@ from kbpg.hosts.config import resolve
 from kbpg.hosts.connection import close_all, open_connection
 from kbpg.hosts.forward import Forward
 from kbpg.hosts.held import Held
+from kbpg.hosts.line import EXPIRED, command_line
 from kbpg.hosts.link import Link
 from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
 from kbpg.hosts.session import STDERR, STDOUT
@@ -23,12 +24,6 @@ from kbpg.hosts.settings import Ask, Guard, Recorder, Silence, SshSettings
 if TYPE_CHECKING:
     import socket
     from contextlib import AbstractContextManager
-
-KILL_AFTER = 5
-"""Seconds between the TERM and the KILL that end a command at its deadline."""
-
-EXPIRED = (124, 137)
-"""Exit statuses of timeout(1) when it ended the command with TERM, or had to use KILL."""
 
 _STDERR_KEPT = 1 << 16
 """Bytes of a streamed command's standard error that are kept for its error message."""
@@ -100,7 +95,7 @@ class SshHost(Writer):
         with self._link.recorded(("read", *composed.keys)) as record:
             started = time.monotonic()
             reading = script.Reading(composed)
-            line = self._line(("sh", "-s"), timeout)
+            line = command_line(("sh", "-s"), timeout, become=self._become, guard=None)
             with self._link.session(line, timeout, reading.current) as session:
                 record.session = session
                 session.feed(composed.text)
@@ -110,14 +105,15 @@ class SshHost(Writer):
                         break
             seconds = time.monotonic() - started
             if not reading.complete:
-                if seconds >= timeout:
-                    raise self._link.too_late(reading.current(), timeout)
-                said = self._link.journal.mask(reading.last_words())
-                raise HostError(
-                    self.name, f"the script ended at `{reading.current()}`", detail=said.splitlines()
-                )
+                raise self._broke_off(reading, seconds, timeout)
             record.status = 0
             return reading.answers(seconds)
+
+    def _broke_off(self, reading: script.Reading, seconds: float, timeout: float) -> HostError:
+        if seconds >= timeout:
+            return self._link.too_late(reading.current(), timeout)
+        said = self._link.journal.mask(reading.last_words())
+        return HostError(self.name, f"the script ended at `{reading.current()}`", detail=said.splitlines())
 
     def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
         """Open a TCP stream from the host to `address` (default: its own cluster address) and `port`.
@@ -233,7 +229,7 @@ class SshHost(Writer):
                 f"the lock was lost, so `{command}` was not run",
                 hint="somebody ended the process that held it; run the same command again",
             )
-        line = self._line(argv, timeout, guard=self.guard)
+        line = command_line(argv, timeout, become=self._become, guard=self.guard)
         with self._link.recorded(shown) as record:
             started = time.monotonic()
             with self._link.session(line, timeout, lambda: command) as session:
@@ -243,14 +239,6 @@ class SshHost(Writer):
                 outcome.status = record.status = session.status()
             if outcome.status in EXPIRED and time.monotonic() - started >= timeout:
                 raise self._link.too_late(command, timeout)
-
-    def _line(self, argv: Sequence[str], timeout: float, *, guard: Guard | None = None) -> str:
-        # --close: flock itself keeps the lock while the command runs; a daemon that the command starts would
-        # inherit it and keep it for ever.
-        locked = ("flock", "--shared", "--close", guard.path) if guard else ()
-        # 0 would be no limit at all
-        limit = ("timeout", f"--kill-after={KILL_AFTER}", f"{max(timeout, 0.001):g}")
-        return "LC_ALL=C.UTF-8 " + shlex.join((*self._become, *locked, *limit, *argv))
 
 
 class _Outcome:
