@@ -137,8 +137,8 @@ class Knowledge:
     def drop(self, host: str, keys: set[str]) -> None:
         """Drop these answers of one host."""
         answers = self._answers.get(host, {})
-        for key in keys & answers.keys():
-            del answers[key]
+        for key in keys:
+            answers.pop(key, None)  # two fixes that look again at the same time may both get here
 
     def forget_keys(self, keys: set[str]) -> None:
         """Drop these answers on every host."""

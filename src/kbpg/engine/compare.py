@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kbpg.engine.unexpected import explained
 from kbpg.facts import Facts, NotKnown
-from kbpg.model import Change, Have, Impact, Placed, Status, Unknown, Want
+from kbpg.model import Change, Impact, Placed, Status, Unknown
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,21 @@ class Comparison:
 
 
 def compare(placed: Placed, facts: Facts) -> Comparison:
-    """Compare one resource; what cannot be known yet is a difference with a reason."""
-    resource = placed.resource
-    want: Want
-    have: Have
+    """Compare one resource; what cannot be known yet is a difference with a reason. Raises nothing."""
     try:
-        want = resource.want(facts)
-        have = resource.have(facts)
-    except NotKnown as reason:
-        change = Change(Unknown(reason.reason), {})
-        return Comparison(placed, change, lines=tuple(change.lines()))
+        return _compared(placed, facts)
+    except NotKnown as silence:
+        reason = silence.reason
+    except Exception as error:  # noqa: BLE001 (one resource that fails here must not hide all the others)
+        shown = explained(error)
+        reason = "; ".join([shown.message, *shown.detail])
+    change = Change(Unknown(reason), {})
+    return Comparison(placed, change, lines=tuple(change.lines()))
+
+
+def _compared(placed: Placed, facts: Facts) -> Comparison:
+    resource = placed.resource
+    want, have = resource.want(facts), resource.have(facts)
     if have == want:
         return Comparison(placed, None)
     change = Change(have, want)

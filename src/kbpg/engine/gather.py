@@ -72,7 +72,7 @@ def _attempt(call: Callable[[], object]) -> object:
         return call()
     except NotKnown as reason:
         return reason
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A parser met something it was not written for: the answer is unknown, not a traceback
         return NotKnown(f"unexpected answer ({type(error).__name__}: {error})")
 

@@ -17,6 +17,7 @@ from kbpg.engine.gather import gather
 from kbpg.engine.outcome import Listener, Outcome, Report, Silent
 from kbpg.engine.rollout import AllAtOnce, Rollout
 from kbpg.engine.site import Recorded, Site
+from kbpg.engine.unexpected import explained
 from kbpg.errors import HostError, KbpgError, NotConverged
 from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.hosts.port import Writer
@@ -133,9 +134,7 @@ class Run:
         site = self._site(last.placed.place, self.hosts)
         wanted = "could not be read" if last.unknown else "did not converge"
         ran = [f"ran {command}" for command in (done.commands if done else ())]
-        error = NotConverged(
-            f"{wanted}: {'; '.join(last.lines)}", detail=[*ran, *last.placed.resource.evidence(site)]
-        )
+        error = NotConverged(f"{wanted}: {'; '.join(last.lines)}", detail=[*ran, *_evidence(last, site)])
         return self._outcome(step, last, Status.FAILED, error=error)
 
     # --- fixing --------------------------------------------------------------------------------------
@@ -170,9 +169,10 @@ class Run:
                 outcomes[current.placed] = self._fix(step, current, site, recorded)
             current = mine[-1]
             rollout.after(site, impact)
-        except KbpgError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not cost the other hosts' outcomes)
             why = f"{current.placed.resource.id} failed before it"
-            outcomes[current.placed] = self._outcome(step, current, Status.FAILED, error=error)
+            shown = explained(error)
+            outcomes[current.placed] = self._outcome(step, current, Status.FAILED, error=shown)
             for rest in mine:
                 outcomes.setdefault(rest.placed, self._outcome(step, rest, Status.NOT_ATTEMPTED, why=why))
         return outcomes
@@ -187,8 +187,7 @@ class Run:
         except HostError:
             raise
         except KbpgError as error:
-            evidence = found.placed.resource.evidence(site)
-            error.detail = (*error.detail, *evidence)
+            error.detail = (*error.detail, *_evidence(found, site))
             raise
         ran = tuple(command for host in recorded.values() for command in host.ran)
         return self._outcome(step, found, Status.CHANGED, commands=ran, seconds=time.monotonic() - started)
@@ -278,3 +277,10 @@ class Run:
 
 def _places(todo: Iterable[Comparison]) -> list[str]:
     return list(dict.fromkeys(c.placed.place for c in todo))
+
+
+def _evidence(found: Comparison, site: Site) -> list[str]:
+    try:
+        return found.placed.resource.evidence(site)
+    except Exception as error:  # noqa: BLE001 (what would explain a failure must not take its place)
+        return [f"nothing more can be told: {explained(error).message}"]
