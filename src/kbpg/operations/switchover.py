@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 
 from kbpg import rest
@@ -61,7 +62,7 @@ def _ask(site: Site, leader: str, candidate: str) -> None:
         answer = rest.request(
             site.hosts[leader], "POST", port, "/switchover", body, login=login, timeout=DEADLINE
         )
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise HostError(leader, f"Patroni did not answer the switchover: {error}") from error
     if answer.status >= 300:
         raise HostError(leader, f"Patroni refused the switchover with {answer.status}: {answer.body}")

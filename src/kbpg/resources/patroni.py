@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import http.client
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,14 +37,18 @@ def wanted_configuration(context: Context, facts: Facts) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> State:
-    """Return a nested mapping as `a.b.c` → value; lists as JSON text."""
+    """Return a nested mapping as `a.b.c` → text.
+
+    Text, because a PATCH compares values by their text (`patch_config` in patroni/utils.py): a "200" that
+    somebody set where 200 is wanted stays, whatever is sent, and means the same to Patroni.
+    """
     flat: dict[str, Value] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{name}.")
         else:
-            flat[name] = value if isinstance(value, str | int | bool) else json.dumps(value)
+            flat[name] = str(value)
     return flat
 
 
@@ -55,7 +59,7 @@ def patch(have: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and isinstance(have.get(key), Mapping):
             if inner := patch(have[key], value):
                 found[key] = inner
-        elif key not in have or have[key] != value:
+        elif key not in have or str(have[key]) != str(value):
             found[key] = value
     return found
 
@@ -164,7 +168,7 @@ def change_by_rest(
     port = context.inventory.ports.patroni
     try:
         answer = rest.request(host, method, port, path, body, login=login, timeout=timeout)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
     if answer.status >= 300:
         raise HostError(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
