@@ -26,8 +26,8 @@ class ContainerSpec:
 
     `inputs` is the label of the image it must run; `mounts` are "source:target:mode" binds of directories
     (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
-    "path:options". `restart_for`
-    digests what the program reads only when it starts, so that a change of it recreates the container.
+    "path:options". `restart_for` digests what the program reads only when it starts, so that a change of it
+    recreates the container.
     """
 
     name: str
@@ -36,27 +36,31 @@ class ContainerSpec:
     command: tuple[str, ...]
     mounts: tuple[str, ...]
     stop_timeout: int
-    nofile: int = 0
     shm_size: int = 64 << 20
     tmpfs: tuple[str, ...] = ()
     restart_for: str = ""
 
     def argv(self) -> list[str]:
         """Return the command that starts it. There is no secret among its arguments."""
-        argv = ["docker", "run", "--detach", "--name", self.name, "--label", f"{LABEL_SPEC}={self.digest()}"]
-        argv += ["--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"]
-        argv += ["--stop-timeout", str(self.stop_timeout), "--shm-size", str(self.shm_size)]
-        argv += [f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()]
-        if self.nofile:
-            argv += ["--ulimit", f"nofile={self.nofile}:{self.nofile}"]
-        argv += [f"--tmpfs={path}" for path in self.tmpfs]
-        argv += [f"--volume={mount}" for mount in self.mounts]
-        return [*argv, self.image, *self.command]
+        label = f"{LABEL_SPEC}={self.digest()}"
+        start = ["docker", "run", "--detach", "--name", self.name, "--label", label]
+        return [*start, *self._options(), self.image, *self.command]
+
+    def _options(self) -> list[str]:
+        options = ["--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"]
+        options += ["--stop-timeout", str(self.stop_timeout), "--shm-size", str(self.shm_size)]
+        options += [f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()]
+        options += [f"--tmpfs={path}" for path in self.tmpfs]
+        return options + [f"--volume={mount}" for mount in self.mounts]
 
     def digest(self) -> str:
-        """Return what identifies the options; the image is compared by its own label."""
-        fields = {key: value for key, value in vars(self).items() if key != "inputs"}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+        """Return what identifies the options; the image is compared by its own label.
+
+        It is made of the command line, so a kbpg that knows more options leaves containers alone that do
+        not use them.
+        """
+        started_with = [*self._options(), *self.command, self.restart_for]
+        return hashlib.sha256(json.dumps(started_with).encode()).hexdigest()[:12]
 
     def state(self) -> State:
         """Return what `state_of` shows of a container that runs as it should."""
@@ -69,7 +73,7 @@ class ContainerSpec:
             "network": "host",
             "mounts": " ".join(sorted(self.mounts)),
             "tmpfs": " ".join(sorted(self.tmpfs)),
-            "nofile": self.nofile,
+            "ulimits": "",
             "shm_size": self.shm_size,
             "stop_timeout": self.stop_timeout,
             "privileged": False,
@@ -81,7 +85,6 @@ def state_of(container: Mapping[str, Any]) -> State:
     """Return what a container is, from `docker inspect`, in the words of `ContainerSpec.state`."""
     config, host = container["Config"], container["HostConfig"]
     labels = config.get("Labels") or {}
-    nofile = [limit["Hard"] for limit in host.get("Ulimits") or [] if limit["Name"] == "nofile"]
     return {
         "status": container["State"]["Status"],
         "image": labels.get(LABEL_INPUTS, "unknown")[:12],
@@ -91,7 +94,7 @@ def state_of(container: Mapping[str, Any]) -> State:
         "network": host["NetworkMode"],
         "mounts": " ".join(sorted(host.get("Binds") or [])),
         "tmpfs": " ".join(sorted(f"{path}:{how}" for path, how in (host.get("Tmpfs") or {}).items())),
-        "nofile": nofile[0] if nofile else 0,
+        "ulimits": " ".join(f"{limit['Name']}={limit['Hard']}" for limit in host.get("Ulimits") or []),
         "shm_size": host["ShmSize"],
         "stop_timeout": config.get("StopTimeout") or 0,
         "privileged": host["Privileged"],

@@ -7,39 +7,52 @@ difference that the next run mends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.facts import Facts, NotKnown
+from kbpg.facts import Fact, Facts
 from kbpg.model import ABSENT, Change, Impact, Resource, Want
 from kbpg.resources.configuration import Configuration
 from kbpg.resources.docker import ContainersFact
-from kbpg.resources.file import FileFact
+from kbpg.resources.file import File, FileFact
 
 Reload = Callable[[Site], None]
 
 
 class Loaded(Resource):
-    """The container runs with the configuration on disk; `reload` makes it so."""
+    """The container runs with the configuration on disk; `reload` makes it so.
 
-    def __init__(self, config: Configuration, fact: ContainersFact, reload: Reload) -> None:
+    While a file is not yet as wanted, or the container is missing, nothing is said here: mending those makes
+    the difference (or, by starting the container, removes it), and the next comparison finds it.
+    """
+
+    def __init__(
+        self, config: Configuration, fact: ContainersFact, reload: Reload, files: Sequence[File] = ()
+    ) -> None:
         self.id = f"loaded:{config.container}"
-        self.config, self._containers, self._reload = config, fact, reload
+        self.config, self._containers, self._reload, self._files = config, fact, reload, tuple(files)
         self._marker = FileFact(config.marker)
         self.facts = (fact, self._marker)
 
-    def _running(self, facts: Facts) -> str:
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask for the container, the marker, and the files."""
+        yield from ((place, fact) for fact in self.facts)
+        for file in self._files:
+            yield from file.asks(place, context)
+
+    def _running(self, facts: Facts) -> str | None:
         container = facts.get(self._containers).get(self.config.container)
-        if container is None:
-            raise NotKnown(f"waits for container {self.config.container}")
-        return str(container["Id"])[:12]
+        return str(container["Id"])[:12] if container else None
 
     def want(self, facts: Facts) -> Want:
-        """Return the digest on disk and the container there is."""
-        return {"config": self.config.digest, "container": self._running(facts)}
+        """Return the digest of the wanted files and the container there is."""
+        return {"config": self.config.digest, "container": self._running(facts) or "none"}
 
     def have(self, facts: Facts) -> Want:
         """Return what the marker says was loaded last, and by which container."""
+        if self._running(facts) is None or any(f.have(facts) != f.want(facts) for f in self._files):
+            return self.want(facts)
         found = facts.get(self._marker)
         if found is None or found.text is None:
             return ABSENT
@@ -55,10 +68,7 @@ class Loaded(Resource):
         return ["the configuration on disk is not loaded"]
 
     def fix(self, site: Site, change: Change) -> None:
-        """Reload, then say so in the marker; nothing where the container was started since and has read it."""
-        facts = site.look({site.place: self.facts})
-        if self.have(facts) == self.want(facts):
-            return
-        running = self._running(facts)
+        """Reload, then say so in the marker."""
+        running = self._running(site.facts) or ""
         self._reload(site)
         site.host.write(self.config.marker, self.config.text(running), owner="0:0", mode=0o600)

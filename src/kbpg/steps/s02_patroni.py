@@ -55,7 +55,13 @@ def stages(context: Context) -> Sequence[Stage]:
     return (
         Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
         Stage("claim", tuple(Placed(name, Claimed(context)) for name in names)),
-        Stage("files", tuple(Placed(host.name, f) for host in hosts for f in _files(context, host))),
+        Stage(
+            "files",
+            (
+                *(Placed(host.name, file) for host in hosts for file in _files(context, host)),
+                Placed(context.inventory.first_db.name, _bootstrap(context)),
+            ),
+        ),
         Stage("nodes", tuple(p for host in hosts for p in _node(context, host)), rollout),
         Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
@@ -67,15 +73,14 @@ def stages(context: Context) -> Sequence[Stage]:
 
 def _files(context: Context, host: Host) -> list[File]:
     marker = layout(context).marker(PATRONI)
-    first = [_bootstrap(context)] if host == context.inventory.first_db else []
-    return [_file(context, name, text, marker) for name, text in _contents(context, host).items()] + first
+    return [_file(context, name, text, marker) for name, text in _contents(context, host).items()]
 
 
 def _node(context: Context, host: Host) -> list[Placed]:
     marker = layout(context).marker(PATRONI)
     config = Configuration(PATRONI, marker, combined(_contents(context, host).values()))
     container = Container(_container(context, host), DB_CONTAINERS, config)
-    loaded = Loaded(config, DB_CONTAINERS, partial(_reload, context))
+    loaded = Loaded(config, DB_CONTAINERS, partial(_reload, context), _files(context, host))
     return [Placed(host.name, container), Placed(host.name, loaded)]
 
 

@@ -15,7 +15,7 @@ from kbpg.inventory import Host
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
-from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.container import Container, ContainerSpec, log_lines, state_of
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
@@ -30,6 +30,7 @@ RELOAD_DEADLINE = 20.0
 """Seconds until a HAProxy that was just started takes commands."""
 STOP_TIMEOUT = 10
 """Seconds; HAProxy ends its connections at once on SIGTERM."""
+THROW_AWAY = ["docker", "run", "--rm", "--interactive", "--network", "none"]
 RELOAD = ["docker", "exec", HAPROXY, "sh", "-c", "echo reload | socat -t 15 - /run/haproxy/master.sock"]
 """The master answers `Success=1` once the new worker runs, or says why it kept the old one."""
 
@@ -59,7 +60,7 @@ def _node(context: Context, host: Host) -> list[Placed]:
     )
     config = Configuration(HAPROXY, marker, combined([text]))
     container = Container(_container(context), PROXY_CONTAINERS, config)
-    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context))
+    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), [file])
     return [Placed(host.name, resource) for resource in (file, container, loaded)]
 
 
@@ -80,22 +81,28 @@ def _container(context: Context) -> ContainerSpec:
         ),
         mounts=(f"{layout(context).haproxy}:/etc/haproxy:ro",),
         stop_timeout=STOP_TIMEOUT,
-        nofile=nofile(context.inventory.haproxy.max_connections),
     )
 
 
 def nofile(connections: int) -> int:
-    """Return the open files HAProxy needs: two a connection, and some (measured: 10,000 need 20,034)."""
+    """Return the open files HAProxy needs: two a connection, and some (measured: 10,000 need 20,034).
+
+    The container gets the host's limit, up to which HAProxy raises its own; a limit of its own would mean a
+    restart for every change of `max_connections`, where a reload does.
+    """
     return 2 * connections + 200
 
 
 def _check(context: Context, site: Site, content: bytes) -> None:
-    """Let the program itself read the new configuration, in a throw-away container without a network.
+    """Let the program itself read the new configuration before the running HAProxy sees it.
 
-    Raises `NotConverged` with what HAProxy says; the running one has not seen the file then.
+    That is a process of its own: beside the running one if its container has the wanted image, which saves
+    0.3 s, else in a throw-away container without a network. Raises `NotConverged` with what HAProxy says.
     """
     image, _ = proxy_images(context)
-    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", image.name]
+    running = site.facts.get(PROXY_CONTAINERS).get(HAPROXY)
+    beside = running is not None and state_of(running) == _container(context).state()
+    argv = ["docker", "exec", "--interactive", HAPROXY] if beside else [*THROW_AWAY, image.name]
     output = site.host.run([*argv, "haproxy", "-c", "-q", "-f", "/dev/stdin"], stdin=content, check=False)
     if not output.ok:
         said = (output.stdout + output.stderr).strip().splitlines()[-8:]

@@ -27,6 +27,8 @@ ANSWER_DEADLINE = 30.0
 STOP_TIMEOUT = 30
 """Seconds for transactions to end after SIGINT."""
 SECRETS = "userlist.txt"
+COMMAND = ("sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec pgbouncer /etc/pgbouncer/pgbouncer.ini')
+"""PgBouncer does not raise its own limit of open files to what the host allows, as HAProxy does."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -63,20 +65,21 @@ def _node(context: Context, host: Host) -> list[Placed]:
     ]
     config = Configuration(PGBOUNCER, marker, combined(text.encode() for text in contents.values()))
     container = Container(_container(context, host), PROXY_CONTAINERS, config)
-    return [Placed(host.name, r) for r in (*files, container, Loaded(config, PROXY_CONTAINERS, _reload))]
+    return [
+        Placed(host.name, r) for r in (*files, container, Loaded(config, PROXY_CONTAINERS, _reload, files))
+    ]
 
 
 def _container(context: Context, host: Host) -> ContainerSpec:
     _, image = proxy_images(context)
-    settings, ports = context.inventory.pgbouncer, context.inventory.ports
+    ports = context.inventory.ports
     return ContainerSpec(
         name=PGBOUNCER,
         image=image.name,
         inputs=image.inputs,
-        command=("pgbouncer", "/etc/pgbouncer/pgbouncer.ini"),
+        command=COMMAND,
         mounts=(f"{layout(context).pgbouncer}:/etc/pgbouncer:ro",),
         stop_timeout=STOP_TIMEOUT,
-        nofile=nofile(settings.max_client_connections, settings.pool_size + settings.reserve_pool_size),
         restart_for=f"{host.address}:{ports.pgbouncer}",
     )
 
