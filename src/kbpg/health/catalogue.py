@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 from kbpg.health.check import Check
-from kbpg.health.checks import hosts
+from kbpg.health.checks import (
+    containers,
+    drift,
+    haproxy,
+    hosts,
+    patroni,
+    pgbouncer,
+    postgres,
+    raft,
+    replication,
+    security,
+    storage,
+)
 
-ALL: tuple[Check, ...] = (*hosts.CHECKS,)
+ALL: tuple[Check, ...] = (
+    *hosts.CHECKS,
+    *containers.CHECKS,
+    *storage.CHECKS,
+    *raft.CHECKS,
+    *patroni.CHECKS,
+    *replication.CHECKS,
+    *postgres.CHECKS,
+    *haproxy.CHECKS,
+    *pgbouncer.CHECKS,
+    *security.CHECKS,
+    *drift.CHECKS,
+)

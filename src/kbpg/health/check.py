@@ -49,7 +49,7 @@ class Seen:
     """What a check saw at one place, in words and lines; what is left out comes from the check.
 
     `remedy`: a command in place of the check's. `about`: the hosts whose failure would explain it, `host` itself
-    when nothing is given.
+    when nothing is given. `subject` tells several at one host apart, `part` is the container it is about.
     """
 
     host: str
@@ -60,6 +60,8 @@ class Seen:
     repair: Repair | None = None
     severity: Severity | None = None
     about: tuple[str, ...] = ()
+    subject: str = ""
+    part: str = ""
 
 
 Examine = Callable[[Snapshot], Iterable[Seen]]
@@ -69,8 +71,9 @@ Examine = Callable[[Snapshot], Iterable[Seen]]
 class Check:
     """An entry of the catalogue.
 
-    `remedy` is a template: `{kbpg}` is the command with its inventory, `{host}` the finding's host, `{step}` and the
-    like stay as they are. `explained_by` are the ids of the findings that are its cause where both are seen.
+    `remedy` is a template: `{kbpg}` is the command with its inventory, `{host}` the finding's host.
+    `explained_by` are the ids of the findings that are its cause where both are seen. `part` is
+    the container that it is about: what is wrong with another one of the host does not explain it.
     """
 
     id: str
@@ -80,7 +83,7 @@ class Check:
     remedy: str
     examine: Examine = field(repr=False)
     explained_by: tuple[str, ...] = HOST_FAULT
-    """In any order; a finding never explains itself."""
+    part: str = ""
 
     def findings(self, snapshot: Snapshot) -> list[Finding]:
         """Return what it finds. Never raises: what it cannot judge is a finding too."""
@@ -107,6 +110,8 @@ class Check:
             evidence=seen.evidence,
             repair=seen.repair,
             about=seen.about or (seen.host,),
+            part=seen.part or self.part,
+            subject=seen.subject or seen.part,
         )
 
     def _failed(self, error: Exception) -> Finding:
@@ -118,5 +123,5 @@ class Check:
             seen=f"the check `{self.id}` met an answer it was not written for: {type(error).__name__}: {error}",
             why="whether this is in order is not known",
             remedy="kbpg diagnose --json, and report it with its output",
-            about=(self.id,),
+            subject=self.id,
         )

@@ -13,7 +13,7 @@ from kbpg.credentials import all_secrets
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import Exit
 from kbpg.health import catalogue
-from kbpg.health.check import Check
+from kbpg.health.check import CONTAINER_FAULT, Check
 from kbpg.health.finding import Finding, Severity
 from kbpg.health.snapshot import Snapshot, take
 from kbpg.model import CLUSTER
@@ -125,12 +125,17 @@ def _roots(
 
 def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:
     """Return what explains a finding: something about the cluster, or about each host that it is about."""
-    causes = [f for f in found if f.id in ids and f.id != finding.id]
+    causes = [f for f in found if f.id in ids and f.id != finding.id and _same_part(f, finding)]
     general = [f for f in causes if f.host == CLUSTER]
     if general:
         return general[:1]
     by_host = [next((f for f in causes if f.host == host), None) for host in finding.about]
     return [f for f in by_host if f] if all(by_host) else []
+
+
+def _same_part(cause: Finding, finding: Finding) -> bool:
+    """Return whether the fault of a container can be behind a finding: not where that is about another one."""
+    return cause.id not in CONTAINER_FAULT or not cause.part or finding.part in ("", cause.part)
 
 
 def _masked(finding: Finding, mask: Any) -> Finding:

@@ -78,9 +78,10 @@ class Repair:
 class Finding:
     """One thing that is not as it should be.
 
-    `id` is the check's, the heading of its page in docs/findings.md. `host` is an inventory name, or "cluster".
-    `about` are the hosts whose failure would explain it (for a member that cannot reach a partner: the partner).
-    `remedy` is a command line to paste. `explains` are the findings that this one is the cause of, in words.
+    `id` is the check's, the heading of its page in docs/findings.md. `host` is an inventory name, "cluster" or
+    "controller"; `subject` tells findings of one check on one host apart (a role, a file). `remedy` is a command
+    line to paste. `about` are the hosts whose failure would explain it (for a member that cannot reach a partner:
+    the partner), `part` the container; `explains` are the findings that this one is the cause of, in words.
     """
 
     id: str
@@ -93,12 +94,14 @@ class Finding:
     evidence: tuple[str, ...] = ()
     repair: Repair | None = None
     about: tuple[str, ...] = ()
+    part: str = ""
+    subject: str = ""
     explains: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Return what identifies it between two diagnoses: the check, the host, and what it is about."""
-        return self.id, self.host, ",".join(self.about)
+        """Return what identifies it between two diagnoses: the check, the host, the subject."""
+        return self.id, self.host, self.subject
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON shows it; the keys are documented in docs/json.md and stay."""
@@ -106,6 +109,7 @@ class Finding:
             "id": self.id,
             "severity": str(self.severity),
             "host": self.host,
+            "subject": self.subject,
             "title": self.title,
             "seen": self.seen,
             "why": self.why,

@@ -131,6 +131,11 @@ class Server:
         """Return whether HAProxy sends it clients."""
         return self.status.startswith(("UP", "no check"))
 
+    @property
+    def rising(self) -> bool:
+        """Return whether it is down, and its latest check was good: it is up in a moment."""
+        return self.status.startswith("DOWN ") and self.check.startswith("L7OK")
+
 
 @dataclass(frozen=True)
 class HaproxyFact(RestFact[tuple[Server, ...]]):

@@ -20,8 +20,6 @@ STEPS = {PATRONI: "02", HAPROXY: "03", PGBOUNCER: "04"}
 """The step that is about each container."""
 EVIDENCE_LINES = 8
 """Last lines of a log that go with a finding."""
-RESTARTS = 3
-"""A container that Docker has restarted so often, and that runs for less than `FRESH`, is going round."""
 
 
 def last_lines(snapshot: Snapshot, host: str, container: str) -> tuple[str, ...]:
@@ -35,6 +33,7 @@ def step_for(snapshot: Snapshot, host: str, container: str, will: str, risk: str
     return {
         "remedy": f"{{kbpg}} step {step} --limit {host}",
         "repair": Repair(Action.APPLY_STEP, host, will, risk, {"step": step}),
+        "part": container,
     }
 
 
@@ -48,7 +47,7 @@ def _each(snapshot: Snapshot) -> Iterable[tuple[str, str, str]]:
 
 
 def image_missing(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the hosts that lack an image."""
+    """Yield the hosts that lack an image, or have another one by its name."""
     ours = (
         (PATRONI, patroni_image(snapshot.context)),
         *zip((HAPROXY, PGBOUNCER), proxy_images(snapshot.context), strict=True),
@@ -57,13 +56,14 @@ def image_missing(snapshot: Snapshot) -> Iterable[Seen]:
         mine = [(c, spec) for c, spec in ours if c in snapshot.containers_fact(host.name).names]
         found = snapshot.facts.known(ImagesFact(tuple(spec.name for _, spec in mine)), host.name)
         for container, spec in mine:
-            if found is None or spec.name in found:
+            if found is None or found.get(spec.name) == spec.inputs:
                 continue
             running = snapshot.state(host.name, container) == "running"
+            seen = f"image {spec.name} is {'another one' if spec.name in found else 'not there'}"
             will = f"send the image {spec.name} to {host.name} from a host that has it, or build it"
             yield Seen(
                 host.name,
-                f"image {spec.name} is not there" + (f", {container} runs on without it" if running else ""),
+                seen + (f", {container} runs on without it" if running else ""),
                 severity=Severity.WARNING if running else Severity.CRITICAL,
                 **step_for(snapshot, host.name, container, will),
             )
@@ -136,6 +136,7 @@ def unmanaged(snapshot: Snapshot) -> Iterable[Seen]:
                     "a restart; of a leader after a switchover",
                     {"step": STEPS[name]},
                 ),
+                part=name,
             )
 
 
@@ -195,6 +196,7 @@ def shared(snapshot: Snapshot) -> Iterable[Seen]:
                     host,
                     f"container {each.name} ({each.image}) runs with {snapshot.paths.data}",
                     remedy=snapshot.on_host(host, f"docker stop {each.name}"),
+                    subject=each.name,
                 )
 
 

@@ -12,6 +12,7 @@ from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import Host, human_size
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight import checks as preflight
+from kbpg.resources.preflight.ports import Ports, collisions
 from kbpg.resources.preflight.subject import Subject
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.steps.s01_prepare import needs
@@ -83,6 +84,21 @@ def judged(name: str) -> Callable[[Snapshot], Iterable[Seen]]:
                 yield Seen(host.name, problem.text, (*problem.detail, f"hint: {problem.hint}"))
 
     return examine
+
+
+def ports(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield, for each container, the ports that somebody else holds."""
+    for host in snapshot.hosts:
+        need = needs(snapshot.context, host)
+        listeners = snapshot.facts.known(preflight.ports_fact(need), host.name)
+        containers = snapshot.containers(host.name)
+        for part in need.containers.names if listeners and containers is not None else ():
+            mine = [each for each in need.ports if each.container == part]
+            taken = collisions(mine, listeners or Ports(), containers or {})
+            if taken:
+                port = taken[0].split(" ", 1)[0]
+                remedy = snapshot.on_host(host.name, f"ss -ltnp sport = :{port}")
+                yield Seen(host.name, taken[0], tuple(taken[1:]), remedy, part=part)
 
 
 def disk(snapshot: Snapshot) -> Iterable[Seen]:
@@ -168,8 +184,8 @@ CHECKS = (
         "a port is taken by another process",
         Severity.CRITICAL,
         "the container that needs the port cannot serve there",
-        "{kbpg} step 01 --limit {host}",
-        judged("ports"),
+        "ss -ltnp",
+        ports,
     ),
     Check(
         "nofile-low",

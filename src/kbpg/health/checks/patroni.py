@@ -28,11 +28,20 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
 
 def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that no node that can be seen leads."""
-    if snapshot.leaders:
+    if snapshot.leaders or _hidden_leader(snapshot):
         return
     shown = [f"{name}: {_shown(snapshot, name)}" for name in snapshot.context.db_names]
     everywhere = tuple(snapshot.context.db_names)
     yield Seen(CLUSTER, "no node says that it leads", tuple(shown), about=everywhere)
+
+
+def _hidden_leader(snapshot: Snapshot) -> bool:
+    """Return whether a host that kbpg cannot reach leads, as a standby that streams from it shows."""
+    for host in snapshot.db:
+        node, seen = snapshot.node(host), leader_seen(snapshot.members(host) or ())
+        if node and node.receiving and seen in snapshot.unreachable:
+            return True
+    return False
 
 
 def _shown(snapshot: Snapshot, host: str) -> str:
@@ -137,6 +146,7 @@ def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
             f"Patroni says `{node.state}`",
             last_lines(snapshot, host, PATRONI),
             snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+            severity=Severity.WARNING if "starting" in node.state else None,
         )
 
 

@@ -1,0 +1,123 @@
+"""Why a standby does not stream: what PostgreSQL and Patroni write into the log, read from its end."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kbpg.health.snapshot import Snapshot
+from kbpg.steps.layout import PATRONI
+
+EVIDENCE_LINES = 6
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause: the id of its finding, and what the log says that shows it.
+
+    The texts are PostgreSQL 16's (xlogrecovery.c, walreceiver.c, walsender.c, slot.c, auth.c, miscinit.c) and
+    Patroni's (postgresql/rewind.py, ha.py).
+    """
+
+    id: str
+    pattern: re.Pattern[str]
+
+
+def _cause(id_: str, *texts: str) -> Cause:
+    return Cause(id_, re.compile("|".join(texts)))
+
+
+CAUSES = (
+    _cause("replica-no-checkpoint", r"could not locate (a valid|required) checkpoint record"),
+    _cause(
+        "replica-wal-removed",
+        r"requested WAL segment \w+ has already been removed",
+        r"can no longer get changes from replication slot",
+        r"could not (receive data|start).*has been invalidated",
+        r"This slot has been invalidated",
+    ),
+    _cause(
+        "replica-diverged",
+        r"requested timeline \d+ is not a child of this server's history",
+        r"new timeline \d+ forked off current database system timeline",
+        r"highest timeline \d+ of the primary is behind recovery timeline",
+        r"requested starting point .* is ahead of the WAL flush position",
+        r"pg_rewind (failed|exited|return)",
+        r"[Uu]nable to run pg_rewind",
+        r"source and target cluster are (from different systems|on the same timeline)",
+    ),
+    _cause(
+        "replica-foreign",
+        r"database system identifier differs between the primary and standby",
+        r"[Ss]ystem ID mismatch",
+        r"belongs to a different cluster",
+    ),
+    _cause(
+        "replica-password",
+        r'password authentication failed for user "\w+"',
+        r"no password supplied",
+    ),
+    _cause("replica-slot-missing", r'replication slot "[^"]+" does not exist'),
+    _cause("data-permissions", r"has (invalid permissions|wrong ownership)", r"[Pp]ermission denied"),
+    _cause("disk-full", r"No space left on device"),
+)
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A standby that does not stream: its cause ("" where the log shows none), and the lines that show it."""
+
+    host: str
+    cause: str
+    said: str
+    evidence: tuple[str, ...]
+
+
+def standby(snapshot: Snapshot, host: str) -> Standby | None:
+    """Return why the node does not stream; None where it does, leads, or cannot be judged."""
+    leader, node = snapshot.leader, snapshot.node(host)
+    if leader is None or host == leader or node is None:
+        return None
+    status = snapshot.node(leader)
+    streaming = {each.name for each in status.standbys if each.state == "streaming"} if status else set()
+    if host in streaming:
+        return None
+    log = [line for line in snapshot.log(host, PATRONI) if line.strip()]
+    for index in range(len(log) - 1, -1, -1):
+        for cause in CAUSES:
+            if cause.pattern.search(log[index]):
+                lines = log[max(0, index - 1) : index + EVIDENCE_LINES - 1]
+                return Standby(host, cause.id, message(log[index]), tuple(lines))
+    return _by_facts(snapshot, host, leader, log)
+
+
+def _by_facts(snapshot: Snapshot, host: str, leader: str, log: list[str]) -> Standby:
+    slot = slot_name(host)
+    rows = snapshot.facts.known(snapshot.ask.views.slots, leader)
+    slots = {str(row[0]): row for row in rows or ()}
+    tail = tuple(log[-EVIDENCE_LINES:])
+    if rows is not None and slot not in slots:
+        return Standby(host, "replica-slot-missing", f'{leader} has no replication slot "{slot}"', tail)
+    if rows is not None and slots[slot][3] == "lost":
+        return Standby(host, "replica-wal-removed", f'the log that slot "{slot}" kept was removed', tail)
+    mine, its = snapshot.node(host), snapshot.node(leader)
+    if mine and its and mine.timeline > its.timeline > 0:
+        said = f"it is on timeline {mine.timeline}, and {leader} on {its.timeline}"
+        return Standby(host, "replica-diverged", said, tail)
+    return Standby(host, "", "", tail)
+
+
+def slot_name(member: str) -> str:
+    """Return the replication slot of a member (slot_name_from_member_name of patroni/dcs/__init__.py)."""
+
+    def replaced(found: re.Match[str]) -> str:
+        char = found[0]
+        return "_" if char in "-." else f"u{ord(char):04d}"
+
+    return re.sub("[^a-z0-9_]", replaced, member.lower())[:63]
+
+
+def message(line: str) -> str:
+    """Return the message of a log line, without time, process and level."""
+    found = re.search(r"(?:FATAL|ERROR|PANIC|LOG|WARNING|CRITICAL|INFO|DETAIL|HINT):\s+(.*)", line)
+    return (found[1] if found else line).strip()

@@ -1,0 +1,97 @@
+"""Drift: whatever else the steps would change, found by the steps' own comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kbpg.engine.compare import Comparison
+from kbpg.health.check import HOST_FAULT, Check, Seen
+from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource, Step
+from kbpg.resources.auth_query import AuthQuery
+from kbpg.resources.container import Container
+from kbpg.resources.datadir import DataDirectoryOwner
+from kbpg.resources.file import File, FileFact
+from kbpg.resources.image import Images
+from kbpg.resources.loaded import Loaded
+from kbpg.resources.package import Docker
+from kbpg.resources.patroni import DynamicConfig, PendingRestart
+from kbpg.resources.preflight import Preflight
+from kbpg.resources.probe import Probe
+from kbpg.resources.sql import Database, Extension, Role
+from kbpg.steps.s00_credentials import Safe
+
+OTHERS: tuple[type[Resource], ...] = (
+    AuthQuery,
+    Container,
+    DataDirectoryOwner,
+    Docker,
+    Extension,
+    Images,
+    Loaded,
+    PendingRestart,
+    Preflight,
+    Probe,
+    Safe,
+)
+"""What other checks look at, more closely."""
+LINES = 12
+
+
+def drift(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield every other resource that is known not to be as the inventory and the templates say."""
+    for step, found in snapshot.differing():
+        if isinstance(found.placed.resource, OTHERS) or _told(snapshot, found):
+            continue
+        place = found.placed.place
+        number = f"{step.number:02d}"
+        limit = f" --limit {place}" if place not in (CLUSTER, CONTROLLER) else ""
+        lines = found.lines[:LINES]
+        more = (f"… {len(found.lines) - LINES} more lines",) if len(found.lines) > LINES else ()
+        yield Seen(
+            place,
+            f"{found.placed.resource.id}: {lines[0] if lines else 'differs'}",
+            (*lines, *more),
+            f"{{kbpg}} step {number}{limit}",
+            repair=_repair(step, found),
+            subject=found.placed.resource.id,
+        )
+
+
+def _repair(step: Step, found: Comparison) -> Repair:
+    resource, place = found.placed.resource, found.placed.place
+    risk = "none" if not found.impact else f"{found.impact}"
+    will = f"bring {resource.id} back to what the inventory says, by step {step.label}"
+    return Repair(Action.APPLY_STEP, place, will, risk, {"step": f"{step.number:02d}"})
+
+
+def _told(snapshot: Snapshot, found: Comparison) -> bool:
+    """Return whether another check tells of this difference, or of all there is to it."""
+    change, resource, place = found.change, found.placed.resource, found.placed.place
+    if change is None:
+        return True
+    if isinstance(resource, Role):
+        have = change.have if isinstance(change.have, Mapping) else {}
+        return change.have is ABSENT or have.get("password") == "differs"
+    if isinstance(resource, Database):
+        return change.have is ABSENT
+    if isinstance(resource, DynamicConfig):
+        return change.names() == ["pause"]
+    if isinstance(resource, File) and not resource.mode & 0o077 and change.only("mode"):
+        state = snapshot.facts.known(FileFact(resource.path, resource.secret), place)
+        return state is not None and bool(state.mode & 0o077)
+    return False
+
+
+CHECKS = (
+    Check(
+        "drift",
+        "drift",
+        Severity.WARNING,
+        "somebody, or an unfinished run, changed what kbpg keeps: the next run changes it back",
+        "{kbpg} apply-all",
+        drift,
+        explained_by=HOST_FAULT,
+    ),
+)

@@ -1,0 +1,289 @@
+"""What is in PostgreSQL: the database, the extension, roles and their passwords, settings that protect data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kbpg.health.check import LEADERLESS, NODE_FAULT, Check, Seen
+from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+from kbpg.inventory import version_tuple
+from kbpg.inventory.rules import FIXED_HNSW
+from kbpg.model import ABSENT, CLUSTER
+from kbpg.resources.sql import Database, Role
+
+NEWER_PGVECTOR = "0.8.3"
+"""0.8.2 fixes the overflow in parallel HNSW builds (CVE-2026-3172), 0.8.3 a corruption of HNSW by vacuum."""
+CROWDED = 0.9
+"""Share of max_connections in use that is worth a warning."""
+PROTECTIVE = {"fsync": "on", "full_page_writes": "on", "password_encryption": "scram-sha-256"}
+
+
+def _step(number: str, will: str) -> Repair:
+    return Repair(Action.APPLY_STEP, CLUSTER, will, parameters={"step": number})
+
+
+def database(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that the application's database is not there."""
+    name = snapshot.inventory.cluster.database
+    for step, found in snapshot.differing(Database):
+        if found.change and found.change.have is ABSENT:
+            will = f"create the database {name}, empty"
+            yield Seen(
+                CLUSTER,
+                f"there is no database {name} on {snapshot.leader}",
+                repair=_step(f"{step.number:02d}", will),
+            )
+
+
+def roles(snapshot: Snapshot, *, absent: bool) -> Iterable[Seen]:
+    """Yield the roles that are missing, or whose password is not that of the credentials file."""
+    for step, found in snapshot.differing(Role):
+        change, name = found.change, found.placed.resource.id.removeprefix("role:")
+        number = f"{step.number:02d}"
+        if change is None or (change.have is ABSENT) is not absent:
+            continue
+        if absent:
+            seen, will = f"there is no role {name}", f"create the role {name}"
+        elif isinstance(change.have, Mapping) and change.have.get("password") == "differs":
+            seen = f"the password of {name} is not the one in {snapshot.inventory.credentials_path.name}"
+            will = f"set the password of {name} to the one in the credentials file"
+        else:
+            continue
+        yield Seen(
+            CLUSTER,
+            seen,
+            remedy=f"{{kbpg}} step {number}",
+            repair=_step(number, will),
+            subject=name,
+        )
+
+
+def role_missing(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the roles that are missing."""
+    return roles(snapshot, absent=True)
+
+
+def role_password(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the roles with another password; of the superuser, when it keeps kbpg itself out."""
+    yield from roles(snapshot, absent=False)
+    user = snapshot.inventory.cluster.superuser
+    for host in snapshot.db:
+        why = snapshot.why_not(snapshot.ask.roles, host)
+        if "authentication failed" in why:
+            where = snapshot.leader or host
+            command = f"docker exec -it --user 999 patroni psql -h /var/run/postgresql -U {user} -d postgres"
+            yield Seen(
+                CLUSTER,
+                f"kbpg cannot log in as {user}: its password is not the one in "
+                f"{snapshot.inventory.credentials_path.name}",
+                (f"{host}: {why}", r"there: \password, with the password of the credentials file"),
+                snapshot.on_host(where, command),
+                subject=user,
+            )
+            return
+
+
+def extension_missing(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose database has no pgvector."""
+    for host, version in _versions(snapshot).items():
+        if version is None:
+            yield Seen(
+                host,
+                f"the database {snapshot.inventory.cluster.database} has no extension vector",
+                repair=_step("05", "create the extension vector in the database"),
+            )
+
+
+def _versions(snapshot: Snapshot) -> dict[str, str | None]:
+    """Return pgvector's version in the database on every node that answers."""
+    known = {host: snapshot.facts.known(snapshot.ask.extensions, host) for host in snapshot.db}
+    return {host: dict(rows).get("vector") for host, rows in known.items() if rows is not None}
+
+
+def _on_disk(snapshot: Snapshot) -> dict[str, set[str]]:
+    known = {host: snapshot.facts.known(snapshot.ask.views.available, host) for host in snapshot.db}
+    return {host: {str(row[1]) for row in rows} for host, rows in known.items() if rows is not None}
+
+
+def extension_version(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes with another version than the inventory's, in the database or on disk."""
+    wanted, disk = snapshot.inventory.versions.pgvector, _on_disk(snapshot)
+    for host, version in _versions(snapshot).items():
+        there = disk.get(host, {wanted})
+        if wanted not in there:
+            shown = ", ".join(sorted(there)) or "none"
+            yield Seen(
+                host,
+                f"pgvector {shown} on disk, the inventory says {wanted}",
+                (f"in the database: {version}",),
+                "{kbpg} step 02",
+                repair=_step("02", f"replace the containers one by one by an image with pgvector {wanted}"),
+            )
+        elif version is not None and version != wanted:
+            yield Seen(
+                host,
+                f"pgvector {version} in the database, the inventory says {wanted}",
+                repair=_step("05", f"ALTER EXTENSION vector UPDATE TO '{wanted}'"),
+            )
+
+
+def extension_differs(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that nodes have different versions of pgvector on disk."""
+    disk = {host: max(found, key=version_tuple) for host, found in _on_disk(snapshot).items() if found}
+    if len(set(disk.values())) > 1:
+        yield Seen(CLUSTER, "pgvector on disk: " + ", ".join(f"{v} on {host}" for host, v in disk.items()))
+
+
+def vulnerable(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that pgvector has a known hole: a notice where parallel index builds are off."""
+    version = snapshot.inventory.versions.pgvector
+    if not (0, 6, 0) <= version_tuple(version) < FIXED_HNSW:
+        return
+    exposed = [
+        host
+        for host in snapshot.db
+        if snapshot.settings(host).get("max_parallel_maintenance_workers", ("0", "", False))[0] != "0"
+    ]
+    if exposed:
+        yield Seen(
+            CLUSTER,
+            f"pgvector {version}, and parallel index builds are on ({', '.join(exposed)})",
+            severity=Severity.WARNING,
+            remedy="{kbpg} step 02",
+            repair=_step("02", "set max_parallel_maintenance_workers = 0, by a reload"),
+        )
+    else:
+        yield Seen(CLUSTER, f"pgvector {version}; parallel index builds, which it takes, are off")
+
+
+def scram(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the roles with a password that is not SCRAM, and rules that let others in without it."""
+    leader = snapshot.leader
+    found = snapshot.facts.known(snapshot.ask.roles, leader) if leader else None
+    for name, role in (found or {}).items():
+        verifier = str(role["verifier"] or "")
+        if role["login"] and verifier and not verifier.startswith("SCRAM-SHA-256$"):
+            remedy = f'psql "$({{kbpg}} uri --show-password)" -c "\\password {name}"'
+            yield Seen(CLUSTER, f"the password of {name} is stored as MD5", remedy=remedy, subject=name)
+    for host in snapshot.db:
+        rules = snapshot.facts.known(snapshot.ask.views.rules, host) or ()
+        weak = [r for r in rules if r[4] in ("trust", "md5", "password") and r[0] != "local"]
+        for kind, databases, users, address, method, _ in weak:
+            line = f"{kind} {databases} {users} {address} {method}"
+            yield Seen(
+                host, f"pg_hba lets clients in with `{method}`", (line,), "{kbpg} step 02", subject=line
+            )
+
+
+def unprotected(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes where a setting that protects acknowledged commits is off."""
+    for host in snapshot.db:
+        settings = snapshot.settings(host)
+        for name, wanted in PROTECTIVE.items():
+            value = settings.get(name, (wanted, "", False))[0]
+            if value != wanted:
+                yield Seen(host, f"{name} is {value}, not {wanted}", subject=name)
+
+
+def crowded(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes that are about to refuse connections."""
+    for host in snapshot.db:
+        rows = snapshot.facts.known(snapshot.ask.views.connections, host)
+        most = snapshot.settings(host).get("max_connections", ("", "", False))[0]
+        if rows and most.isdigit() and int(rows[0][0]) > CROWDED * int(most):
+            yield Seen(host, f"{rows[0][0]} of {most} connections are taken")
+
+
+CHECKS = (
+    Check(
+        "role-missing",
+        "role missing",
+        Severity.CRITICAL,
+        "who logs in as this role is refused",
+        "{kbpg} apply-all",
+        role_missing,
+        explained_by=LEADERLESS,
+    ),
+    Check(
+        "role-password",
+        "password differs from the credentials file",
+        Severity.CRITICAL,
+        "whoever uses the password of the credentials file is refused",
+        "{kbpg} apply-all",
+        role_password,
+        explained_by=LEADERLESS,
+    ),
+    Check(
+        "database-missing",
+        "database missing",
+        Severity.CRITICAL,
+        "the application cannot connect; if it was dropped, its data is in a backup only",
+        "{kbpg} step 05",
+        database,
+        explained_by=LEADERLESS,
+    ),
+    Check(
+        "extension-missing",
+        "extension missing",
+        Severity.CRITICAL,
+        "vectors cannot be stored or searched",
+        "{kbpg} step 05",
+        extension_missing,
+        explained_by=(*NODE_FAULT, "database-missing"),
+    ),
+    Check(
+        "extension-version",
+        "pgvector is not at the wanted version",
+        Severity.WARNING,
+        "the database does not have the version that the inventory promises",
+        "{kbpg} step 05",
+        extension_version,
+        explained_by=(*NODE_FAULT, "container-old"),
+    ),
+    Check(
+        "extension-differs",
+        "pgvector differs between nodes",
+        Severity.CRITICAL,
+        "after a failover the database would load another library than the one its functions were made for",
+        "{kbpg} step 02",
+        extension_differs,
+        explained_by=("extension-version",),
+    ),
+    Check(
+        "scram-missing",
+        "SCRAM is not used",
+        Severity.CRITICAL,
+        "passwords can be taken from the network or from the catalogue and used as they are",
+        "{kbpg} step 02",
+        scram,
+        explained_by=(),
+    ),
+    Check(
+        "unsafe-setting",
+        "a setting that protects data is off",
+        Severity.CRITICAL,
+        "a crash or a power cut may damage the database, or passwords are stored weakly",
+        "{kbpg} step 02",
+        unprotected,
+        explained_by=(),
+    ),
+    Check(
+        "connections-full",
+        "nearly all connections are taken",
+        Severity.WARNING,
+        "new connections are about to be refused",
+        "{kbpg} status",
+        crowded,
+    ),
+    Check(
+        "pgvector-vulnerable",
+        "pgvector with a known vulnerability",
+        Severity.NOTICE,
+        "pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172); 0.8.2 fixes it, and "
+        f"{NEWER_PGVECTOR} a corruption of HNSW indexes by vacuum too",
+        f"set versions.pgvector: {NEWER_PGVECTOR} in the inventory, then {{kbpg}} apply-all",
+        vulnerable,
+        explained_by=(),
+    ),
+)

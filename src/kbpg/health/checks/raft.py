@@ -1,0 +1,237 @@
+"""Raft inside Patroni: quorum, its members, their password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
+from kbpg.health.checks.containers import last_lines
+from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.snapshot import Snapshot
+from kbpg.model import CLUSTER
+from kbpg.steps.layout import PATRONI
+
+DOWN = (*CONTAINER_FAULT, "raft-password", "raft-silent", "patroni-silent")
+"""What explains that a member is not in touch with the others."""
+
+
+def members(snapshot: Snapshot) -> dict[str, str]:
+    """Return the addresses ("address:port") that the inventory gives the members, and their hosts' names."""
+    port = snapshot.inventory.ports.raft
+    return {f"{host.address}:{port}": host.name for host in snapshot.inventory.db}
+
+
+def password(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members that speak with another password than the credentials file has."""
+    whys = {host: snapshot.why_not(snapshot.ask.raft, host) for host in snapshot.db}
+    odd = [host for host, why in whys.items() if "another password" in why and _runs(snapshot, host)]
+    if odd and len(odd) == len(snapshot.context.db_names):
+        path = snapshot.inventory.credentials_path
+        yield Seen(
+            CLUSTER, f"all members speak with another password than {path} has", tuple(odd), about=tuple(odd)
+        )
+        return
+    for host in odd:
+        yield Seen(
+            host,
+            whys[host],
+            last_lines(snapshot, host, PATRONI),
+            repair=Repair(
+                Action.RESTART_PATRONI,
+                host,
+                f"write the files of step 02 on {host} again and restart its container {PATRONI}",
+                "this node is away for some seconds",
+                {"step": "02"},
+            ),
+        )
+
+
+def _runs(snapshot: Snapshot, host: str) -> bool:
+    return snapshot.state(host, PATRONI) == "running"
+
+
+def silent(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members that do not answer though their container runs."""
+    for host in snapshot.db:
+        why = snapshot.why_not(snapshot.ask.raft, host)
+        if why and "another password" not in why and _runs(snapshot, host):
+            remedy = snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}")
+            yield Seen(host, why, last_lines(snapshot, host, PATRONI), remedy)
+
+
+def no_quorum(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that no member that can be seen is in touch with a majority."""
+    found = {host: status for host in snapshot.db if (status := snapshot.raft(host))}
+    if not found or any(status.has_quorum for status in found.values()):
+        return
+    names = members(snapshot)
+    away = {names.get(p, p) for status in found.values() for p, there in status.partners.items() if not there}
+    lines = [
+        f"{host}: term {status.term}, commit {status.commit_index}, in touch with "
+        + (", ".join(names.get(p, p) for p, there in status.partners.items() if there) or "nobody")
+        for host, status in found.items()
+    ]
+    about = tuple(sorted(away & set(names.values()))) or (CLUSTER,)
+    yield Seen(
+        CLUSTER,
+        f"no quorum: {', '.join(sorted(away)) or 'the others'} not in touch",
+        tuple(lines),
+        about=about,
+    )
+
+
+def isolated(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members without a quorum while others have one."""
+    found = {host: status for host in snapshot.db if (status := snapshot.raft(host))}
+    if not any(status.has_quorum for status in found.values()):
+        return
+    for host, status in found.items():
+        if not status.has_quorum:
+            lines = tuple(f"{p}: {'connected' if there else 'away'}" for p, there in status.partners.items())
+            others = ", ".join(name for name, each in found.items() if each.has_quorum)
+            yield Seen(host, f"sees no quorum, while {others} do", lines)
+
+
+def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members that others cannot reach."""
+    seers: dict[str, list[str]] = {}
+    for host in snapshot.db:
+        status = snapshot.raft(host)
+        for partner, there in (status.partners if status else {}).items():
+            if not there:
+                seers.setdefault(partner, []).append(host)
+    names = members(snapshot)
+    for partner, hosts in seers.items():
+        if partner in names:
+            name = names[partner]
+            yield Seen(
+                name,
+                f"{', '.join(hosts)} cannot reach its member of Raft at {partner}",
+                remedy=snapshot.on_host(
+                    hosts[0], f"timeout 3 bash -c '</dev/tcp/{partner.replace(':', '/')}'"
+                ),
+                about=(name,),
+            )
+
+
+def ghosts(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members that the inventory does not know."""
+    names = members(snapshot)
+    seers: dict[str, list[str]] = {}
+    for host in snapshot.db:
+        status = snapshot.raft(host)
+        for partner in status.partners if status else ():
+            if partner not in names:
+                seers.setdefault(partner, []).append(host)
+    for partner, hosts in seers.items():
+        total = len(names) + len(seers)
+        yield Seen(
+            CLUSTER,
+            f"{partner} is a member of the consensus, and no host of the inventory",
+            (
+                f"seen by {', '.join(hosts)}",
+                f"with {total} members a quorum is {total // 2 + 1}, and the inventory has {len(names)} hosts",
+            ),
+            f"{{kbpg}} raft remove-member {partner}",
+            repair=Repair(
+                Action.REMOVE_RAFT_MEMBER,
+                CLUSTER,
+                f"remove {partner} from the consensus",
+                "none, if that host is gone for good",
+                {"member": partner},
+            ),
+            subject=partner,
+        )
+
+
+def missing(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the members that do not count a host of the inventory among their partners."""
+    names = members(snapshot)
+    for host in snapshot.db:
+        status = snapshot.raft(host)
+        if status is None:
+            continue
+        lacking = [name for address, name in names.items() if name != host and address not in status.partners]
+        if lacking:
+            yield Seen(host, f"does not know {', '.join(lacking)} as members", tuple(status.partners))
+
+
+def deprecated(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that the consensus store is one that Patroni's authors have given up."""
+    yield Seen(CLUSTER, f"Patroni {snapshot.inventory.versions.patroni} with Raft as its consensus store")
+
+
+CHECKS = (
+    Check(
+        "raft-password",
+        "wrong Raft password",
+        Severity.CRITICAL,
+        "members with different passwords do not hear each other: this node does not count for the quorum",
+        "{kbpg} diagnose --repair --host {host}",
+        password,
+        explained_by=HOST_FAULT,
+    ),
+    Check(
+        "raft-silent",
+        "Raft does not answer",
+        Severity.CRITICAL,
+        "this node does not count for the quorum",
+        "docker logs --tail 50 patroni",
+        silent,
+        explained_by=(*CONTAINER_FAULT, "patroni-silent"),
+    ),
+    Check(
+        "raft-no-quorum",
+        "Raft has no quorum",
+        Severity.CRITICAL,
+        "without a majority there is no leader, and nothing can be written",
+        "{kbpg} raft rebuild",
+        no_quorum,
+        explained_by=DOWN,
+    ),
+    Check(
+        "raft-isolated",
+        "a member sees no quorum",
+        Severity.CRITICAL,
+        "this node is cut off from the others: what it says of the cluster is old, and it cannot take over",
+        "{kbpg} raft status",
+        isolated,
+        explained_by=DOWN,
+    ),
+    Check(
+        "raft-unreachable",
+        "a member of Raft cannot be reached by others",
+        Severity.WARNING,
+        "one more failure and there is no quorum",
+        "{kbpg} raft status",
+        unreachable,
+        explained_by=(*DOWN, "raft-isolated", "raft-no-quorum"),
+    ),
+    Check(
+        "raft-ghost",
+        "ghost in the quorum",
+        Severity.WARNING,
+        "a member that does not exist counts for the quorum: the next loss of a node may end it",
+        "{kbpg} raft remove-member ADDRESS:PORT",
+        ghosts,
+        explained_by=(),
+    ),
+    Check(
+        "raft-member-missing",
+        "a member does not know another",
+        Severity.WARNING,
+        "the members do not agree on who is one, so they do not agree on what a quorum is",
+        "{kbpg} raft status",
+        missing,
+        explained_by=(*DOWN, "raft-no-quorum"),
+    ),
+    Check(
+        "raft-deprecated",
+        "Raft in Patroni is deprecated",
+        Severity.NOTICE,
+        "Patroni's authors deprecated it in 3.0 and fix nothing in it; kbpg pins the versions it was tested with",
+        "none needed; see docs/adr/0003-raft-inside-patroni.md",
+        deprecated,
+        explained_by=(),
+    ),
+)
