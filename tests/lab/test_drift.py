@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from tests.lab.conftest import DB, Lab
+from tests.lab.conftest import DB, PROXIES, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -83,22 +83,26 @@ def test_drift_is_named_and_mended(
 
 def test_changed_option_of_haproxy_is_one_diff_and_a_reload(cluster: Lab) -> None:
     inventory = cluster.edited(
-        cluster.directory / "changed.yaml", lambda s: s.setdefault("haproxy", {}).update(client_timeout="20m")
+        cluster.directory / "changed.yaml", lambda s: s.setdefault("haproxy", {}).update(max_connections=4000)
     )
+    config = "file:/opt/keybuzz/haproxy/haproxy.cfg"
     before = cluster.started()
     with cluster.connect("haproxy-01", 5432) as connection:
         backend = connection.execute("select pg_backend_pid()").fetchone()
         plan = cluster.kbpg("plan", "--json", inventory=inventory)
         assert plan.code == 3, plan.everything
+        assert cluster.changed(plan) == {(proxy, config) for proxy in PROXIES}
         changes = json.loads(plan.out)["changes"]
-        names = {(c["place"], c["resource"]) for c in changes if c["resource"].endswith("haproxy.cfg")}
-        assert names == {(p, "file:/opt/keybuzz/haproxy/haproxy.cfg") for p in ("haproxy-01", "haproxy-02")}
-        assert {c["impact"] for c in changes} == {"reload"}
+        assert all(change["lines"] == ["-    maxconn 5000", "+    maxconn 4000"] for change in changes)
+        assert {change["impact"] for change in changes} == {"reload"}
         done = cluster.kbpg("apply-all", "--json", inventory=inventory)
         assert done.code == 0, done.everything
+        assert cluster.changed(done) == {(p, r) for p in PROXIES for r in (config, "loaded:haproxy")}
         assert connection.execute("select pg_backend_pid()").fetchone() == backend
     assert cluster.started() == before
-    assert "timeout client 1200s" in cluster.sh("haproxy-01", "cat /opt/keybuzz/haproxy/haproxy.cfg")
+    assert "maxconn 4000" in cluster.sh("haproxy-01", "cat /opt/keybuzz/haproxy/haproxy.cfg")
+    running = "docker exec haproxy sh -c 'echo show info | socat - /run/haproxy/admin.sock'"
+    assert "Maxconn: 4000" in cluster.sh("haproxy-01", running)
     cluster.apply()
 
 
