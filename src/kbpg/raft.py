@@ -119,6 +119,15 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"refused {module}.{name}")
 
 
+def _unpacked(packed: bytes) -> bytes:
+    """Return what was compressed, which may not be larger than a message either."""
+    inflating = zlib.decompressobj()
+    data = inflating.decompress(packed, MAX_MESSAGE)
+    if not inflating.eof:
+        raise pickle.UnpicklingError("a message that is cut off, or grows beyond all measure")
+    return data
+
+
 class _Conversation:
     """One connection: keys are exchanged first, then every message carries the other side's key."""
 
@@ -141,8 +150,7 @@ class _Conversation:
         (length,) = struct.unpack("i", self._exactly(4))
         if not 0 < length <= MAX_MESSAGE:
             raise pickle.UnpicklingError(f"a message of {length} bytes")
-        packed = zlib.decompress(self._cipher.decrypt(self._exactly(length)))
-        key, message = _Unpickler(io.BytesIO(packed)).load()
+        key, message = _Unpickler(io.BytesIO(_unpacked(self._cipher.decrypt(self._exactly(length))))).load()
         if key != self._mine:
             raise pickle.UnpicklingError("an answer to somebody else")
         return message
