@@ -33,7 +33,7 @@ class _Settings:
     given: frozenset[str]
 
 
-def _settings(inventory: Inventory, name: str) -> _Settings:
+def _settings(inventory: Inventory, name: str, patience: float | None) -> _Settings:
     host = inventory.host(name)
     ssh = inventory.ssh_for(host)
     names = ("host", "port", "user", "key", "jump", "known_hosts")
@@ -44,7 +44,7 @@ def _settings(inventory: Inventory, name: str) -> _Settings:
         key=ssh.key,
         jump=ssh.jump,
         known_hosts=ssh.known_hosts or Path.home() / ".ssh" / "known_hosts",
-        connect_timeout=ssh.connect_timeout,
+        connect_timeout=min(ssh.connect_timeout, patience or ssh.connect_timeout),
         sudo=ssh.sudo,
         given=frozenset(name for name in names if getattr(ssh, name) is not None),
     )
@@ -61,7 +61,7 @@ def connect_all(
             return connect(
                 name,
                 address,
-                _settings(inventory, name),
+                _settings(inventory, name, options.patience),
                 journal=journal,
                 ask=ask,
                 accept_new=options.accept_new_host_keys,

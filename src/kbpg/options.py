@@ -21,7 +21,8 @@ def _unmasked(text: str) -> str:
 class Options:
     """What was asked for besides the command; `ctx.obj` of every command.
 
-    `limit` names hosts, nothing being all of them. `mask` hides the secrets that are known so far.
+    `limit` names hosts, nothing being all of them. `patience` are the seconds that a host may take to let kbpg
+    in, where that is less than the inventory allows. `mask` hides the secrets that are known so far.
     """
 
     chosen: Path | None = None
@@ -31,6 +32,7 @@ class Options:
     yes: bool = False
     accept_new_host_keys: bool = False
     color: bool = True
+    patience: float | None = None
     mask: Callable[[str], str] = field(default=_unmasked, repr=False)
 
     @property

@@ -78,14 +78,21 @@ def plan(ctx: typer.Context) -> None:
     raise typer.Exit(plan(ctx.obj, ALL))
 
 
-def diagnose(ctx: typer.Context) -> None:
-    """Say what is wrong with the cluster.
+def diagnose(
+    ctx: typer.Context,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="HOST", help="Only findings of this host; may be repeated."),
+    ] = None,
+) -> None:
+    """Say what is wrong with the cluster, why, and the command that mends it.
 
-    Exit code 0: healthy; 1: not.
+    Exit code 0: healthy, notices allowed; 1: something critical; 3: warnings only.
     """
-    from kbpg.cli.running import diagnose
+    from kbpg.cli.diagnosing import diagnose
 
-    raise typer.Exit(diagnose(ctx.obj, (find_step("diagnostics"),)))
+    ctx.obj.limit |= frozenset(host or ())
+    raise typer.Exit(diagnose(ctx.obj))
 
 
 def status(ctx: typer.Context) -> None:

@@ -65,7 +65,7 @@ class Diagnosis:
         return {
             "healthy": self.healthy,
             "worst": str(self.worst),
-            "checks_passed": self.passed,
+            "ok": self.passed,
             "seconds": round(self.seconds, 3),
             "findings": [finding.document() for finding in self.findings],
         }

@@ -28,7 +28,11 @@ def password(snapshot: Snapshot) -> Iterable[Seen]:
     if odd and len(odd) == len(snapshot.context.db_names):
         path = snapshot.inventory.credentials_path
         yield Seen(
-            CLUSTER, f"all members speak with another password than {path} has", tuple(odd), about=tuple(odd)
+            CLUSTER,
+            f"all members speak with another password than {path} has",
+            (f"seen on {', '.join(odd)}", "restore the file from a backup"),
+            "{kbpg} credentials path",
+            about=tuple(odd),
         )
         return
     for host in odd:

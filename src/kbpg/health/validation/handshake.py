@@ -21,7 +21,6 @@ MAX_MESSAGE = 1 << 16
 KINDS = {0: "trust", 3: "password", 5: "md5", 7: "gss", 9: "sspi", 10: "SASL"}
 """AuthenticationOk asks for nothing, which is what pg_hba.conf calls trust."""
 NOBODYS = "not-a-password"
-CANCEL = 80877102
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,9 @@ def _insist(stream: socket.socket) -> str:
     stream.sendall(b"p" + struct.pack("!i", len(body) + 4) + body)
     try:
         kind, payload = _message(stream)
-    except (EOFError, ConnectionError):
+    except ConnectionError:
         return "the connection was closed"
     return _error(payload) if kind == b"E" else ""
-
-
-def cancel_request(pid: int, key: int) -> bytes:
-    """Return the message that asks to cancel what the connection with this key runs."""
-    return struct.pack("!iiii", 16, CANCEL, pid, key)
 
 
 def _message(stream: socket.socket) -> tuple[bytes, bytes]:

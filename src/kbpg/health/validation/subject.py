@@ -98,7 +98,7 @@ class Subject:
     @property
     def pooler_config(self) -> PoolerConfigFact:
         """Return the question for PgBouncer's settings."""
-        return PoolerConfigFact(pooler.console(self.context))
+        return pooler_config(self.context)
 
     def known(self, fact: Fact[Any], host: str) -> tuple[Any, str]:
         """Return the answer of the pass and "", or None and why there is none."""
@@ -122,6 +122,11 @@ class Subject:
         return {name: lost[name].reason for name in names if name in lost}
 
 
+def pooler_config(context: Context) -> PoolerConfigFact:
+    """Return the question for PgBouncer's settings."""
+    return PoolerConfigFact(pooler.console(context))
+
+
 def gather(
     context: Context,
     found: Found | None,
@@ -129,9 +134,7 @@ def gather(
     unreachable: Mapping[str, HostError],
 ) -> Subject:
     """Look at every host once, as a diagnosis does, and return what there is to examine."""
-    subject = Subject(context, found, hosts, Snapshot(context, look({}, {}), unreachable))
     questions = wanted(context)
     for name in context.proxy_names:
-        questions[name] += [subject.pooler_config, HaproxyVersionFact()]
-    subject.snapshot = Snapshot(context, look(hosts, questions), unreachable)
-    return subject
+        questions[name] += [pooler_config(context), HaproxyVersionFact()]
+    return Subject(context, found, hosts, Snapshot(context, look(hosts, questions), unreachable))

@@ -1,0 +1,1 @@
+"""Mending what a diagnosis found, one finding at a time."""

@@ -1,0 +1,206 @@
+"""What each kind of repair does. Every one looks again before it acts, and raises instead of guessing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kbpg import pooler
+from kbpg.engine.outcome import Listener
+from kbpg.engine.run import Run
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, KbpgError, NotConverged, Refused
+from kbpg.facts import NotKnown
+from kbpg.health.finding import Action, Repair
+from kbpg.model import CLUSTER, CONTROLLER, Status, Step
+from kbpg.operations.raft_members import remove_member
+from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
+from kbpg.patroni import NodeFact, leader_of
+from kbpg.resources.patroni import change_by_rest
+from kbpg.steps.layout import DB_CONTAINERS, PATRONI
+
+DOCKER_DEADLINE = 60.0
+"""Seconds for a Docker daemon that was started to answer."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What repairs work with: the cluster as a place, who is told of a run of the engine, and all steps."""
+
+    site: Site
+    listener: Listener | None
+    steps: tuple[Step, ...]
+
+
+Act = Callable[[Bench, Repair], str]
+"""Does it and returns what was done, in words. Raises `KbpgError`."""
+
+
+def perform(bench: Bench, repair: Repair) -> str:
+    """Do what the repair says and return what was done. Raises `KbpgError`, `Refused` where it is not safe."""
+    return ACTS[repair.action](bench, repair)
+
+
+def _apply_step(bench: Bench, repair: Repair) -> str:
+    number = int(repair.parameters["step"])
+    step = next(each for each in bench.steps if each.number == number)
+    after = [each for each in bench.steps if each.number < number]
+    site = bench.site
+    run = Run(site.context, site.hosts, site.controller, bench.listener, _limit(site, repair.host))
+    report = run.apply((step,), after)
+    failed = report.of(Status.FAILED)
+    if failed:
+        error = failed[0].error
+        text = error.message if error else "; ".join(failed[0].lines)
+        raise NotConverged(f"{failed[0].title}: {text}", detail=error.detail if error else ())
+    return f"step {step.label} on {repair.host}: {len(report.of(Status.CHANGED))} changed"
+
+
+def _limit(site: Site, host: str) -> frozenset[str]:
+    """Return the hosts that a step works on: one, or all that are connected."""
+    if host not in (CLUSTER, CONTROLLER):
+        return frozenset((host,))
+    everything = {each.name for each in site.context.inventory.hosts}
+    return frozenset(site.hosts) if everything - set(site.hosts) else frozenset()
+
+
+def _start_docker(bench: Bench, repair: Repair) -> str:
+    host = bench.site.hosts[repair.host]
+    if not host.run(["sh", "-c", "command -v systemctl && [ -d /run/systemd/system ]"], check=False).ok:
+        raise Refused(
+            f"{repair.host} is not run by systemd, so kbpg does not know how its Docker is started",
+            hint=f"start the Docker daemon on {repair.host}; the containers start with it",
+        )
+    host.run(["systemctl", "start", "docker"])
+    ends = time.monotonic() + DOCKER_DEADLINE
+    while not host.run(["docker", "version"], check=False).ok:
+        if time.monotonic() > ends:
+            raise NotConverged(
+                f"Docker on {repair.host} does not answer {DOCKER_DEADLINE:g} s after its start"
+            )
+        time.sleep(1)
+    return f"Docker on {repair.host} was started"
+
+
+def _start_container(bench: Bench, repair: Repair) -> str:
+    name = repair.parameters["container"]
+    said = start_container(bench.site, repair.host, name)
+    if name == PATRONI:
+        await_streaming_or_lead(bench.site, repair.host)
+    return said
+
+
+def await_streaming_or_lead(site: Site, host: str) -> None:
+    """Wait until the node leads or streams; without any leader there is nothing to stream from. Never raises."""
+    node = NodeFact(site.context.inventory.ports.patroni)
+    try:
+        facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
+        if leader_of(facts, node, site.context.db_names) != host:
+            await_streaming(site, host)
+    except (KbpgError, NotKnown) as error:
+        # What keeps it from that is the next finding, not a failure of this repair
+        site.say(f"{host}: {error}")
+
+
+def _own_data(bench: Bench, repair: Repair) -> str:
+    """Step 01 sets owner and mode; a Patroni that has given up is started again, one that runs is left alone."""
+    site, host = bench.site, repair.host
+    given = Repair(Action.APPLY_STEP, host, repair.will, parameters={"step": "01"})
+    said = _apply_step(bench, given)
+    found = site.look({host: (DB_CONTAINERS,)}).get(DB_CONTAINERS, host).get(PATRONI)
+    if found is not None and found["State"]["Status"] != "running":
+        said += f"; {start_container(site, host, PATRONI)}"
+    await_streaming_or_lead(site, host)
+    return said
+
+
+def _reinitialize(bench: Bench, repair: Repair) -> str:
+    return reinitialize(bench.site, repair.host)
+
+
+def _restart_patroni(bench: Bench, repair: Repair) -> str:
+    said = [_apply_step(bench, repair)] if "step" in repair.parameters else []
+    return "; ".join([*said, restart_patroni(bench.site, repair.host)])
+
+
+def _restart_postgresql(bench: Bench, repair: Repair) -> str:
+    """Step 02 restarts what waits for it: one node at a time, the leader last and after a switchover."""
+    given = Repair(Action.APPLY_STEP, repair.host, repair.will, parameters={"step": "02"})
+    return _apply_step(bench, given)
+
+
+def _resume_patroni(bench: Bench, repair: Repair) -> str:
+    site = bench.site
+    node = NodeFact(site.context.inventory.ports.patroni)
+    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
+    answering = [name for name in site.context.db_names if facts.known(node, name)]
+    if not answering:
+        raise NotConverged("no Patroni answers, so none can be told to end the pause")
+    change_by_rest(site.context, site.hosts[answering[0]], "PATCH", "/config", {"pause": None})
+    ends = time.monotonic() + 2 * site.context.inventory.timers.loop_wait + 5
+    while _paused(site, node) and time.monotonic() < ends:
+        time.sleep(0.5)
+    return "Patroni's pause was ended"
+
+
+def _paused(site: Site, node: NodeFact) -> bool:
+    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
+    return any((found := facts.known(node, name)) and found.paused for name in site.context.db_names)
+
+
+def _resume_pooler(bench: Bench, repair: Repair) -> str:
+    host, context = bench.site.hosts[repair.host], bench.site.context
+    try:
+        pooler.command(context, host, "RESUME")
+    except HostError as error:
+        # What was disabled but not paused refuses a RESUME, and only needs the ENABLE below
+        bench.site.say(error.message)
+    pooler.command(context, host, f"ENABLE {context.inventory.cluster.database}")
+    return f"RESUME and ENABLE on {repair.host}"
+
+
+def _reconnect_pooler(bench: Bench, repair: Repair) -> str:
+    pooler.command(bench.site.context, bench.site.hosts[repair.host], "RECONNECT")
+    return f"RECONNECT on {repair.host}"
+
+
+def _create_slot(bench: Bench, repair: Repair) -> str:
+    from psycopg.sql import SQL, Literal
+
+    from kbpg import sql
+
+    site, leader, slot = bench.site, repair.parameters["leader"], repair.parameters["slot"]
+    node = NodeFact(site.context.inventory.ports.patroni)
+    now = leader_of(site.look(dict.fromkeys(site.context.db_names, (node,))), node, site.context.db_names)
+    if now != leader:
+        raise Refused(f"the slot is not created: {now} leads now, not {leader}")
+    statement = SQL(
+        "SELECT pg_create_physical_replication_slot({slot}, true) WHERE NOT EXISTS"
+        " (SELECT FROM pg_replication_slots WHERE slot_name = {slot})"
+    ).format(slot=Literal(slot))
+    sql.execute(site.hosts[leader], site.context.superuser(), statement)
+    await_streaming(site, repair.host)
+    return f"slot {slot} was created on {leader}"
+
+
+def _remove_raft_member(bench: Bench, repair: Repair) -> str:
+    member = repair.parameters["member"]
+    remove_member(bench.site, member)
+    return f"{member} was removed from the consensus"
+
+
+ACTS: Mapping[Action, Act] = {
+    Action.START_DOCKER: _start_docker,
+    Action.START_CONTAINER: _start_container,
+    Action.APPLY_STEP: _apply_step,
+    Action.OWN_DATA: _own_data,
+    Action.REINITIALIZE: _reinitialize,
+    Action.RESTART_PATRONI: _restart_patroni,
+    Action.RESTART_POSTGRESQL: _restart_postgresql,
+    Action.RESUME_PATRONI: _resume_patroni,
+    Action.RESUME_POOLER: _resume_pooler,
+    Action.RECONNECT_POOLER: _reconnect_pooler,
+    Action.CREATE_SLOT: _create_slot,
+    Action.REMOVE_RAFT_MEMBER: _remove_raft_member,
+}
