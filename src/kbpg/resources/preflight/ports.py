@@ -29,8 +29,8 @@ class Needed:
 
 @dataclass(frozen=True)
 class Listener:
-    """One listening socket; `pid` 0 and no `process` where the kernel does not tell; `containers` are
-    the ids in its control groups, without the host's own."""
+    """One listening socket; `pid` 0 and no `process` where the kernel does not tell, or who held it is gone;
+    `containers` are the ids in the control groups of all who hold it, without the host's own."""
 
     address: str
     port: int
@@ -97,10 +97,12 @@ def _listeners(words: Sequence[str], groups: Mapping[int, Sequence[str]]) -> Ite
         host, _, port = words[3].rpartition(":")
         # `%lo` names the device that a socket is bound to
         address = host.split("%")[0]
-        users = _USER.findall(" ".join(words[5:])) or [("", "0")]
-        for process, pid in users:
-            containers = tuple(dict.fromkeys(groups.get(int(pid), ())))
-            yield Listener(address, int(port), process, int(pid), containers)
+        users = [(process, int(pid)) for process, pid in _USER.findall(" ".join(words[5:]))]
+        # A child shares its parent's socket for a moment after a fork, and may be gone when its groups are read
+        there = [user for user in users if user[1] in groups]
+        process, pid = there[0] if there else ("", 0)
+        containers = tuple(dict.fromkeys(each for _, holder in there for each in groups[holder]))
+        yield Listener(address, int(port), process, pid, containers)
 
 
 def _from_proc(text: str) -> Listener:
