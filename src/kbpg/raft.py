@@ -31,6 +31,7 @@ SALT = b"\x15%q\xe6\xbb\x02\xa6\xf8\x13q\x90\xcf6+\x1e\xeb"  # pysyncobj/encrypt
 ITERATIONS = 100_000  # the same
 TIMEOUT = 3.0
 """Seconds: a member answers between two ticks of 50 ms; pysyncobj's own tool would wait 900 s."""
+STATES = {0: "follower", 1: "candidate", 2: "leader"}  # _RAFT_STATE in pysyncobj/syncobj.py
 MAX_MESSAGE = 1 << 20
 """Bytes; a status is under 2 kB."""
 
@@ -39,8 +40,8 @@ MAX_MESSAGE = 1 << 20
 class RaftStatus:
     """What one member says of the consensus.
 
-    `leader` and the keys of `partners` are "address:port" as the member spells them; a partner maps to
-    whether it is connected.
+    `address`, `leader` and the keys of `partners` are "address:port" as the member spells them; a partner maps
+    to whether it is connected. `state` is follower, candidate or leader.
     """
 
     leader: str | None
@@ -49,6 +50,13 @@ class RaftStatus:
     commit_index: int
     log_length: int
     partners: dict[str, bool]
+    address: str = ""
+    state: str = ""
+
+    @property
+    def size(self) -> int:
+        """Return how many members the consensus has, as this member knows it."""
+        return len(self.partners) + 1
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,25 @@ class RaftFact(CallFact[RaftStatus]):
 
     def ask(self, reader: Reader) -> RaftStatus:
         """Return the status; raises `NotKnown` where the member does not answer or the password differs."""
-        try:
-            with reader.dial(self.port, timeout=TIMEOUT) as stream:
-                stream.settimeout(TIMEOUT)
-                return _status(_Conversation(stream, _cipher(self.password)).ask(["status"]))
-        except (ConnectionError, TimeoutError, EOFError) as error:
-            reason = "closed the connection: another password?" if isinstance(error, EOFError) else error
-            raise NotKnown(f"Raft on port {self.port}: {reason}") from None
-        except (InvalidToken, zlib.error, pickle.UnpicklingError, struct.error):
-            raise NotKnown(f"Raft on port {self.port} speaks with another password") from None
+        return _status(command(reader, self.port, self.password, ["status"]))
+
+
+def command(
+    reader: Reader, port: int, password: Secret, words: list[str], *, timeout: float = TIMEOUT
+) -> Any:
+    """Return what the host's member answers to a utility command, within `timeout` seconds.
+
+    The commands are in `transport.py` and `syncobj.py` of pysyncobj. Raises `NotKnown` where it does not answer.
+    """
+    try:
+        with reader.dial(port, timeout=timeout) as stream:
+            stream.settimeout(timeout)
+            return _Conversation(stream, _cipher(password)).ask(words)
+    except (ConnectionError, TimeoutError, EOFError) as error:
+        reason = "closed the connection: another password?" if isinstance(error, EOFError) else error
+        raise NotKnown(f"Raft on port {port}: {reason}") from None
+    except (InvalidToken, zlib.error, pickle.UnpicklingError, struct.error):
+        raise NotKnown(f"Raft on port {port} speaks with another password") from None
 
 
 def _status(answer: Any) -> RaftStatus:
@@ -89,6 +107,8 @@ def _status(answer: Any) -> RaftStatus:
         commit_index=int(answer["commit_idx"]),
         log_length=int(answer["log_len"]),
         partners={k.removeprefix(prefix): v == 2 for k, v in answer.items() if k.startswith(prefix)},
+        address=str(answer.get("self", "")),
+        state=STATES.get(int(answer.get("state", -1)), "unknown"),
     )
 
 

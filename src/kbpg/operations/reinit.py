@@ -1,0 +1,155 @@
+"""A replica is given a new copy of the leader's data: through Patroni, or with the old data moved aside."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged, Refused
+from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
+from kbpg.operations.standing import Watch
+from kbpg.patroni import NodeFact, streaming_of
+from kbpg.raft_admin import addresses
+from kbpg.resources.container import log_lines
+from kbpg.resources.docker import ContainersFact
+from kbpg.resources.patroni import INTERVAL, change_by_rest
+from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
+
+STOP_SECONDS = 120
+"""Seconds for a clean shutdown of PostgreSQL before Docker kills it; the same as the container's own."""
+CLONE_RATE = 10 << 20
+"""Bytes a second that a clone makes at least; what is slower goes on, but is not waited for."""
+CLONE_START = 180.0
+"""Seconds, besides, for Patroni to start, clone, and catch up."""
+
+
+def reinitialize(site: Site, host: str) -> str:
+    """Replace the data of the replica `host` by a clone of the leader's and return what was done.
+
+    Where Patroni answers it does so itself (and removes the old data); where it does not, the old data is moved
+    aside and kept. Raises `Refused` with the reason, `HostError`, or `NotConverged` when it does not stream.
+    """
+    watch = Watch(site.context, host)
+    seen = allowed(site, watch, host)
+    if site.facts.known(watch.node, host) is None:
+        return set_aside(site, host)
+    _room(seen, keep=False)
+    site.say(f"{host}: Patroni clones it anew from {seen.leader}, {seen.leader_size >> 20} MB")
+    # Once more, as close to the act as it can be
+    allowed(site, watch, host)
+    change_by_rest(site.context, site.hosts[host], "POST", "/reinitialize", {"force": True})
+    await_streaming(site, host, clone=seen.leader_size)
+    return f"{host} was cloned anew from {seen.leader} and streams"
+
+
+def set_aside(site: Site, host: str) -> str:
+    """Move the data of the replica `host` aside, let Patroni clone it anew, and return what was done.
+
+    The old data stays beside the new as `pgdata.broken-<UTC time>`. Raises like `reinitialize`.
+    """
+    watch = Watch(site.context, host)
+    seen = allowed(site, watch, host)
+    _room(seen, keep=True)
+    _away(site, watch, seen)
+    path = layout(site.context).pgdata
+    aside = f"{path}.broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    remote = site.hosts[host]
+    if _exists(site, host):
+        remote.run(["docker", "stop", "--time", str(STOP_SECONDS), PATRONI], timeout=STOP_SECONDS + 30)
+    try:
+        seen = allowed(site, watch, host)
+        remote.run(["mv", "-T", path, aside])
+    finally:
+        if _exists(site, host):
+            remote.run(["docker", "start", PATRONI])
+    site.say(f"{host}: the old data is kept in {aside}")
+    await_streaming(site, host, clone=seen.leader_size)
+    return f"{host} was cloned anew from {seen.leader}; once it is not needed: ssh {host} rm -rf {aside}"
+
+
+def allowed(site: Site, watch: Watch, host: str) -> Standing:
+    """Look, and return what was seen. Raises `Refused` where the data of `host` must not be replaced."""
+    seen = watch.look(site)
+    if why := why_not_replace(seen):
+        raise Refused(f"the data on {host} is left alone: {why}", hint=_by_hand(site, host))
+    return seen
+
+
+def _by_hand(site: Site, host: str) -> str:
+    path = layout(site.context).pgdata
+    return (
+        f"if you are sure that its data is not needed: ssh {host} 'docker stop {PATRONI} && mv {path} {path}.old && "
+        f"docker start {PATRONI}'; the risk: if it is the best copy, what only it has is no longer served"
+    )
+
+
+def _room(seen: Standing, *, keep: bool) -> None:
+    if why := why_no_room(seen, keep=keep):
+        raise Refused(
+            f"not cloned: {why}",
+            hint=f"make room for {needed(seen.leader_size) >> 20} MB on {seen.host}, then kbpg diagnose --repair",
+        )
+
+
+def _away(site: Site, watch: Watch, seen: Standing) -> None:
+    member = addresses(site.context)[seen.host]
+    if why := why_not_away(seen.host, member, seen.leaders, watch.statuses(site)):
+        raise Refused(f"Patroni on {seen.host} is not stopped: {why}", hint="kbpg raft status")
+
+
+def _exists(site: Site, host: str) -> bool:
+    fact: ContainersFact = DB_CONTAINERS
+    return PATRONI in site.look({host: (fact,)}).get(fact, host)
+
+
+def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = CLONE_START) -> None:
+    """Wait `seconds` at most until `host` streams from the leader, and longer for `clone` bytes copied before.
+
+    Raises `NotConverged` at the deadline, with what Patroni says and the last lines of its log.
+    """
+    context = site.context
+    node = NodeFact(context.inventory.ports.patroni)
+    ends = time.monotonic() + seconds + clone / CLONE_RATE
+    while True:
+        facts = site.look(dict.fromkeys(context.db_names, (node,)))
+        for name in context.db_names:
+            leader = facts.known(node, name)
+            if leader and leader.leads and host in streaming_of(facts, node, name):
+                return
+        if time.monotonic() > ends:
+            found = facts.known(node, host)
+            shown = f"Patroni says `{found.state}`" if found else "Patroni does not answer"
+            raise NotConverged(
+                f"{host} does not stream yet: {shown}",
+                detail=log_lines(site, PATRONI, host),
+                hint="kbpg status",
+            )
+        time.sleep(INTERVAL)
+
+
+def restart_patroni(site: Site, host: str) -> str:
+    """Restart the Patroni container of the replica `host` and return what was done.
+
+    Raises `Refused` where it leads, or where another one is away already; `HostError`, `NotConverged`.
+    """
+    watch = Watch(site.context, host)
+    _away(site, watch, watch.look(site))
+    site.hosts[host].run(
+        ["docker", "restart", "--time", str(STOP_SECONDS), PATRONI], timeout=STOP_SECONDS + 60
+    )
+    await_streaming(site, host)
+    return f"Patroni on {host} was restarted and streams"
+
+
+def start_container(site: Site, host: str, name: str) -> str:
+    """Start, or wake, a container as it is and return what was done. Raises `HostError`."""
+    fact = DB_CONTAINERS if host in site.context.db_names else ContainersFact((name,))
+    found = site.look({host: (fact,)}).get(fact, host).get(name)
+    if found is None:
+        raise HostError(host, f"there is no container {name}")
+    status = str(found["State"]["Status"])
+    verb = {"paused": "unpause", "restarting": "restart"}.get(status, "start")
+    if status != "running":
+        site.hosts[host].run(["docker", verb, name], timeout=STOP_SECONDS + 60)
+    return f"{name} on {host} was started"

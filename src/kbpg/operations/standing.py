@@ -1,0 +1,114 @@
+"""Reading what the guards judge, from the hosts, at the moment it is asked for."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.facts import Fact, NotKnown, ShellFact
+from kbpg.hosts.port import Output
+from kbpg.operations.guards import Standing
+from kbpg.patroni import NodeFact
+from kbpg.raft import RaftFact, RaftStatus
+from kbpg.resources.file import FileFact
+from kbpg.resources.foreign import DataFact, Ownership, judge
+from kbpg.resources.identity import record_path
+from kbpg.resources.sql import RowsFact
+from kbpg.steps.layout import layout
+
+_SELF = "select pg_is_in_recovery(), (pg_control_system()).system_identifier::text"
+
+
+@dataclass(frozen=True)
+class RoomFact(ShellFact[tuple[int, int]]):
+    """Bytes that the directory `path` takes (0 where there is none), and bytes free at `mount`."""
+
+    mount: str
+    path: str
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"room:{self.path}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment; files that PostgreSQL removes meanwhile are no error."""
+        path, mount = shlex.quote(self.path), shlex.quote(self.mount)
+        return (
+            f"if [ -d {path} ]; then du -sk {path} 2>/dev/null | cut -f1; else echo 0; fi; "
+            f"df -Pk {mount} | awk 'END {{ print $4 }}'"
+        )
+
+    def parse(self, output: Output) -> tuple[int, int]:
+        """Read the answer."""
+        words = output.stdout.split()
+        if len(words) != 2 or not all(word.isdigit() for word in words):
+            raise NotKnown(f"the size of {self.path} cannot be read: {output.stderr.strip()}")
+        return int(words[0]) << 10, int(words[1]) << 10
+
+
+class Watch:
+    """The questions about one replica, asked together."""
+
+    def __init__(self, context: Context, host: str) -> None:
+        paths, ports = layout(context), context.inventory.ports
+        self._context, self._host = context, host
+        self.node = NodeFact(ports.patroni)
+        self.raft = RaftFact(ports.raft, context.credentials.raft_password)
+        self._data = DataFact(paths.data)
+        self._record = FileFact(record_path(context.inventory.cluster.base_dir))
+        self._room = RoomFact(paths.data, paths.pgdata)
+        self._self = RowsFact(context.superuser(), "who leads", _SELF, live=True)
+
+    def look(self, site: Site) -> Standing:
+        """Return what is so now."""
+        context, host = self._context, self._host
+        everywhere: tuple[Fact[object], ...] = (self.node, self.raft, self._self, self._room)
+        wanted: dict[str, tuple[Fact[object], ...]] = dict.fromkeys(context.db_names, everywhere)
+        wanted[host] = (*everywhere, self._data, self._record)
+        facts = site.look(wanted)
+        nodes = {name: facts.known(self.node, name) for name in context.db_names}
+        leaders = tuple(name for name, node in nodes.items() if node and node.leads)
+        rows = {name: facts.known(self._self, name) for name in context.db_names}
+        leader = leaders[0] if len(leaders) == 1 else ""
+        its = rows.get(leader)
+        raft = facts.known(self.raft, leader) if leader else None
+        data, record = facts.get(self._data, host), facts.get(self._record, host)
+        owner = Ownership.of(record.text if record else None)
+        mine, room = rows[host], facts.known(self._room, host) or (0, 0)
+        return Standing(
+            host=host,
+            leaders=leaders,
+            leads=bool(mine and mine[0][0] is False),
+            writable=bool(its and its[0][0] is False),
+            quorum=bool(raft and raft.has_quorum),
+            leader_identifier=str(its[0][1]) if its else "",
+            identifier=data.system_identifier,
+            recorded=owner.system_identifier,
+            foreign=judge(data, owner, context.inventory.cluster.name, context.inventory.versions.postgresql)
+            if data.readable
+            else None,
+            reaches_leader=self._reaches(site, leader),
+            size=room[0],
+            leader_size=(facts.known(self._room, leader) or (0, 0))[0] if leader else 0,
+            free=room[1],
+        )
+
+    def statuses(self, site: Site) -> dict[str, RaftStatus]:
+        """Return what the members of Raft that answer said at the last look."""
+        found = {name: site.facts.known(self.raft, name) for name in self._context.db_names}
+        return {name: status for name, status in found.items() if status}
+
+    def _reaches(self, site: Site, leader: str) -> bool:
+        if not leader:
+            return False
+        address = str(self._context.inventory.host(leader).address)
+        try:
+            site.hosts[self._host].dial(self._context.inventory.ports.postgresql, address=address).close()
+        except (ConnectionError, TimeoutError):
+            return False
+        return True

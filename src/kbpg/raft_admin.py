@@ -1,0 +1,127 @@
+"""The consensus as all its members see it, and what may be asked of them: pure judgements, no side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kbpg.facts import Facts, NotKnown
+from kbpg.raft import RaftFact, RaftStatus
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """All members side by side.
+
+    `members` are the addresses ("address:port") that the inventory wants, by host name; `seen` what each host's
+    own member says, or the reason why it says nothing.
+    """
+
+    members: Mapping[str, str]
+    seen: Mapping[str, RaftStatus | str]
+
+    @property
+    def answering(self) -> dict[str, RaftStatus]:
+        """Return the statuses of the members that answer, by host name."""
+        return {name: status for name, status in self.seen.items() if isinstance(status, RaftStatus)}
+
+    @property
+    def with_quorum(self) -> list[str]:
+        """Return the hosts whose member sees a quorum and a leader."""
+        return [name for name, status in self.answering.items() if status.has_quorum and status.leader]
+
+    @property
+    def ghosts(self) -> dict[str, list[str]]:
+        """Return the members that the inventory does not know, each with the hosts that count it."""
+        known, found = set(self.members.values()), dict[str, list[str]]()
+        for name, status in self.answering.items():
+            for partner in status.partners:
+                if partner not in known:
+                    found.setdefault(partner, []).append(name)
+        return found
+
+    @property
+    def healthy(self) -> bool:
+        """Return whether every member answers, reaches every other, sees the same leader, and counts no ghost."""
+        statuses = list(self.answering.values())
+        whole = len(statuses) == len(self.members) and all(all(s.partners.values()) for s in statuses)
+        sizes = {s.size for s in statuses} == {len(self.members)}
+        return (
+            whole
+            and sizes
+            and len({s.leader for s in statuses}) == 1
+            and len(self.with_quorum) == len(statuses)
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {
+            "healthy": self.healthy,
+            "quorum": bool(self.with_quorum),
+            "ghosts": self.ghosts,
+            "members": [self._member(name, address) for name, address in self.members.items()],
+        }
+
+    def _member(self, name: str, address: str) -> dict[str, Any]:
+        status = self.seen.get(name, "was not asked")
+        if isinstance(status, str):
+            return {"host": name, "address": address, "error": status}
+        return {
+            "host": name,
+            "address": address,
+            "state": status.state,
+            "leader": status.leader,
+            "quorum": status.has_quorum,
+            "term": status.term,
+            "commit_index": status.commit_index,
+            "log_length": status.log_length,
+            "partners": status.partners,
+        }
+
+
+def addresses(context: Context) -> dict[str, str]:
+    """Return the Raft addresses that the inventory wants, by host name."""
+    return {host.name: f"{host.address}:{context.inventory.ports.raft}" for host in context.inventory.db}
+
+
+def consensus(facts: Facts, context: Context) -> Consensus:
+    """Return what the members said, from facts that were gathered."""
+    fact = RaftFact(context.inventory.ports.raft, context.credentials.raft_password)
+    seen: dict[str, RaftStatus | str] = {}
+    for name in context.db_names:
+        try:
+            seen[name] = facts.get(fact, name)
+        except NotKnown as reason:
+            seen[name] = reason.reason
+    return Consensus(addresses(context), seen)
+
+
+def holds_without(status: RaftStatus, address: str) -> bool:
+    """Return whether the consensus keeps its quorum, by this member's view, when `address` goes away for a while.
+
+    Raft needs more than half of all members it counts, ghosts included (`__onTick` of pysyncobj/syncobj.py).
+    """
+    connected = [partner for partner, up in status.partners.items() if up and partner != address]
+    present = len(connected) + (status.address != address)
+    return present > status.size / 2
+
+
+def why_not_remove(seen: Consensus, address: str) -> str | None:
+    """Return why `address` must not be removed from the consensus, or None.
+
+    A member that the inventory wants and that answers would add itself again at once; one that it wants and
+    that does not answer counts for the quorum on purpose.
+    """
+    if not seen.with_quorum:
+        return "no member sees a quorum, and only a quorum can change the members"
+    host = next((name for name, wanted in seen.members.items() if wanted == address), None)
+    if host and host in seen.answering:
+        return f"{address} is {host}, a member of the inventory that answers"
+    counted = [name for name, status in seen.answering.items() if address in status.partners]
+    if not counted:
+        return f"no member counts {address}"
+    return None
