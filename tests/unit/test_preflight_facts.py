@@ -188,7 +188,6 @@ LISTEN 0      4096 127.0.0.11:5432 0.0.0.0:*
     found = PortsFact((5432,)).parse(Output(0, said)).listeners
     assert [(each.address, each.process, each.pid) for each in found] == [
         ("*", "x y", 7),
-        ("*", "x y", 8),
         ("[::]", "six", 9),
         ("127.0.0.53", "resolver", 10),
         ("127.0.0.11", "", 0),

@@ -83,7 +83,7 @@ class PortsFact(ShellFact[Ports]):
         for words in lines:
             if words[0] == "cgroup" and len(words) > 2:
                 groups.setdefault(int(words[1]), []).extend(_CONTAINER.findall(" ".join(words[2:])))
-        own = set(groups.pop(0, ()))
+        own = set(groups.get(0, ()))
         groups = {pid: [each for each in ids if each not in own] for pid, ids in groups.items()}
         found = [each for words in lines for each in _listeners(words, groups)]
         addresses = frozenset(words[1] for words in lines if words[0] == "address")
@@ -99,9 +99,9 @@ def _listeners(words: Sequence[str], groups: Mapping[int, Sequence[str]]) -> Ite
         address = host.split("%")[0]
         users = [(process, int(pid)) for process, pid in _USER.findall(" ".join(words[5:]))]
         # A child shares its parent's socket for a moment after a fork, and may be gone when its groups are read
-        there = [user for user in users if user[1] in groups]
+        there = [user for user in users if user[1] in groups or not groups]
         process, pid = there[0] if there else ("", 0)
-        containers = tuple(dict.fromkeys(each for _, holder in there for each in groups[holder]))
+        containers = tuple(dict.fromkeys(each for _, holder in there for each in groups.get(holder, ())))
         yield Listener(address, int(port), process, pid, containers)
 
 
