@@ -668,7 +668,7 @@ def test_what_a_rollout_looks_at_is_asked_on_every_db_host_first() -> None:
 def test_all_at_once_is_one_wave() -> None:
     impacts = {"a": Impact.NONE, "b": Impact.RESTART}
     report = run(hosts()).report
-    assert AllAtOnce().waves(impacts, Facts(run(hosts()).knowledge, "a")) == [["a", "b"]]
+    assert AllAtOnce().waves(impacts, Facts(run(hosts()).reading.knowledge, "a")) == [["a", "b"]]
     assert report.outcomes == []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kbpg.engine.compare import Comparison
 from kbpg.errors import KbpgError
 from kbpg.model import Impact, Stage, Status, Step
 
@@ -23,6 +24,23 @@ class Outcome:
     error: KbpgError | None = None
     commands: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        step: Step,
+        found: Comparison,
+        status: Status,
+        *,
+        lines: tuple[str, ...] | None = None,
+        error: KbpgError | None = None,
+        commands: tuple[str, ...] = (),
+        seconds: float = 0.0,
+    ) -> Outcome:
+        """Return the outcome of a compared resource; `lines` default to its difference."""
+        item = found.placed
+        shown = found.lines if lines is None else lines
+        return cls(step, item.place, item.resource.id, status, shown, found.impact, error, commands, seconds)
 
     @property
     def title(self) -> str:
