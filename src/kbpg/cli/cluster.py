@@ -84,6 +84,9 @@ def diagnose(
         list[str] | None,
         typer.Option("--host", metavar="HOST", help="Only findings of this host; may be repeated."),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is safe to mend, asking before each repair.")
+    ] = False,
 ) -> None:
     """Say what is wrong with the cluster, why, and the command that mends it.
 
@@ -92,6 +95,10 @@ def diagnose(
     from kbpg.cli.diagnosing import diagnose
 
     ctx.obj.limit |= frozenset(host or ())
+    if repair:
+        from kbpg.cli.repairing import repair as mend
+
+        raise typer.Exit(mend(ctx.obj))
     raise typer.Exit(diagnose(ctx.obj))
 
 
