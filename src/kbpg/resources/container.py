@@ -131,12 +131,15 @@ class Container(Resource):
         if change.only("status"):
             verb = {"paused": "unpause", "restarting": "restart"}.get(_status(change), "start")
             host.run(["docker", verb, name], timeout=self.spec.stop_timeout + 60)
-            return
-        if not isinstance(change.have, Absent):
-            remove(site, name, self.spec.stop_timeout)
-        started = host.run(self.spec.argv())
+            if verb == "unpause":
+                return  # it goes on with what it has read
+            container = str(site.facts.get(self._fact)[name]["Id"])
+        else:
+            if not isinstance(change.have, Absent):
+                remove(site, name, self.spec.stop_timeout)
+            container = host.run(self.spec.argv()).stdout.strip()
         # It has just read its files, which the resources before this one have put in place
-        host.write(self.config.marker, self.config.text(started.stdout.strip()), owner="0:0", mode=0o600)
+        host.write(self.config.marker, self.config.text(container), owner="0:0", mode=0o600)
 
     def evidence(self, site: Site) -> list[str]:
         """Return the last lines of the container's log."""
