@@ -10,7 +10,7 @@ from kbpg.credentials import Credentials
 from kbpg.engine.run import Run
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact
-from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
+from kbpg.hosts.fake import FakeFile, FakeHost
 from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
 from kbpg.inventory import parse
 from kbpg.model import ABSENT, Change, Impact, Placed, Resource, Stage, Step, Want
@@ -189,7 +189,3 @@ def knowing(answers: Mapping[str, Mapping[str, object]], here: str) -> Facts:
         knowledge.put(host, found)
     return Facts(knowledge, here)
 
-
-def directories(host: FakeHost, *paths: str) -> FakeHost:
-    host.directories |= {each: FakeDirectory() for each in paths}
-    return host
