@@ -108,7 +108,7 @@ def cluster(
             context, found = read_context(options)
             yield Session(context, found, hosts, LocalHost(), Silence(), unreachable)
 
-        monkeypatch.setattr("kbpg.cli.standing.open_session", opened)
+        monkeypatch.setattr("kbpg.cli.status.open_session", opened)
         yield
 
 

@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     from kbpg.model import Step
 
+WATCH_SECONDS = 2
+"""Seconds between two refreshes of `status --watch`: Patroni looks at the cluster about as often."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`, in the order in which `kbpg --help` shows them."""
@@ -16,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("step", cls=_WithSteps)(step)
     app.command("plan")(plan)
     app.command("diagnose")(diagnose)
-    app.command("status")(status)
+    app.command("status", cls=_Watching)(status)
     app.command("uri")(uri)
 
 
@@ -29,6 +32,19 @@ class _WithSteps(typer.core.TyperCommand):
 
         with formatter.section("Steps"):
             formatter.write_dl([(step.label, step.summary) for step in ALL])
+
+
+class _Watching(typer.core.TyperCommand):
+    """A command whose `--watch` may stand without its number of seconds."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default in where the next word is none, or another option."""
+        following = [*args[1:], "-"]
+        words = [
+            f"--watch={WATCH_SECONDS}" if word == "--watch" and after.startswith("-") else word
+            for word, after in zip(args, following, strict=False)
+        ]
+        return super().parse_args(ctx, words)
 
 
 def _step_names(incomplete: str) -> list[tuple[str, str]]:
@@ -102,11 +118,24 @@ def diagnose(
     raise typer.Exit(diagnose(ctx.obj))
 
 
-def status(ctx: typer.Context) -> None:
-    """Show the cluster on one screen."""
-    from kbpg.cli.standing import status
+def status(
+    ctx: typer.Context,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            min=0.1,
+            help=f"Refresh every so many seconds ({WATCH_SECONDS}), until Ctrl-C.",
+        ),
+    ] = None,
+) -> None:
+    """Show the cluster on one screen.
 
-    raise typer.Exit(status(ctx.obj))
+    Exit code 0: a leader serves, or the watch was ended; 1: none does.
+    """
+    from kbpg.cli.status import status
+
+    raise typer.Exit(status(ctx.obj, every=watch))
 
 
 def uri(

@@ -1,0 +1,104 @@
+"""What the status screen asks that no step asks: whether a port is open, and PostgreSQL's own view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kbpg.facts import CallFact, Login, NotKnown
+from kbpg.hosts.port import Reader
+
+OPEN_TIMEOUT = 1.5
+"""Seconds a port of a proxy may take to accept a connection; less than the whole pass may take."""
+
+_NODE = """
+select pg_is_in_recovery(), current_setting('server_version'), current_setting('synchronous_standby_names'),
+       current_setting('synchronous_commit'), case when pg_is_in_recovery() then pg_is_wal_replay_paused() end
+"""
+_STANDBYS = """
+select application_name, state, sync_state,
+       case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint end,
+       extract(epoch from replay_lag)::float8
+  from pg_catalog.pg_stat_replication
+"""
+
+
+@dataclass(frozen=True)
+class PortFact(CallFact[bool]):
+    """Whether something on the host accepts connections on a port of its cluster address."""
+
+    port: int
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"port:{self.port}"
+
+    def ask(self, reader: Reader) -> bool:
+        """Connect, and hang up."""
+        try:
+            reader.dial(self.port, timeout=OPEN_TIMEOUT).close()
+        except (ConnectionRefusedError, TimeoutError):
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A connection of the leader's `pg_stat_replication`; the lags are of replay, None where not known."""
+
+    name: str
+    state: str
+    sync_state: str
+    lag_bytes: int | None
+    lag_seconds: float | None
+
+    @property
+    def sync(self) -> bool:
+        """Return whether commits wait for it, alone or as one of a quorum."""
+        return self.sync_state in ("sync", "quorum")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """What PostgreSQL says of itself; with `refused`, its reason to let nobody in, it said nothing else."""
+
+    read_only: bool | None = None
+    version: str | None = None
+    commits_wait: bool | None = None
+    replay_paused: bool = False
+    followers: tuple[Follower, ...] = ()
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class PostgresFact(CallFact[Postgres]):
+    """PostgreSQL's view of itself and of who streams from it, in one connection."""
+
+    login: Login
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"postgres:{self.login.port}"
+
+    def ask(self, reader: Reader) -> Postgres:
+        """Ask; raises `NotKnown` where it does not answer, or is starting or stopping."""
+        import psycopg
+
+        from kbpg import sql
+
+        try:
+            with sql.connect(reader, self.login) as connection:
+                ((read_only, version, names, commit, paused),) = sql.ask(connection, _NODE)
+                rows = sql.ask(connection, _STANDBYS)
+        except psycopg.Error as error:
+            reason = sql.short(error)
+            if "FATAL:" in str(error) and not reason.startswith("the database system is"):
+                return Postgres(refused=reason)
+            raise NotKnown(f"port {self.login.port}: {reason}") from None
+        # A commit is sure to be elsewhere if it waits for somebody (PostgreSQL's manual, 20.6.2 and 20.5.1)
+        waits = bool(names) and commit not in ("off", "local")
+        followers = tuple(Follower(*row) for row in rows)
+        return Postgres(read_only, str(version).split()[0], waits, bool(paused), followers)
