@@ -103,7 +103,7 @@ def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
     consequences: dict[Key, list[str]] = {}
     roots = []
     for finding in found:
-        causes = _roots(finding, direct, ())
+        causes = _roots(finding, direct, frozenset()) or [finding]
         if causes == [finding]:
             roots.append(finding)
             continue
@@ -113,14 +113,14 @@ def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
 
 
 def _roots(
-    finding: Finding, direct: Mapping[Key, Sequence[Finding]], passed: tuple[Key, ...]
+    finding: Finding, direct: Mapping[Key, Sequence[Finding]], passed: frozenset[Key]
 ) -> list[Finding]:
-    """Return what is at the beginning of a chain of causes; where they go round, this one."""
-    causes = [cause for cause in direct[finding.key] if cause.key not in (*passed, finding.key)]
-    if not causes:
+    """Return what is at the beginning of the chains of causes; nothing where they only go round."""
+    if not direct[finding.key]:
         return [finding]
-    found = [root for cause in causes for root in _roots(cause, direct, (*passed, finding.key))]
-    return list({root.key: root for root in found}.values())
+    passed |= {finding.key}
+    ways = [_roots(cause, direct, passed) for cause in direct[finding.key] if cause.key not in passed]
+    return list({root.key: root for found in ways for root in found}.values())
 
 
 def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:

@@ -8,18 +8,16 @@ from kbpg.health.catalogue import ALL
 from kbpg.health.check import Check
 from kbpg.health.finding import Action, Severity
 
-_HEAD = """\
-# Findings
-
-What `kbpg diagnose` can find, made from the code (`python -m kbpg.health.reference`). Each finding says what was seen, \
-why it matters, the evidence, and the command that mends it; where it says "kbpg can", `kbpg diagnose --repair` does it. \
-A finding that another one explains is not shown by itself, but named there.
-
-Severities: **critical** (exit code 1): something does not serve, or data is at risk. **warning** (exit code 3): it \
-serves, and something should be done. **notice** (exit code 0): a known risk that is mitigated.
-
-The severity below is the usual one; a check may find a milder or a worse case, and then says so.
-"""
+_HEAD = (
+    "# Findings\n\n"
+    "What `kbpg diagnose` can find, made from the code (`python -m kbpg.health.reference`). Each finding says what "
+    'was seen, why it matters, the evidence, and the command that mends it; where it says "kbpg can", '
+    "`kbpg diagnose --repair` does it. A finding that another one explains is not shown by itself, but named "
+    "there.\n\n"
+    "Severities: **critical** (exit code 1): something does not serve, or data is at risk. **warning** (exit code "
+    "3): it serves, and something should be done. **notice** (exit code 0): a known risk that is mitigated.\n\n"
+    "The severity below is the usual one; a check may find a milder or a worse case, and then says so.\n"
+)
 
 
 def markdown() -> str:

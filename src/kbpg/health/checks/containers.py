@@ -96,6 +96,7 @@ def stopped(snapshot: Snapshot) -> Iterable[Seen]:
                 f"start {name} on {host} as it is",
                 parameters={"container": name},
             ),
+            part=name,
         )
 
 

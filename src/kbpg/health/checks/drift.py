@@ -20,7 +20,7 @@ from kbpg.resources.patroni import DynamicConfig, PendingRestart
 from kbpg.resources.preflight import Preflight
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import Database, Extension, Role
-from kbpg.steps.s00_credentials import Safe
+from kbpg.steps.s00_credentials import CredentialsFact, CredentialsFile, Safe
 
 OTHERS: tuple[type[Resource], ...] = (
     AuthQuery,
@@ -76,6 +76,9 @@ def _told(snapshot: Snapshot, found: Comparison) -> bool:
         return change.have is ABSENT or have.get("password") == "differs"
     if isinstance(resource, Database):
         return change.have is ABSENT
+    if isinstance(resource, CredentialsFile):
+        own = snapshot.facts.known(CredentialsFact(snapshot.inventory.credentials_path), CONTROLLER)
+        return change.only("mode") and own is not None and own.too_open
     if isinstance(resource, DynamicConfig):
         return change.names() == ["pause"]
     if isinstance(resource, File) and not resource.mode & 0o077 and change.only("mode"):

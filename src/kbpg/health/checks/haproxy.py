@@ -61,9 +61,7 @@ def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
 def _reach(snapshot: Snapshot, proxy: str, host: str) -> str:
     """Return the command that asks Patroni on `host` from the proxy, as HAProxy does."""
     address, port = snapshot.inventory.host(host).address, snapshot.inventory.ports.patroni
-    return snapshot.on_host(
-        proxy, f"curl -sS -m 3 -o /dev/null -w '%{{http_code}}' http://{address}:{port}/primary"
-    )
+    return snapshot.on_host(proxy, f"curl -sSI -m 3 http://{address}:{port}/primary")
 
 
 def wrong_route(snapshot: Snapshot) -> Iterable[Seen]:

@@ -92,6 +92,7 @@ def auth_query(snapshot: Snapshot) -> Iterable[Seen]:
             "there is no function pgbouncer.user_lookup" if missing else "pgbouncer.user_lookup was changed"
         )
         yield Seen(CLUSTER, seen, () if missing else found.lines, repair=_function())
+        return
     for proxy in snapshot.proxies:
         why = snapshot.why_not(snapshot.ask.views.pooled, proxy)
         if not why or snapshot.pooler(proxy) is None or not _about_login(why):

@@ -85,14 +85,16 @@ def role_password(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def extension_missing(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the nodes whose database has no pgvector."""
-    for host, version in _versions(snapshot).items():
+    """Yield that the database has no pgvector, or a standby does not have what the leader has."""
+    found, leader = _versions(snapshot), snapshot.leader
+    name = snapshot.inventory.cluster.database
+    if leader and leader in found and found[leader] is None:
+        repair = _step("05", f"create the extension vector in {name}")
+        yield Seen(CLUSTER, f"the database {name} has no extension vector", repair=repair)
+        return
+    for host, version in found.items():
         if version is None:
-            yield Seen(
-                host,
-                f"the database {snapshot.inventory.cluster.database} has no extension vector",
-                repair=_step("05", "create the extension vector in the database"),
-            )
+            yield Seen(host, f"the database {name} has no extension vector here", remedy="{kbpg} status")
 
 
 def _versions(snapshot: Snapshot) -> dict[str, str | None]:
@@ -118,6 +120,7 @@ def extension_version(snapshot: Snapshot) -> Iterable[Seen]:
                 f"pgvector {shown} on disk, the inventory says {wanted}",
                 (f"in the database: {version}",),
                 "{kbpg} step 02",
+                severity=Severity.CRITICAL,
                 repair=_step("02", f"replace the containers one by one by an image with pgvector {wanted}"),
             )
         elif version is not None and version != wanted:
@@ -132,7 +135,13 @@ def extension_differs(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that nodes have different versions of pgvector on disk."""
     disk = {host: max(found, key=version_tuple) for host, found in _on_disk(snapshot).items() if found}
     if len(set(disk.values())) > 1:
-        yield Seen(CLUSTER, "pgvector on disk: " + ", ".join(f"{v} on {host}" for host, v in disk.items()))
+        versions = list(disk.values())
+        usual = max(versions, key=versions.count)
+        yield Seen(
+            CLUSTER,
+            "pgvector on disk: " + ", ".join(f"{version} on {host}" for host, version in disk.items()),
+            about=tuple(host for host, version in disk.items() if version != usual),
+        )
 
 
 def vulnerable(snapshot: Snapshot) -> Iterable[Seen]:

@@ -97,11 +97,11 @@ def isolated(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the members that others cannot reach."""
+    """Yield the members that others, who are themselves in touch with a majority, cannot reach."""
     seers: dict[str, list[str]] = {}
     for host in snapshot.db:
         status = snapshot.raft(host)
-        for partner, there in (status.partners if status else {}).items():
+        for partner, there in (status.partners if status and status.has_quorum else {}).items():
             if not there:
                 seers.setdefault(partner, []).append(host)
     names = members(snapshot)

@@ -1,0 +1,653 @@
+"""Each finding, from a healthy cluster with one thing (or two) broken: exactly what is shown, nothing besides."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from kbpg.errors import AccessDenied, Exit
+from kbpg.health import catalogue
+from kbpg.health.check import Check, Seen
+from kbpg.health.diagnose import judge
+from kbpg.health.finding import Action, Finding, Severity
+from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
+from kbpg.patroni import LEADER_ROLES
+from kbpg.raft import RaftStatus
+from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
+from kbpg.resources.docker import LABEL_SPEC, ImagesFact
+from kbpg.resources.file import FileFact
+from kbpg.resources.hardware import Hardware, HardwareFact
+from kbpg.resources.preflight.clock import ClockFact, Offset
+from kbpg.resources.preflight.ports import Listener, PortsFact
+from kbpg.resources.preflight.system import SystemFact
+from kbpg.steps.layout import REPLICATION_USER
+from kbpg.steps.s00_credentials import CredentialsFact
+
+from .health_world import FOUND, GB, INVENTORY, World
+
+Break = Callable[[World], None]
+PGDATA = "/opt/keybuzz/postgres/data/pgdata"
+CRITICAL, WARNING = Severity.CRITICAL, Severity.WARNING
+
+
+def shown(world: World) -> list[tuple[str, str]]:
+    """Return host and id of what is found above a notice."""
+    return [(f.host, f.id) for f in world.diagnose().findings if f.severity > Severity.NOTICE]
+
+
+def only(world: World) -> Finding:
+    """Return the one finding above a notice."""
+    found = [f for f in world.diagnose().findings if f.severity > Severity.NOTICE]
+    assert len(found) == 1, [(f.host, f.id, f.seen) for f in found]
+    return found[0]
+
+
+def test_a_healthy_cluster_has_two_notices() -> None:
+    diagnosis = World().diagnose()
+    assert [f.id for f in diagnosis.findings] == ["raft-deprecated", "pgvector-vulnerable"]
+    assert diagnosis.healthy
+    assert diagnosis.exit_code == Exit.OK
+    assert diagnosis.passed == len(catalogue.ALL) - 2
+
+
+# --- hosts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["db-1", "db-2", "proxy-1"])
+def test_a_host_that_is_off_explains_all_its_parts(host: str) -> None:
+    world = World()
+    world.off(host)
+    ids = [i for _, i in shown(world)]
+    # Until another node is elected, a leader that is off leaves the cluster without one
+    assert ids == ["host-unreachable", "no-leader"] if host == "db-1" else ids == ["host-unreachable"]
+
+
+def test_two_db_hosts_off_are_two_findings() -> None:
+    world = World()
+    world.off("db-2")
+    world.off("db-3")
+    found = {f.id: f for f in world.diagnose().findings}
+    assert set(found) >= {"host-unreachable", "synchronous-missing"}
+    assert "raft-no-quorum" not in found
+    unreachable = world.diagnose().of("host-unreachable")
+    assert any("cluster: Raft has no quorum" in f.explains for f in unreachable)
+
+
+def test_a_refused_key_is_not_an_unreachable_host() -> None:
+    world = World()
+    world.off("proxy-1")
+    world.unreachable["proxy-1"] = AccessDenied("proxy-1", "root may not log in", hint="which key?")
+    finding = only(world)
+    assert (finding.id, finding.evidence) == ("ssh-refused", ("hint: which key?",))
+
+
+def test_docker_down() -> None:
+    world = World()
+    world.deaf("db-2", "patroni")
+    for fact in (world.containers("db-2"), LogsFact(("patroni",)), NeighboursFact(("patroni",))):
+        world.silence("db-2", fact, "Docker does not answer")
+    world.change("db-2", SystemFact(), docker="silent", docker_error="Cannot connect to the Docker daemon")
+    finding = only(world)
+    assert (finding.host, finding.id, finding.evidence) == (
+        "db-2",
+        "docker-down",
+        ("Cannot connect to the Docker daemon",),
+    )
+    assert finding.repair is not None
+    assert finding.repair.action is Action.START_DOCKER
+    assert finding.remedy == "ssh root@192.0.2.2 'systemctl restart docker'"
+
+
+def test_a_host_that_stops_answering_is_unreachable() -> None:
+    world = World()
+    for key in world.answers["proxy-2"]:
+        world.silence("proxy-2", world.named["proxy-2"][key], "no answer within 5 s")
+    assert only(world).id == "host-unreachable"
+
+
+def skewed(world: World) -> None:
+    world.say("db-3", ClockFact(), Offset(3.0, 0.01))
+
+
+def nearly_full(world: World) -> None:
+    world.say("db-2", world.ask.usage, (100 * GB, 5 * GB))
+
+
+def quite_full(world: World) -> None:
+    world.say("db-2", world.ask.usage, (100 * GB, 1 * GB))
+
+
+def small_host(world: World) -> None:
+    for name in world.context.db_names:
+        world.say(name, HardwareFact(), Hardware(8 * GB, 4))
+    settings = world.get("db-2", world.ask.views.settings)
+    world.say(
+        "db-2", world.ask.views.settings, (*settings, ("shared_buffers", str(6 * GB // 8192), "8kB", False))
+    )
+
+
+def taken(world: World) -> None:
+    world.stop("proxy-1", "pgbouncer", "restarting")
+    ports = next(f for f in world.named["proxy-1"].values() if isinstance(f, PortsFact))
+    world.change("proxy-1", ports, listeners=(Listener("0.0.0.0", 6432, "nc", 4711),))
+
+
+def few_files(world: World) -> None:
+    world.change("proxy-1", SystemFact(), open_files=1024)
+
+
+# --- containers ----------------------------------------------------------------------------------------
+
+
+def missing(world: World) -> None:
+    world.deaf("proxy-1", "haproxy")
+    found = dict(world.get("proxy-1", world.containers("proxy-1")))
+    del found["haproxy"]
+    world.say("proxy-1", world.containers("proxy-1"), found)
+
+
+def stopped(world: World) -> None:
+    world.stop("db-2", "patroni")
+
+
+def restarting(world: World) -> None:
+    world.stop("proxy-2", "haproxy", "restarting")
+    world.log(
+        "proxy-2", "haproxy", "[NOTICE] starting", "[ALERT] Cannot raise FD limit to 20034, limit is 20000."
+    )
+
+
+def old(world: World) -> None:
+    world.container("db-3", "patroni")["Config"]["Labels"][LABEL_SPEC] = "0123456789ab"
+
+
+def by_hand(world: World) -> None:
+    del world.container("db-3", "patroni")["Config"]["Labels"][LABEL_SPEC]
+
+
+def no_image(world: World) -> None:
+    world.say("db-2", ImagesFact(("patroni-pg16-raft:latest",)), {})
+
+
+def stranger(world: World) -> None:
+    neighbour = Neighbour("postgres", "postgres:16", ("/opt/keybuzz/postgres/data",))
+    world.say("db-2", NeighboursFact(("patroni",)), (neighbour,))
+
+
+def not_loaded(world: World) -> None:
+    world.say("proxy-1", FileFact("/opt/keybuzz/kbpg/loaded/haproxy"), None)
+
+
+# --- the data directory --------------------------------------------------------------------------------
+
+
+def wrong_mode(world: World) -> None:
+    world.lost("db-2")
+    world.change("db-2", world.ask.node, state="start failed")
+    world.say("db-2", DataDirectoryFact(PGDATA, 999), DataDirectory("999:999", 0o755, ""))
+    world.log("db-2", "patroni", f'FATAL:  data directory "{PGDATA}" has invalid permissions')
+
+
+def wrong_mode_still_running(world: World) -> None:
+    world.say("db-2", DataDirectoryFact(PGDATA, 999), DataDirectory("999:999", 0o755, ""))
+
+
+# --- Patroni and replication ---------------------------------------------------------------------------
+
+
+def mute_patroni(world: World) -> None:
+    world.deaf("db-3", "patroni")
+
+
+def two_leaders(world: World) -> None:
+    world.change("db-3", world.ask.node, role="primary", receiving=False)
+
+
+def stale(world: World) -> None:
+    members = [
+        dataclasses.replace(m, role="leader" if m.name == "db-3" else "replica")
+        for m in world.get("db-2", world.ask.cluster)
+    ]
+    world.say("db-2", world.ask.cluster, tuple(members))
+
+
+def paused(world: World) -> None:
+    for name in world.context.db_names:
+        world.change(name, world.ask.node, paused=True)
+        world.say(name, world.ask.config, {**world.get(name, world.ask.config), "pause": True})
+
+
+def pending(world: World) -> None:
+    world.change("db-2", world.ask.node, pending_restart=True)
+
+
+def broken(line: str) -> Break:
+    """Return a replica that does not stream, and its log."""
+
+    def apply(world: World) -> None:
+        world.lost("db-2")
+        world.log("db-2", "patroni", "an older line", line)
+
+    return apply
+
+
+def slot_gone(world: World) -> None:
+    world.lost("db-2")
+    world.log("db-2", "patroni")
+    slots = world.get("db-1", world.ask.views.slots)
+    world.say("db-1", world.ask.views.slots, tuple(s for s in slots if s[0] != "db_2"))
+
+
+def wal_lost(world: World) -> None:
+    world.lost("db-2")
+    slots = (("db_2", "physical", False, "lost", None), ("db_3", "physical", True, "reserved", 0))
+    world.say("db-1", world.ask.views.slots, slots)
+
+
+def replication_password(world: World) -> None:
+    """Somebody changed the role: the replicas' logs say so, and the role explains them."""
+    world.role(REPLICATION_USER, verifier="SCRAM-SHA-256$4096:c2FsdA==$eA==:eA==")
+    for host in ("db-2", "db-3"):
+        world.lost(host)
+        world.log(host, "patroni", f'FATAL:  password authentication failed for user "{REPLICATION_USER}"')
+
+
+def lagging(world: World) -> None:
+    rows = (("db-2", "streaming", "quorum", 40 << 20), ("db-3", "streaming", "quorum", 0))
+    world.say("db-1", world.ask.views.standbys, rows)
+
+
+def replay_paused(world: World) -> None:
+    world.say("db-2", world.ask.views.node, ((True, 1, "1", "16.11", True),))
+
+
+def asynchronous(world: World) -> None:
+    node = world.get("db-1", world.ask.node)
+    rest = tuple(dataclasses.replace(each, sync_state="async") for each in node.standbys)
+    world.change("db-1", world.ask.node, standbys=rest)
+
+
+# --- Raft ----------------------------------------------------------------------------------------------
+
+
+def ghost(world: World) -> None:
+    for name in world.context.db_names:
+        status = world.get(name, world.ask.raft)
+        world.change(name, world.ask.raft, partners={**status.partners, "192.0.2.99:7000": False})
+
+
+def no_quorum(world: World) -> None:
+    for name in world.context.db_names:
+        partners = dict.fromkeys(world.get(name, world.ask.raft).partners, False)
+        world.say(name, world.ask.raft, RaftStatus(None, False, 4, 99, 9, partners))
+        world.change(name, world.ask.node, role="replica", standbys=())
+    for proxy in world.context.proxy_names:
+        world.deaf(proxy, "haproxy")
+        servers = tuple(
+            dataclasses.replace(s, status="DOWN")
+            for s in World().get(proxy, world.ask.haproxy)
+            if s.proxy == "primary"
+        )
+        world.say(proxy, world.ask.haproxy, servers)
+
+
+def raft_password(world: World) -> None:
+    world.silence("db-2", world.ask.raft, "Raft on port 7000 speaks with another password")
+    world.lonely("db-2")
+
+
+def isolated(world: World) -> None:
+    partners = dict.fromkeys(world.get("db-3", world.ask.raft).partners, False)
+    world.change("db-3", world.ask.raft, has_quorum=False, partners=partners)
+    for name in ("db-1", "db-2"):
+        status = world.get(name, world.ask.raft)
+        world.change(name, world.ask.raft, partners={**status.partners, "192.0.2.3:7000": False})
+    stale_view = tuple(
+        dataclasses.replace(m, role="leader" if m.name == "db-2" else "replica")
+        for m in world.get("db-3", world.ask.cluster)
+    )
+    world.say("db-3", world.ask.cluster, stale_view)
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------
+
+
+def no_database(world: World) -> None:
+    fact = next(f for f in world.named["db-1"].values() if getattr(f, "name", "") == "databases")
+    for name in world.context.db_names:
+        world.say(name, fact, (("postgres", "UTF8", True, ["public"]),))
+        for key, each in world.named[name].items():
+            if getattr(getattr(each, "login", None), "database", "") == "keybuzz":
+                world.silence(name, each, 'port 5432: database "keybuzz" does not exist')
+                assert key
+    for proxy in world.context.proxy_names:
+        for each in (world.ask.views.pooled, world.ask.views.vector):
+            world.silence(proxy, each, 'port 6432: FATAL:  database "keybuzz" does not exist')
+
+
+def no_extension(world: World) -> None:
+    for name in world.context.db_names:
+        world.say(name, world.ask.extensions, (("plpgsql", "1.0"),))
+    for proxy in world.context.proxy_names:
+        world.silence(proxy, world.ask.views.vector, 'port 6432: type "vector" does not exist')
+
+
+def old_on_disk(world: World) -> None:
+    world.say("db-2", world.ask.views.available, (("vector", "0.8.0", False),))
+
+
+def role_missing(world: World) -> None:
+    world.role("kb_app")
+    for proxy in world.context.proxy_names:
+        for each in (world.ask.views.pooled, world.ask.views.vector):
+            world.silence(proxy, each, "port 6432: FATAL:  SASL authentication failed")
+
+
+def md5(world: World) -> None:
+    world.role("kb_app", verifier="md5" + "0" * 32)
+
+
+def more_parallel(world: World) -> None:
+    world.say("db-1", world.ask.views.settings, (("max_parallel_maintenance_workers", "2", None, False),))
+
+
+def trusting(world: World) -> None:
+    world.say("db-2", world.ask.views.rules, (("host", "all", "all", "0.0.0.0", "trust", ""),))
+
+
+def fsync_off(world: World) -> None:
+    world.say("db-1", world.ask.views.settings, (("fsync", "off", None, False),))
+
+
+# --- the proxies ---------------------------------------------------------------------------------------
+
+
+def wrong_node(world: World) -> None:
+    world.say("proxy-1", world.ask.views.primary, ((True, "192.0.2.3"),))
+
+
+def all_down(world: World) -> None:
+    servers = world.get("proxy-1", world.ask.haproxy)
+    down = tuple(
+        dataclasses.replace(s, status="DOWN", check="L4TOUT") if s.proxy == "primary" else s for s in servers
+    )
+    world.say("proxy-1", world.ask.haproxy, down)
+    world.silence("proxy-1", world.ask.views.primary, "port 5432: server closed the connection unexpectedly")
+
+
+def mute_pooler(world: World) -> None:
+    world.deaf("proxy-2", "pgbouncer")
+
+
+def forgotten_pause(world: World) -> None:
+    pooler = world.get("proxy-1", world.ask.pooler)
+    databases = tuple({**row, "paused": 1} if row["name"] == "keybuzz" else row for row in pooler.databases)
+    pools = tuple({**row, "cl_waiting": 7, "maxwait": 30} for row in pooler.pools)
+    world.change("proxy-1", world.ask.pooler, databases=databases, pools=pools)
+    for each in (world.ask.views.pooled, world.ask.views.vector):
+        world.silence("proxy-1", each, "no answer within 5 s")
+
+
+def waiting(world: World) -> None:
+    pooler = world.get("proxy-1", world.ask.pooler)
+    pools = tuple({**row, "cl_waiting": 7, "maxwait": 3, "sv_active": 50} for row in pooler.pools)
+    world.change("proxy-1", world.ask.pooler, pools=pools)
+
+
+def past_haproxy(world: World) -> None:
+    pooler = world.get("proxy-1", world.ask.pooler)
+    databases = tuple(
+        {**row, "host": "192.0.2.1"} if row["name"] == "keybuzz" else row for row in pooler.databases
+    )
+    world.change("proxy-1", world.ask.pooler, databases=databases)
+
+
+def no_function(world: World) -> None:
+    fact = next(f for f in world.named["db-1"].values() if getattr(f, "name", "") == "auth query")
+    world.say("db-1", fact, ())
+    for proxy in world.context.proxy_names:
+        for each in (world.ask.views.pooled, world.ask.views.vector):
+            world.silence(proxy, each, "port 6432: FATAL:  bouncer config error")
+
+
+def no_way(world: World) -> None:
+    for each in (world.ask.views.pooled, world.ask.views.vector):
+        world.silence("proxy-1", each, "port 6432: FATAL:  query_wait_timeout")
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+def open_file(world: World) -> None:
+    fact = FileFact("/opt/keybuzz/pgbouncer/userlist.txt", secret=True)
+    world.change("proxy-1", fact, mode=0o644)
+
+
+def open_credentials(world: World) -> None:
+    fact = CredentialsFact(world.context.inventory.credentials_path)
+    world.say("controller", fact, dataclasses.replace(FOUND, mode=0o644))
+
+
+def edited(world: World) -> None:
+    fact = FileFact("/opt/keybuzz/haproxy/haproxy.cfg")
+    state = world.get("proxy-2", fact)
+    world.say("proxy-2", fact, dataclasses.replace(state, digest="0" * 64, text=f"{state.text}# by hand\n"))
+
+
+def patched(world: World) -> None:
+    for name in world.context.db_names:
+        config = copy.deepcopy(world.get(name, world.ask.config))
+        config["ttl"] = 60
+        world.say(name, world.ask.config, config)
+
+
+# fmt: off
+CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] = (
+    (skewed, [("db-3", "clock-skew")], CRITICAL, None),
+    (nearly_full, [("db-2", "disk-full")], WARNING, None),
+    (quite_full, [("db-2", "disk-full")], CRITICAL, None),
+    (small_host, [("db-2", "memory-parameters")], WARNING, None),
+    (taken, [("proxy-1", "port-taken")], CRITICAL, None),
+    (few_files, [("proxy-1", "nofile-low")], CRITICAL, None),
+    (missing, [("proxy-1", "container-missing")], CRITICAL, Action.APPLY_STEP),
+    (stopped, [("db-2", "container-stopped")], CRITICAL, Action.START_CONTAINER),
+    (restarting, [("proxy-2", "container-restarting")], CRITICAL, Action.APPLY_STEP),
+    (old, [("db-3", "container-old")], WARNING, Action.APPLY_STEP),
+    (by_hand, [("db-3", "container-unmanaged")], WARNING, Action.APPLY_STEP),
+    (no_image, [("db-2", "image-missing")], WARNING, Action.APPLY_STEP),
+    (stranger, [("db-2", "data-shared")], CRITICAL, None),
+    (not_loaded, [("proxy-1", "configuration-not-loaded")], WARNING, Action.APPLY_STEP),
+    (wrong_mode, [("db-2", "data-permissions")], CRITICAL, Action.OWN_DATA),
+    (wrong_mode_still_running, [("db-2", "data-permissions")], WARNING, Action.OWN_DATA),
+    (mute_patroni, [("db-3", "patroni-silent")], CRITICAL, None),
+    (two_leaders, [("cluster", "two-leaders")], CRITICAL, None),
+    (stale, [("db-2", "leader-disagreement")], WARNING, Action.RESTART_PATRONI),
+    (paused, [("cluster", "patroni-paused")], WARNING, Action.RESUME_PATRONI),
+    (pending, [("db-2", "pending-restart")], WARNING, Action.RESTART_POSTGRESQL),
+    (broken("PANIC:  could not locate a valid checkpoint record"),
+     [("db-2", "replica-no-checkpoint")], CRITICAL, Action.REINITIALIZE),
+    (broken("FATAL:  could not receive data from WAL stream: ERROR:  requested WAL segment 000000010000000000000003"
+            " has already been removed"), [("db-2", "replica-wal-removed")], CRITICAL, Action.REINITIALIZE),
+    (wal_lost, [("db-2", "replica-wal-removed")], CRITICAL, Action.REINITIALIZE),
+    (broken("FATAL:  requested timeline 2 is not a child of this server's history"),
+     [("db-2", "replica-diverged")], CRITICAL, Action.REINITIALIZE),
+    (broken('FATAL:  could not start WAL streaming: ERROR:  replication slot "db_2" does not exist'),
+     [("db-2", "replica-slot-missing")], CRITICAL, Action.CREATE_SLOT),
+    (slot_gone, [("db-2", "replica-slot-missing")], CRITICAL, Action.CREATE_SLOT),
+    (broken("FATAL:  database system identifier differs between the primary and standby"),
+     [("db-2", "replica-foreign")], CRITICAL, None),
+    (broken('FATAL:  password authentication failed for user "replicator"'),
+     [("db-2", "replica-password")], CRITICAL, Action.APPLY_STEP),
+    (broken("LOG:  nothing that tells why"), [("db-2", "replica-not-streaming")], CRITICAL, Action.RESTART_PATRONI),
+    (lagging, [("db-2", "replica-lag")], WARNING, None),
+    (replay_paused, [("db-2", "replica-replay-paused")], WARNING, None),
+    (asynchronous, [("cluster", "synchronous-missing")], CRITICAL, None),
+    (ghost, [("cluster", "raft-ghost")], WARNING, Action.REMOVE_RAFT_MEMBER),
+    (no_quorum, [("cluster", "raft-no-quorum")], CRITICAL, None),
+    (raft_password, [("db-2", "raft-password")], CRITICAL, Action.RESTART_PATRONI),
+    (isolated, [("db-3", "raft-isolated")], CRITICAL, None),
+    (no_database, [("cluster", "database-missing")], CRITICAL, Action.APPLY_STEP),
+    (no_extension, [("cluster", "extension-missing")], CRITICAL, Action.APPLY_STEP),
+    (old_on_disk, [("db-2", "extension-version")], CRITICAL, Action.APPLY_STEP),
+    (role_missing, [("cluster", "role-missing")], CRITICAL, Action.APPLY_STEP),
+    (trusting, [("db-2", "scram-missing")], CRITICAL, None),
+    (fsync_off, [("db-1", "unsafe-setting")], CRITICAL, None),
+    (more_parallel, [("cluster", "pgvector-vulnerable")], WARNING, Action.APPLY_STEP),
+    (wrong_node, [("proxy-1", "haproxy-route-wrong")], CRITICAL, None),
+    (all_down, [("proxy-1", "haproxy-no-leader")], CRITICAL, None),
+    (mute_pooler, [("proxy-2", "pgbouncer-silent")], CRITICAL, Action.APPLY_STEP),
+    (forgotten_pause, [("proxy-1", "pgbouncer-paused")], CRITICAL, Action.RESUME_POOLER),
+    (waiting, [("proxy-1", "pgbouncer-waiting")], WARNING, None),
+    (past_haproxy, [("proxy-1", "pgbouncer-target")], CRITICAL, Action.APPLY_STEP),
+    (no_function, [("cluster", "pgbouncer-auth-query")], CRITICAL, Action.APPLY_STEP),
+    (no_way, [("proxy-1", "pgbouncer-unusable")], CRITICAL, Action.RECONNECT_POOLER),
+    (open_file, [("proxy-1", "secrets-readable")], WARNING, Action.APPLY_STEP),
+    (open_credentials, [("controller", "secrets-readable")], WARNING, Action.APPLY_STEP),
+    (edited, [("proxy-2", "drift")], WARNING, Action.APPLY_STEP),
+    (patched, [("cluster", "drift")], WARNING, Action.APPLY_STEP),
+)
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("apply", "expected", "severity", "action"), CASES, ids=lambda value: getattr(value, "__name__", None)
+)
+def test_one_fault_is_one_finding(
+    apply: Break, expected: list[tuple[str, str]], severity: Severity, action: Action | None
+) -> None:
+    world = World()
+    apply(world)
+    assert shown(world) == expected
+    finding = only(world)
+    assert finding.severity is severity
+    assert (finding.repair.action if finding.repair else None) is action
+    assert finding.seen
+    assert "{" not in finding.remedy
+
+
+def test_every_kind_of_finding_is_tried() -> None:
+    tried = {id_ for _, expected, _, _ in CASES for _, id_ in expected}
+    here = {
+        "host-unreachable",
+        "ssh-refused",
+        "docker-down",
+        "no-leader",
+        "role-password",
+    }
+    left = {
+        "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
+        "postgres-down", "versions-differ", "slot-unused", "raft-silent", "raft-unreachable", "raft-member-missing",
+        "raft-deprecated", "extension-differs", "connections-full", "haproxy-silent", "haproxy-unusable",
+        "haproxy-replica-down", "vector-unusable",
+    }  # fmt: skip
+    assert {check.id for check in catalogue.ALL} == tried | here | left
+
+
+def test_a_changed_replication_password_explains_the_replicas() -> None:
+    world = World()
+    replication_password(world)
+    ids = {f.id for f in world.diagnose().findings if f.severity > Severity.NOTICE}
+    assert ids == {"role-password", "synchronous-missing"}
+    (finding,) = world.diagnose().of("role-password")
+    assert finding.subject == REPLICATION_USER
+    assert finding.explains == ("db-2: wrong replication password", "db-3: wrong replication password")
+
+
+def test_a_password_stored_as_md5_differs_and_is_not_scram() -> None:
+    world = World()
+    md5(world)
+    assert {id_ for _, id_ in shown(world)} == {"role-password", "scram-missing"}
+
+
+def test_two_faults_at_once_are_two_findings() -> None:
+    world = World()
+    wrong_mode(world)
+    world.stop("proxy-2", "haproxy")
+    assert shown(world) == [("proxy-2", "container-stopped"), ("db-2", "data-permissions")]
+
+
+def test_a_stopped_container_does_not_hide_its_neighbour() -> None:
+    world = World()
+    world.stop("proxy-1", "haproxy")
+    forgotten_pause(world)
+    assert shown(world) == [("proxy-1", "container-stopped"), ("proxy-1", "pgbouncer-paused")]
+
+
+def test_data_is_not_removed_without_a_leader_of_the_same_cluster() -> None:
+    world = World()
+    broken("PANIC:  could not locate a valid checkpoint record")(world)
+    world.change("db-2", world.ask.node, system_identifier="1")
+    assert only(world).repair is None
+
+
+def test_a_leader_that_kbpg_cannot_reach_still_leads() -> None:
+    world = World()
+    world.off("db-1")
+    for name in ("db-2", "db-3"):
+        world.change(name, world.ask.node, receiving=True)
+        others = {"192.0.2.1:7000": True, "192.0.2.2:7000": True, "192.0.2.3:7000": True}
+        world.change(
+            name,
+            world.ask.raft,
+            partners={k: v for k, v in others.items() if k != f"192.0.2.{name[-1]}:7000"},
+        )
+    for proxy in world.context.proxy_names:
+        world.say(proxy, world.ask.haproxy, World().get(proxy, world.ask.haproxy))
+    assert [id_ for _, id_ in shown(world)] == ["host-unreachable"]
+
+
+def test_no_secret_is_in_a_finding() -> None:
+    world = World()
+    password = world.context.credentials.app_password.reveal()
+    verifier = "SCRAM-SHA-256$4096:c2FsdA==$b25l:dHdv"
+    world.stop("db-2", "patroni", "restarting")
+    world.log(
+        "db-2", "patroni", f"ERROR: ALTER ROLE kb_app PASSWORD '{password}'", f"STATEMENT: '{verifier}'"
+    )
+    text = str([f.document() for f in world.diagnose().findings])
+    assert password not in text
+    assert "c2FsdA==" not in text
+    assert "ALTER ROLE kb_app PASSWORD '***'" in text
+
+
+def test_the_remedy_names_the_inventory_where_it_is_another() -> None:
+    world = World()
+    stopped(world)
+    (finding,) = world.diagnose().of("container-stopped")
+    assert finding.remedy == "kbpg step 02 --limit db-2"
+
+
+def test_patroni_3_calls_its_leader_master() -> None:
+    assert {"master", "primary"} <= LEADER_ROLES
+    world = World()
+    world.change("db-1", world.ask.node, role="master")
+    assert shown(world) == []
+
+
+def test_strict_says_that_writes_wait() -> None:
+    world = World(INVENTORY.replace("{name: test}", "{name: test, synchronous: strict}"))
+    asynchronous(world)
+    assert "writes wait" in world.diagnose().of("synchronous-missing")[0].seen
+
+
+def test_causes_that_go_round_are_all_shown() -> None:
+    def seen(host: str) -> Callable[[object], list[Seen]]:
+        return lambda _: [Seen(host, "it")]
+
+    one = Check("one", "one", CRITICAL, "because", "do", seen("db-1"), explained_by=("two",))  # type: ignore[arg-type]
+    two = Check("two", "two", CRITICAL, "because", "do", seen("db-1"), explained_by=("one",))  # type: ignore[arg-type]
+    diagnosis = judge(World().snapshot(), (one, two))
+    assert [f.id for f in diagnosis.findings] == ["one", "two"]
+
+
+def test_worst_comes_first_and_decides_the_exit_code() -> None:
+    world = World()
+    edited(world)
+    assert world.diagnose().exit_code == Exit.DIFFERS
+    mute_pooler(world)
+    assert [f.severity for f in world.diagnose().findings][:2] == [CRITICAL, WARNING]
+    assert world.diagnose().exit_code == Exit.FAILED
+    assert [f.host for f in world.diagnose().limited(["db-1"]).findings] == ["cluster", "cluster"]
