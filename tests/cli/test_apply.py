@@ -10,7 +10,6 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from kbpg.__main__ import run
-from kbpg.errors import Unreachable
 from kbpg.facts import NotKnown
 
 CONFIGURATION = "file:/opt/keybuzz/haproxy/haproxy.cfg"
@@ -28,9 +27,7 @@ def test_a_first_apply_makes_everything(world: Any, capsys: Capture, snapshot: S
     assert run(["apply-all"]) == 0
     assert said(capsys) == snapshot
     assert world.states["db-3", "container:patroni"] == {"state": "running"}
-    assert world.opened == [
-        {"doing": "apply-all", "lock": True, "partial": False, "credentials_exist": False, "ask": None}
-    ]
+    assert world.opened == [{"doing": "apply-all", "lock": True, "credentials_exist": False, "ask": None}]
 
 
 def test_a_second_apply_changes_nothing(whole: Any, capsys: Capture, snapshot: SnapshotAssertion) -> None:
@@ -181,18 +178,3 @@ def test_plan_as_json(whole: Any, capsys: Capture) -> None:
     assert document["ok"] == 17
     assert document["unmet"] == []
     assert [change["resource"] for change in document["changes"]] == [CONFIGURATION]
-
-
-def test_diagnose(whole: Any, capsys: Capture, snapshot: SnapshotAssertion) -> None:
-    capsys.readouterr()
-    assert run(["diagnose"]) == 0
-    assert capsys.readouterr().out == "healthy: 1 check ok\n"
-    whole.states["cluster", "check:leader"] = {"leader": False}
-    whole.unreachable["db-3"] = Unreachable("db-3", "no answer from 192.0.2.3:22", hint="is the host up?")
-    assert run(["diagnose"]) == 1
-    assert capsys.readouterr().out == snapshot
-    assert run(["diagnose", "--json"]) == 1
-    document = json.loads(capsys.readouterr().out)
-    assert document["healthy"] is False
-    assert [host["host"] for host in document["unreachable"]] == ["db-3"]
-    assert [finding["lines"] for finding in document["findings"]] == [["leader: False → True"]]

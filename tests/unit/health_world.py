@@ -344,7 +344,7 @@ SETTINGS = (
 def inspected(spec: ContainerSpec) -> dict[str, Any]:
     """Return a container as `docker inspect` shows it."""
     labels = {LABEL_INPUTS: spec.inputs, LABEL_SPEC: spec.digest()}
-    tmpfs = dict(path.split(":", 1) if ":" in path else (path, "") for path in spec.tmpfs)
+    tmpfs = {path.partition(":")[0]: path.partition(":")[2] for path in spec.tmpfs}
     return {
         "Id": IDS[spec.name],
         "Name": f"/{spec.name}",

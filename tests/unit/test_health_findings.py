@@ -637,8 +637,8 @@ def test_causes_that_go_round_are_all_shown() -> None:
     def seen(host: str) -> Callable[[object], list[Seen]]:
         return lambda _: [Seen(host, "it")]
 
-    one = Check("one", "one", CRITICAL, "because", "do", seen("db-1"), explained_by=("two",))  # type: ignore[arg-type]
-    two = Check("two", "two", CRITICAL, "because", "do", seen("db-1"), explained_by=("one",))  # type: ignore[arg-type]
+    one = Check("one", "one", CRITICAL, "because", "do", seen("db-1"), explained_by=("two",))
+    two = Check("two", "two", CRITICAL, "because", "do", seen("db-1"), explained_by=("one",))
     diagnosis = judge(World().snapshot(), (one, two))
     assert [f.id for f in diagnosis.findings] == ["one", "two"]
 

@@ -51,19 +51,3 @@ def command(context: Context, *words: str) -> str:
 def left_out(unreachable: Mapping[str, HostError]) -> list[Line]:
     """Return a line for each host that could be left out, because `--limit` does not name it."""
     return [Line(f"left out: {error}", Style.WARNING) for error in unreachable.values()]
-
-
-def diagnosed(report: Report, unreachable: Mapping[str, HostError]) -> list[Line]:
-    """Return what is wrong, or that nothing is."""
-    lines = [
-        Line(text, Style.BAD if index == 0 else Style.PLAIN)
-        for error in unreachable.values()
-        for index, text in enumerate(error.lines())
-    ]
-    wrong = report.of(*texts.CHANGES)
-    lines += texts.failed(wrong)
-    checked = len(report.of(Status.OK))
-    if not lines:
-        return [Line(f"healthy: {texts.count(checked, 'check')} ok", Style.GOOD)]
-    bad = len(unreachable) + len(wrong)
-    return [*lines, Line(), Line(f"not healthy: {texts.count(bad, 'problem')}, {checked} ok", Style.BAD)]

@@ -83,7 +83,9 @@ def finding_lines(finding: Finding, kbpg: str) -> list[Line]:
     lines.append(Line(f"│    mend: {finding.remedy}", Style.HINT))
     if finding.repair:
         risk = "" if finding.repair.risk == "none" else f" (risk: {finding.repair.risk})"
-        lines.append(Line(f"│    kbpg can: {repair_command(finding, kbpg)}", Style.HINT))
+        command = repair_command(finding, kbpg)
+        if command != finding.remedy:
+            lines.append(Line(f"│    or let kbpg: {command}", Style.HINT))
         lines.append(Line(f"│      it will {finding.repair.will}{risk}"))
     return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kbpg.cli.closing import uris
@@ -10,7 +10,6 @@ from kbpg.cli.folding import explanation
 from kbpg.cli.texts import CHANGES
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome, Report
-from kbpg.errors import HostError
 from kbpg.model import Impact, Status
 
 
@@ -34,19 +33,6 @@ def applied(report: Report, context: Context, seconds: float) -> dict[str, Any]:
         "steps": [{"step": label, "seconds": round(took, 3)} for label, took in report.seconds.items()],
         "outcomes": _all(outcome for outcome in report.outcomes if outcome.status is not Status.OK),
         "uris": uris(context),
-    }
-
-
-def diagnosed(report: Report, unreachable: Mapping[str, HostError]) -> dict[str, Any]:
-    """Return what is wrong."""
-    wrong = report.of(*CHANGES)
-    return {
-        "healthy": not wrong and not unreachable,
-        "ok": len(report.of(Status.OK)),
-        "findings": _all(wrong),
-        "unreachable": [
-            {"host": name, "reason": error.reason, "hint": error.hint} for name, error in unreachable.items()
-        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""Running the engine for a command: apply, plan, diagnose."""
+"""Running the engine for a command: apply, plan."""
 
 from __future__ import annotations
 
@@ -53,21 +53,6 @@ def plan(options: Options, steps: Sequence[Step]) -> int:
     return int(Exit.DIFFERS if report.of(*texts.CHANGES) else Exit.OK)
 
 
-def diagnose(options: Options, steps: Sequence[Step]) -> int:
-    """Say what is wrong, and return the exit code."""
-    with Console(color=options.color) as console:
-        with _opened(
-            options, console, Progress(console), doing="diagnose", partial=True, credentials_exist=True
-        ) as session:
-            report = _run(session, options).plan(steps)
-        if options.json:
-            console.data(documents.diagnosed(report, session.unreachable))
-        else:
-            console.result(closing.diagnosed(report, session.unreachable))
-    wrong = session.unreachable or report.of(*texts.CHANGES)
-    return int(Exit.FAILED if wrong else Exit.OK)
-
-
 @contextmanager
 def _opened(
     options: Options,
@@ -76,7 +61,6 @@ def _opened(
     *,
     doing: str,
     lock: bool = False,
-    partial: bool = False,
     credentials_exist: bool = False,
 ) -> Iterator[Session]:
     console.busy("connecting to the hosts")
@@ -84,13 +68,11 @@ def _opened(
         options,
         doing=doing,
         lock=lock,
-        partial=partial,
         credentials_exist=credentials_exist,
         watcher=progress if options.verbose else None,
         ask=console.ask if sys.stdin.isatty() else None,
     ) as session:
-        if not partial:
-            console.say(closing.left_out(session.unreachable))
+        console.say(closing.left_out(session.unreachable))
         console.busy("reading the hosts")
         yield session
 

@@ -1,4 +1,4 @@
-"""What plan, apply and diagnose print: outcomes as lines of text, readable without colour."""
+"""What plan and apply print: outcomes as lines of text, readable without colour."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from kbpg.health.finding import Action, Severity
 _HEAD = (
     "# Findings\n\n"
     "What `kbpg diagnose` can find, made from the code (`python -m kbpg.health.reference`). Each finding says what "
-    'was seen, why it matters, the evidence, and the command that mends it; where it says "kbpg can", '
+    'was seen, why it matters, the evidence, and the command that mends it; where it says "or let kbpg", '
     "`kbpg diagnose --repair` does it. A finding that another one explains is not shown by itself, but named "
     "there.\n\n"
     "Severities: **critical** (exit code 1): something does not serve, or data is at risk. **warning** (exit code "

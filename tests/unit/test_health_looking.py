@@ -1,0 +1,83 @@
+"""One pass is bounded: what hangs is left behind, and everything else is answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+
+import pytest
+
+from kbpg.errors import ConnectionLost
+from kbpg.facts import NotKnown
+from kbpg.health.looking import look
+from kbpg.health.questions import LogsFact, UsageFact
+from kbpg.hosts.port import Output, Question, Reader
+from kbpg.raft import RaftFact
+from kbpg.resources.docker import ContainersFact
+from kbpg.secret import Secret
+
+DEADLINE = 0.4
+
+
+class Host(Reader):
+    """Answers its shell; `docker` hangs until it is let go, and so does every port."""
+
+    def __init__(self, *, hangs: bool, lost: bool = False) -> None:
+        self.name, self.address = "db-1", "192.0.2.1"
+        self.hangs, self.lost = hangs, lost
+        self.free = threading.Event()
+
+    def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
+        questions = list(questions)
+        if self.lost:
+            raise ConnectionLost(self.name, "the connection is lost")
+        if self.hangs and any(isinstance(each, ContainersFact | LogsFact) for each in questions):
+            self.free.wait(30)
+        return {
+            each.key: Output(0, "100 25 4096" if isinstance(each, UsageFact) else "[]") for each in questions
+        }
+
+    def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
+        self.free.wait(30)
+        raise TimeoutError
+
+    def forward(self, port: int, *, address: str | None = None) -> AbstractContextManager[int]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def hanging() -> Iterator[Host]:
+    host = Host(hangs=True)
+    yield host
+    host.free.set()
+
+
+USAGE, CONTAINERS, RAFT = UsageFact("/"), ContainersFact(("patroni",)), RaftFact(7000, Secret("word"))
+
+
+def test_a_docker_and_a_port_that_hang_cost_the_deadline_and_nothing_else(hanging: Host) -> None:
+    started = time.monotonic()
+    facts = look({"db-1": hanging}, {"db-1": [USAGE, CONTAINERS, RAFT]}, deadline=DEADLINE)
+    assert time.monotonic() - started < DEADLINE + 1
+    assert facts.get(USAGE, "db-1") == (409600, 102400)
+    for fact in (CONTAINERS, RAFT):
+        with pytest.raises(NotKnown, match=r"no answer within 0\.4 s"):
+            facts.get(fact, "db-1")
+
+
+def test_what_is_answered_in_time_is_not_waited_for() -> None:
+    started = time.monotonic()
+    facts = look({"db-1": Host(hangs=False)}, {"db-1": [USAGE, CONTAINERS]}, deadline=30)
+    assert time.monotonic() - started < 5
+    assert facts.get(CONTAINERS, "db-1") == {}
+
+
+def test_a_lost_host_says_why() -> None:
+    facts = look({"db-1": Host(hangs=False, lost=True)}, {"db-1": [USAGE], "db-2": [USAGE]}, deadline=5)
+    with pytest.raises(NotKnown, match="the connection is lost"):
+        facts.get(USAGE, "db-1")
+    with pytest.raises(NotKnown, match="db-2 is not connected"):
+        facts.get(USAGE, "db-2")
