@@ -1,0 +1,360 @@
+"""Patroni's configuration: the patch is right by Patroni's own rules, and what a fix asks for and waits for."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbpg.engine.compare import Comparison, compare
+from kbpg.engine.site import Site
+from kbpg.errors import HostError
+from kbpg.facts import Fact, Facts, Knowledge
+from kbpg.hosts.fake import FakeHost
+from kbpg.model import CLUSTER, Change, Impact, Placed
+from kbpg.patroni import ConfigFact, NodeFact
+from kbpg.resources.hardware import Hardware, HardwareFact, smallest
+from kbpg.resources.patroni import (
+    DynamicConfig,
+    PendingRestart,
+    change_by_rest,
+    flatten,
+    patch,
+    wanted_configuration,
+)
+
+from .small_cluster import CREDENTIALS, DATABASES, context, knowing, site
+
+CONTEXT = context()
+NODE, CONFIG = NodeFact(8008), ConfigFact(8008)
+GB = 1 << 30
+
+# --- patch and flatten -------------------------------------------------------------------------------
+
+names = st.sampled_from(["ttl", "postgresql", "parameters", "jit", "pg_stat_statements.max", "ü"])
+scalars = (
+    st.booleans() | st.integers(-9, 9) | st.sampled_from([0.9, 1.1, "on", "9", "0.9", "True", "", "1GB"])
+)
+leaves = scalars | st.lists(scalars, max_size=2)
+trees = st.recursive(
+    st.dictionaries(names, leaves, max_size=4),
+    lambda inner: st.dictionaries(names, leaves | inner, max_size=4),
+)
+
+
+def patched(config: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what PATCH /config makes of `config`, by the rules of `patch_config` in patroni/utils.py."""
+    for name, value in data.items():
+        if value is None:
+            config.pop(name, None)
+        elif isinstance(value, dict) and isinstance(config.get(name), dict):
+            patched(config[name], value)
+        elif name not in config or isinstance(value, dict) or str(config[name]) != str(value):
+            config[name] = value
+    return config
+
+
+@given(have=trees, want=trees)
+def test_a_patch_turns_what_is_into_what_must_be(have: dict[str, Any], want: dict[str, Any]) -> None:
+    after = patched(copy.deepcopy(have), patch(have, want))
+    assert flatten(after) == flatten(want)
+    assert patch(after, want) == {}
+
+
+@given(have=trees, want=trees)
+def test_a_patch_holds_only_what_differs(have: dict[str, Any], want: dict[str, Any]) -> None:
+    assert patch(want, want) == {}
+    for name, value in patch(have, want).items():
+        assert (name not in want) if value is None else (str(have.get(name)) != str(want[name]))
+
+
+@given(have=trees, want=trees)
+def test_no_patch_is_needed_exactly_where_nothing_differs(have: dict[str, Any], want: dict[str, Any]) -> None:
+    if not patch(have, want):
+        assert flatten(have) == flatten(want)
+
+
+def test_a_patch_as_it_is_sent() -> None:
+    have = {
+        "ttl": 30,
+        "pause": True,
+        "postgresql": {"use_slots": True, "parameters": {"jit": "on", "work_mem": "4MB"}},
+    }
+    want = {"ttl": 20, "postgresql": {"use_slots": True, "parameters": {"work_mem": "4MB", "a": 1}}}
+    assert patch(have, want) == {
+        "pause": None,
+        "ttl": 20,
+        "postgresql": {"parameters": {"jit": None, "a": 1}},
+    }
+
+
+def test_a_value_of_the_same_text_is_the_same() -> None:
+    """Patroni would leave it alone, so that it can neither be patched nor must be."""
+    assert flatten({"a": {"b": "200", "c": "True"}}) == flatten({"a": {"b": 200, "c": True}})
+    assert patch({"a": {"b": "200"}}, {"a": {"b": 200}}) == {}
+
+
+# --- the configuration -------------------------------------------------------------------------------
+
+
+def hardware(*memory: int) -> dict[str, dict[str, object]]:
+    key = HardwareFact().key
+    return {name: {key: Hardware(m, 4)} for name, m in zip(DATABASES, memory, strict=False)}
+
+
+def test_the_smallest_host_decides() -> None:
+    facts = knowing(hardware(64 * GB, 8 * GB, 16 * GB), CLUSTER)
+    assert smallest(facts, DATABASES) == Hardware(8 * GB, 4)
+    small = wanted_configuration(CONTEXT, facts)
+    assert small == wanted_configuration(CONTEXT, knowing(hardware(8 * GB, 8 * GB, 8 * GB), CLUSTER))
+    assert small["postgresql"]["parameters"]["shared_buffers"] == "2GB"
+
+
+def test_the_inventorys_memory_is_a_limit_and_no_promise() -> None:
+    facts = knowing(hardware(8 * GB, 8 * GB, 8 * GB), CLUSTER)
+    for memory, buffers in (("4GB", "1GB"), ("64GB", "2GB")):
+        limited = context(f"postgresql: {{memory: {memory}}}\n")
+        assert wanted_configuration(limited, facts)["postgresql"]["parameters"]["shared_buffers"] == buffers
+
+
+def status(role: str, pending: bool = False, state: str = "running") -> object:
+    return NODE.parse(200, {"state": state, "role": role, "pending_restart": pending})
+
+
+def answers(config: Mapping[str, Any], leader: str = "db-2") -> dict[str, dict[str, object]]:
+    found = hardware(8 * GB, 8 * GB, 8 * GB)
+    for name in DATABASES:
+        found[name][NODE.key] = status("primary" if name == leader else "replica")
+        found[name][CONFIG.key] = config if name == leader else {"stale": True}
+    return found
+
+
+def right() -> dict[str, Any]:
+    return wanted_configuration(CONTEXT, knowing(hardware(8 * GB, 8 * GB, 8 * GB), CLUSTER))
+
+
+def drift(change: Callable[[dict[str, Any]], object]) -> Comparison:
+    config = right()
+    change(config)
+    return compare(Placed(CLUSTER, DynamicConfig(CONTEXT)), knowing(answers(config), CLUSTER))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda c: c.update(ttl=60), "ttl: 60 → 20"),
+        (lambda c: c.update(pause=True), "pause: True → none"),
+        (lambda c: c.pop("failsafe_mode"), "failsafe_mode: none → False"),
+        (
+            lambda c: c["postgresql"]["parameters"].update(fsync="off"),
+            "postgresql.parameters.fsync: off → none",
+        ),
+        (lambda c: c["postgresql"].pop("use_slots"), "postgresql.use_slots: none → True"),
+        (lambda c: c.update(slots={"a": {"type": "physical"}}), "slots.a.type: physical → none"),
+    ],
+)
+def test_every_setting_is_seen_when_it_drifts(change: Callable[[dict[str, Any]], object], line: str) -> None:
+    found = drift(change)
+    assert found.lines == (line,)
+    assert found.impact is Impact.RELOAD
+
+
+def test_a_configuration_that_is_right_is_left_alone() -> None:
+    assert drift(lambda config: None).change is None
+    assert drift(lambda c: c["postgresql"]["parameters"].update(max_connections="200")).change is None
+
+
+# --- REST --------------------------------------------------------------------------------------------
+
+
+class Patroni:
+    """A REST API on 127.0.0.1 that keeps what it was asked, and answers with a status and a text."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, object, str]] = []
+        self.answer: tuple[int, str] = (200, "")
+        self.raw: bytes | None = None
+
+
+@pytest.fixture
+def patroni() -> Iterator[Patroni]:
+    world = Patroni()
+
+    class Api(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            login = b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+            world.asked.append((self.command, self.path, json.loads(body), login))
+            if world.raw is not None:
+                self.wfile.write(world.raw)
+                return
+            status, text = world.answer
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_PATCH = do_POST = answer  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        world.port = server.server_address[1]  # type: ignore[attr-defined]
+        yield world
+        server.shutdown()
+        thread.join()
+
+
+def world(patroni: Patroni) -> dict[str, FakeHost]:
+    services = {("127.0.0.1", 8008): ("127.0.0.1", patroni.port)}  # type: ignore[attr-defined]
+    return {name: FakeHost(name, services=services) for name in DATABASES}
+
+
+LOGIN = f"kbpg:{CREDENTIALS.rest_password.reveal()}"
+
+
+def test_a_change_is_asked_for_with_the_password(patroni: Patroni) -> None:
+    change_by_rest(CONTEXT, world(patroni)["db-1"], "PATCH", "/config", {"ttl": 20})
+    assert patroni.asked == [("PATCH", "/config", {"ttl": 20}, LOGIN)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "raw", "why"),
+    [
+        ((503, "no leader"), None, "db-1: Patroni refused PATCH /config with 503: no leader"),
+        ((200, ""), b"SSH-2.0-OpenSSH\r\n\r\n", "db-1: Patroni did not answer PATCH /config: "),
+        ((200, ""), b"", "db-1: Patroni did not answer PATCH /config: "),
+    ],
+)
+def test_a_change_that_is_not_made_is_the_hosts_error(
+    answer: tuple[int, str], raw: bytes | None, why: str, patroni: Patroni
+) -> None:
+    patroni.answer, patroni.raw = answer, raw
+    with pytest.raises(HostError) as caught:
+        change_by_rest(CONTEXT, world(patroni)["db-1"], "PATCH", "/config", {})
+    assert caught.value.message.startswith(why)
+    assert CREDENTIALS.rest_password.reveal() not in "".join(caught.value.lines())
+
+
+def test_a_patroni_that_is_down_is_the_hosts_error() -> None:
+    with pytest.raises(HostError, match="db-1: Patroni did not answer POST /reload: "):
+        change_by_rest(CONTEXT, FakeHost("db-1"), "POST", "/reload", {})
+
+
+class Looking:
+    """What the nodes tell, look by look: whether PostgreSQL has read its configuration again."""
+
+    def __init__(
+        self, knowledge: Mapping[str, Mapping[str, object]], looks: Sequence[Mapping[str, object]]
+    ) -> None:
+        self._answers, self._looks = knowledge, iter(looks)
+        self.knowledge = Knowledge()
+        for name, found in knowledge.items():
+            self.knowledge.put(name, found)
+        self.looked = 0
+
+    def look(self, wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+        self.looked += 1
+        loaded = next(self._looks)
+        for name, facts in wanted.items():
+            for fact in facts:
+                if fact != NODE:
+                    self.knowledge.put(name, {fact.key: loaded[name]})
+
+    def site(self, place: str, hosts: Mapping[str, FakeHost]) -> Site:
+        plain = site(place, hosts)
+        return Site(
+            place,
+            hosts,
+            plain.controller,
+            CONTEXT,
+            Facts(self.knowledge, place),
+            self.look,
+            lambda text: None,
+        )
+
+
+def fixed(patroni: Patroni, config: dict[str, Any], looks: Sequence[Mapping[str, object]]) -> Looking:
+    resource = DynamicConfig(CONTEXT)
+    looking = Looking(answers(config), looks)
+    there = looking.site(CLUSTER, world(patroni))
+    change = Change(resource.have(there.facts), resource.want(there.facts))
+    resource.fix(there, change)
+    return looking
+
+
+def everywhere(when: str, pending: bool = False) -> dict[str, object]:
+    return dict.fromkeys(DATABASES, ((when, pending),))
+
+
+def test_a_setting_of_patronis_is_sent_and_not_waited_for(patroni: Patroni) -> None:
+    looking = fixed(patroni, {**right(), "ttl": 60}, [everywhere("12:00")])
+    assert patroni.asked == [("PATCH", "/config", {"ttl": 20}, LOGIN)]
+    assert looking.looked == 1
+
+
+def test_a_parameter_is_waited_for_until_every_node_has_read_it(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    config = right()
+    config["postgresql"]["parameters"]["work_mem"] = "1GB"
+    one_late = {**everywhere("12:01"), "db-3": (("12:00", False),)}
+    silent = {**everywhere("12:01"), "db-3": ()}
+    # Patroni does not say yet that a restart is pending there
+    undecided = {**everywhere("12:01"), "db-3": (("12:01", True),)}
+    looks = [everywhere("12:00"), everywhere("12:00"), one_late, silent, undecided, everywhere("12:01")]
+    looking = fixed(patroni, config, looks)
+    assert looking.looked == len(looks)
+    wanted = right()["postgresql"]["parameters"]["work_mem"]
+    assert wanted != "1GB"
+    assert patroni.asked == [
+        ("PATCH", "/config", {"postgresql": {"parameters": {"work_mem": wanted}}}, LOGIN)
+    ]
+
+
+def test_the_end_of_the_wait_is_no_error(patroni: Patroni, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that only reads differently causes no reload: the comparison that follows decides."""
+    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    monkeypatch.setattr(
+        "kbpg.resources.patroni.RELOAD_MARGIN", -2.0 * CONTEXT.inventory.timers.loop_wait + 0.05
+    )
+    config = right()
+    config["postgresql"]["parameters"]["work_mem"] = "1GB"
+    looking = fixed(patroni, config, itertools.repeat(everywhere("12:00")))  # type: ignore[arg-type]
+    assert looking.looked > 1
+
+
+# --- restarts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "pending", "impact"),
+    [("replica", False, None), ("replica", True, Impact.RESTART), ("primary", True, Impact.SWITCHOVER)],
+)
+def test_a_pending_restart_and_what_it_means(role: str, pending: bool, impact: Impact | None) -> None:
+    facts = knowing({"db-1": {NODE.key: status(role, pending)}}, "db-1")
+    found = compare(Placed("db-1", PendingRestart(CONTEXT)), facts)
+    assert (found.impact if found.change else None) is impact
+
+
+def test_a_node_that_does_not_answer_is_unknown() -> None:
+    assert compare(Placed("db-1", PendingRestart(CONTEXT)), knowing({}, "db-1")).unknown
+
+
+def test_a_restart_is_asked_of_the_node_itself(patroni: Patroni) -> None:
+    there = site("db-3", world(patroni))
+    PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
+    assert patroni.asked == [("POST", "/restart", {}, LOGIN)]

@@ -1,0 +1,273 @@
+"""One db host at a time: the order, and what must hold before and after each."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged
+from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.hosts.fake import FakeHost
+from kbpg.inventory import parse
+from kbpg.model import Impact
+from kbpg.operations.switchover import switchover
+from kbpg.patroni import NodeFact, NodeStatus, Standby
+from kbpg.raft import RaftFact, RaftStatus
+from kbpg.resources import rolling
+from kbpg.resources.rolling import OneNodeAtATime
+
+from .small_cluster import CREDENTIALS, DATABASES, context, site
+
+CONTEXT = context()
+NODE = NodeFact(8008)
+RAFT = RaftFact(7000, CREDENTIALS.raft_password)
+MEMBERS = {f"db-{number}": f"192.0.2.{number}:7000" for number in (1, 2, 3)}
+
+
+@dataclass
+class Cluster:
+    """A cluster that is well, until a test says otherwise."""
+
+    leader: str | None = "db-1"
+    silent: set[str] = field(default_factory=set)
+    lagging: set[str] = field(default_factory=set)
+    no_quorum: set[str] = field(default_factory=set)
+    no_raft: set[str] = field(default_factory=set)
+    cut: set[tuple[str, str]] = field(default_factory=set)
+
+    def knowledge(self) -> Knowledge:
+        found = Knowledge()
+        for name in DATABASES:
+            found.put(name, {NODE.key: self._node(name), RAFT.key: self._raft(name)})
+        return found
+
+    def _node(self, name: str) -> NodeStatus | NotKnown:
+        if name in self.silent:
+            return NotKnown("no answer")
+        leads = name == self.leader
+        standbys = tuple(
+            Standby(other, "catchup" if other in self.lagging else "streaming", "quorum")
+            for other in DATABASES
+            if other not in {name, *self.silent}
+        )
+        plain = NodeStatus("running", "replica", 1, "4.1.5", "7", False, False, True, ())
+        return replace(plain, role="primary", standbys=standbys) if leads else plain
+
+    def _raft(self, name: str) -> RaftStatus | NotKnown:
+        if name in self.no_raft:
+            return NotKnown("does not answer")
+        partners = {
+            address: other not in self.no_raft and (name, other) not in self.cut
+            for other, address in MEMBERS.items()
+            if other != name
+        }
+        return RaftStatus(None, name not in self.no_quorum, 1, 1, 1, partners)
+
+
+def waves(impacts: Mapping[str, Impact], cluster: Cluster | None = None, settings: str = "") -> list[str]:
+    rollout = OneNodeAtATime(context(settings))
+    found = rollout.waves(impacts, Facts((cluster or Cluster()).knowledge(), "cluster"))
+    assert all(len(wave) == 1 for wave in found)
+    return [wave[0] for wave in found]
+
+
+@pytest.mark.parametrize("leader", DATABASES)
+def test_standbys_first_the_leader_last(leader: str) -> None:
+    order = waves(dict.fromkeys(DATABASES, Impact.RESTART), Cluster(leader=leader))
+    assert order == [*(name for name in DATABASES if name != leader), leader]
+
+
+def test_what_restarts_nothing_goes_before_what_does() -> None:
+    impacts = {"db-1": Impact.NONE, "db-2": Impact.RESTART, "db-3": Impact.RELOAD}
+    assert waves(impacts, Cluster(leader="db-3")) == ["db-1", "db-3", "db-2"]
+    assert waves({"db-1": Impact.SWITCHOVER, "db-2": Impact.RESTART}) == ["db-2", "db-1"]
+
+
+def test_a_first_start_follows_the_addresses_as_text() -> None:
+    """A Raft member dials those whose address and port sort before its own: ".100:" before ".10:" before ".9:"."""
+    hosts = "db:\n" + "".join(
+        f"  - {{name: n{number}, address: 192.0.2.{number}}}\n" for number in (9, 10, 100)
+    )
+    inventory = parse(f"cluster: {{name: kb}}\n{hosts}proxies:\n  - {{name: p, address: 192.0.2.50}}\n", "i")
+    rollout = OneNodeAtATime(Context(inventory, CREDENTIALS))
+    found = rollout.waves(dict.fromkeys(("n9", "n10", "n100"), Impact.NONE), Facts(Knowledge(), "cluster"))
+    assert found == [["n100"], ["n10"], ["n9"]]
+
+
+# --- before ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watched:
+    """A rollout on a cluster that may change with every look."""
+
+    looks: Iterator[Cluster]
+    switched: list[str] = field(default_factory=list)
+    looked: int = 0
+
+    def __post_init__(self) -> None:
+        self.knowledge = Knowledge()
+        self.hosts = {name: FakeHost(name) for name in DATABASES}
+
+    def look(self, wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+        assert set(wanted) == set(DATABASES)
+        assert {fact.key for facts in wanted.values() for fact in facts} == {NODE.key, RAFT.key}
+        self.looked += 1
+        found = next(self.looks).knowledge()
+        for name in DATABASES:
+            self.knowledge.put(name, {fact.key: _answer(found, name, fact) for fact in (NODE, RAFT)})
+
+    def site(self, place: str) -> Site:
+        facts = Facts(self.knowledge, place)
+        controller = FakeHost("controller")
+        return Site(place, self.hosts, controller, CONTEXT, facts, self.look, lambda text: None)
+
+
+def _answer(found: Knowledge, host: str, fact: Fact[object]) -> object:
+    try:
+        return found.get(host, fact.key)
+    except NotKnown as silence:
+        return silence
+
+
+@pytest.fixture
+def switched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts that a switchover was asked to leave."""
+    left: list[str] = []
+
+    def leave(site: Site, *, leaving: str) -> str:
+        left.append(leaving)
+        return "db-2"
+
+    monkeypatch.setattr(rolling, "switchover", leave)
+    monkeypatch.setattr(rolling, "INTERVAL", 0.0)
+    return left
+
+
+def before(cluster: Cluster, place: str, impact: Impact = Impact.RESTART) -> Watched:
+    watched = Watched(iter([cluster]))
+    OneNodeAtATime(CONTEXT).before(watched.site(place), impact)
+    return watched
+
+
+def test_a_standby_of_a_cluster_that_is_well_may_go(switched: list[str]) -> None:
+    assert before(Cluster(), "db-2").looked == 1
+    assert switched == []
+
+
+def test_the_leader_goes_after_a_switchover(switched: list[str]) -> None:
+    before(Cluster(leader="db-3"), "db-3", Impact.SWITCHOVER)
+    assert switched == ["db-3"]
+
+
+@pytest.mark.parametrize("impact", [Impact.NONE, Impact.RELOAD])
+def test_what_restarts_nothing_needs_nothing(impact: Impact, switched: list[str]) -> None:
+    assert before(Cluster(leader=None, no_quorum=set(DATABASES)), "db-1", impact).looked == 0
+    assert switched == []
+
+
+REFUSED = [
+    (Cluster(leader=None), "db-2", "waits for a leader"),
+    (Cluster(lagging={"db-3"}), "db-2", "db-3 does not stream"),
+    (Cluster(silent={"db-3"}), "db-2", "db-3 does not stream"),
+    (Cluster(lagging={"db-3"}), "db-1", "db-3 does not stream"),
+    (Cluster(no_quorum={"db-3"}), "db-2", "db-3 sees no Raft quorum"),
+    (Cluster(no_quorum={"db-1"}), "db-2", "db-1 sees no Raft quorum"),
+    (Cluster(no_raft={"db-3"}), "db-2", "db-3: does not answer"),
+    (Cluster(cut={("db-1", "db-3")}), "db-2", "db-1 does not reach 192.0.2.3:7000"),
+]
+
+
+@pytest.mark.parametrize(("cluster", "place", "why"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_node_stays_while_another_is_not_well(
+    cluster: Cluster, place: str, why: str, switched: list[str]
+) -> None:
+    with pytest.raises(NotConverged, match=f"not restarted: .*{why}") as caught:
+        before(cluster, place)
+    assert caught.value.hint == "mend the other nodes first: kbpg diagnose"
+    assert switched == []
+
+
+def test_the_node_that_is_not_well_itself_may_go(switched: list[str]) -> None:
+    sick = Cluster(lagging={"db-2"}, no_quorum={"db-2"}, cut={("db-1", "db-2"), ("db-3", "db-2")})
+    before(sick, "db-2")
+
+
+# --- after -------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_the_cluster_is_waited_for(switched: list[str]) -> None:
+    on_its_way = [
+        Cluster(silent={"db-2"}, no_raft={"db-2"}),
+        Cluster(lagging={"db-2"}),
+        Cluster(cut={("db-2", "db-3")}),
+    ]
+    watched = Watched(iter([*on_its_way, Cluster()]))
+    OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked == 4
+
+
+def test_a_cluster_that_does_not_come_back_is_said(
+    switched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rolling, "RETURN_DEADLINE", 0.0)
+    watched = Watched(iter([Cluster(lagging={"db-2"})] * 1000))
+    with pytest.raises(NotConverged, match="not whole again within 0 s: db-2 does not stream"):
+        OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.RESTART)
+
+
+def test_after_a_start_the_raft_port_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(iter([]))
+    host = watched.hosts["db-2"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dialled: list[int] = []
+
+        class Late(dict[tuple[str, int], tuple[str, int]]):
+            """The port opens at the third knock."""
+
+            def get(self, key: object, default: object = None) -> object:  # type: ignore[override]
+                dialled.append(1)
+                return listener.getsockname() if len(dialled) == 3 and key == (host.address, 7000) else None
+
+        host.services = Late()
+        OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
+        assert len(dialled) == 3
+    assert watched.looked == 0
+
+
+def test_a_node_that_does_not_listen_is_left_to_the_probe_that_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rolling, "LISTEN_DEADLINE", 0.1)
+    watched = Watched(iter([]))
+    OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
+    assert watched.looked == 0
+
+
+# --- the switchover itself ---------------------------------------------------------------------------
+
+
+def test_no_switchover_without_a_synchronous_standby() -> None:
+    status = NodeStatus(
+        "running", "primary", 1, "4.1.5", "7", False, False, False, (Standby("db-2", "streaming", "async"),)
+    )
+    there = site("db-1", {}, {"db-1": {NODE.key: status}})
+    with pytest.raises(NotConverged, match="db-1 has no synchronous standby to hand over to"):
+        switchover(there, leaving="db-1")
+
+
+def test_a_host_that_is_lost_is_not_waited_for() -> None:
+    watched = Watched(iter([]))
+
+    class Lost(FakeHost):
+        def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
+            raise HostError("db-2", "the connection is lost")
+
+    watched.hosts["db-2"] = Lost("db-2")
+    with pytest.raises(HostError, match="the connection is lost"):
+        OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
