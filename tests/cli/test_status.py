@@ -1,13 +1,19 @@
-"""`kbpg status` against Patronis that answer over real HTTP on this machine."""
+"""`kbpg status` against Patronis and HAProxies that answer over real HTTP on this machine.
+
+There are no passwords here, so PostgreSQL, Raft and PgBouncer's console are not asked: tests/lab does that.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,17 +29,26 @@ Capture = pytest.CaptureFixture[str]
 Answers = dict[str, dict[str, Any]]
 
 
-class Near(LocalHost):
-    """A host whose Patroni is a server on this machine; its other ports are open or closed."""
+WEB = (8008, 8404)
 
-    def __init__(self, name: str, patroni: int | None, *, opened: bool = True) -> None:
+
+class Near(LocalHost):
+    """A host whose REST API, or statistics, is a server on this machine; its other ports are open or closed."""
+
+    alive = True
+
+    def __init__(self, name: str, web: int | None, *, opened: bool = True) -> None:
         super().__init__(name=name)
-        self._patroni, self._opened = patroni, opened
+        self._web, self._opened = web, opened
+
+    def close(self) -> None:
+        """Be lost."""
+        self.alive = False
 
     def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
-        if port == 8008 and self._patroni:
-            return socket.create_connection(("127.0.0.1", self._patroni), timeout)
-        if port == 8008 or not self._opened:
+        if port in WEB and self._web:
+            return socket.create_connection(("127.0.0.1", self._web), timeout)
+        if port in WEB or not self._opened:
             raise ConnectionRefusedError(f"nothing answers on {self.name}:{port}")
         ours, theirs = socket.socketpair()
         theirs.close()
@@ -41,12 +56,13 @@ class Near(LocalHost):
 
 
 @contextlib.contextmanager
-def patroni(answers: dict[str, Any]) -> Iterator[int]:
-    """Answer GETs of `answers`' paths with their JSON; yield the port."""
+def web(answers: dict[str, Any]) -> Iterator[int]:
+    """Answer GETs of `answers`' paths with their text, or JSON; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(answers[self.path]).encode()
+            answer = answers[self.path]
+            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -66,8 +82,18 @@ def patroni(answers: dict[str, Any]) -> Iterator[int]:
         server.server_close()
 
 
+def routes(to: str) -> dict[str, Any]:
+    rows = [f"primary,{name},{'UP' if name == to else 'DOWN'},1" for name in ("db-1", "db-2", "db-3")]
+    return {"/;csv": "\n".join(["# pxname,svname,status,scur", *rows])}
+
+
 def node(role: str, *, streaming: bool = False) -> dict[str, Any]:
-    more = {"replication_state": "streaming"} if streaming else {}
+    more: dict[str, Any] = {"replication_state": "streaming"} if streaming else {}
+    if role == "primary":
+        more["replication"] = [
+            {"application_name": "db-2", "state": "streaming", "sync_state": "quorum"},
+            {"application_name": "db-3", "state": "streaming", "sync_state": "async"},
+        ]
     return {"state": "running", "role": role, "timeline": 3, "patroni": {"version": "4.1.5"}, **more}
 
 
@@ -83,6 +109,8 @@ WHOLE: Answers = {
     "db-1": {"/patroni": node("primary"), "/cluster": MEMBERS},
     "db-2": {"/patroni": node("replica", streaming=True), "/cluster": MEMBERS},
     "db-3": {"/patroni": node("replica", streaming=True), "/cluster": STALE},
+    "proxy-1": routes("db-1"),
+    "proxy-2": routes("db-1"),
 }
 
 
@@ -93,10 +121,11 @@ def cluster(
     *,
     lost: tuple[str, ...] = (),
     closed: tuple[str, ...] = (),
-) -> Iterator[None]:
-    """Let `kbpg status` find these Patronis; hosts that are `lost` cannot be reached at all."""
+) -> Iterator[dict[str, Near]]:
+    """Let `kbpg status` find these servers; hosts that are `lost` cannot be reached at all."""
+    Path("credentials/postgres.env").unlink()
     with contextlib.ExitStack() as stack:
-        ports = {name: stack.enter_context(patroni(paths)) for name, paths in answers.items()}
+        ports = {name: stack.enter_context(web(paths)) for name, paths in answers.items()}
         names = [n for n in ("db-1", "db-2", "db-3", "proxy-1", "proxy-2") if n not in lost]
         hosts = {name: Near(name, ports.get(name), opened=name not in closed) for name in names}
         unreachable = {name: Unreachable(name, "no answer from 192.0.2.9:22 within 10 s") for name in lost}
@@ -109,7 +138,11 @@ def cluster(
             yield Session(context, found, hosts, LocalHost(), Silence(), unreachable)
 
         monkeypatch.setattr("kbpg.cli.status.open_session", opened)
-        yield
+        yield hosts
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"at \d\d:\d\d:\d\d", "at HH:MM:SS", text)
 
 
 def test_a_healthy_cluster(
@@ -117,29 +150,30 @@ def test_a_healthy_cluster(
 ) -> None:
     with cluster(monkeypatch, WHOLE):
         assert run(["status"]) == 0
-        assert capsys.readouterr().out == snapshot
+        assert timeless(capsys.readouterr().out) == snapshot
         assert run(["status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["leader"] == "db-1"
-    assert document["members"][2] == {
+    known = {key: document["members"][2][key] for key in ("name", "address", "role", "state", "timeline")}
+    assert known == {
         "name": "db-3",
         "address": "192.0.2.3",
         "role": "replica",
         "state": "streaming",
         "timeline": 3,
-        "lag_bytes": 4096,
-        "problem": None,
     }
+    assert (document["members"][2]["lag_bytes"], document["members"][2]["sync"]) == (4096, False)
+    assert document["members"][2]["problem"] is None
     assert [proxy["haproxy"] for proxy in document["proxies"]] == [True, True]
 
 
 def test_a_cluster_in_trouble(
     world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, snapshot: SnapshotAssertion
 ) -> None:
-    answers = {"db-1": WHOLE["db-1"]}
+    answers = {"db-1": WHOLE["db-1"], "proxy-1": routes("db-2")}
     with cluster(monkeypatch, answers, lost=("db-3",), closed=("proxy-2",)):
-        assert run(["status"]) == 1
-    assert capsys.readouterr().out == snapshot
+        assert run(["status"]) == 0  # a leader serves
+    assert timeless(capsys.readouterr().out) == snapshot
 
 
 def test_two_that_say_they_lead_are_no_leader(
@@ -149,10 +183,86 @@ def test_two_that_say_they_lead_are_no_leader(
     with cluster(monkeypatch, answers):
         assert run(["status", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert (document["leader"], document["problem"]) == (None, "db-1 and db-2 all say that they lead")
+    assert (document["leader"], document["problem"]) == (None, "db-1 and db-2 say that they lead")
 
 
 def test_no_leader(world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     with cluster(monkeypatch, {"db-2": WHOLE["db-2"]}):
         assert run(["status"]) == 1
-    assert capsys.readouterr().out.startswith("cluster test, no leader: no node says that it leads\n")
+    assert capsys.readouterr().out.startswith("down: no leader; db-1 does not answer")
+
+
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let somebody press Ctrl-C in the pause after `count` refreshes; return the pauses."""
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == count:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("kbpg.cli.status.time.sleep", pause)
+    return pauses
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (["--watch"], 2),
+        (["--watch", "5"], 5),
+        (["--watch=0.5"], 0.5),
+        (["--watch", "--no-color"], 2),
+        (["--no-color", "--watch"], 2),
+    ],
+)
+def test_a_watch_prints_a_block_each_time_until_it_is_interrupted(
+    words: list[str], seconds: float, world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    pauses = interrupt_after(2, monkeypatch)
+    with cluster(monkeypatch, WHOLE):
+        assert run(["status", *words]) == 0
+    out = capsys.readouterr()
+    assert out.out.count("healthy: db-1 leads") == 2
+    assert (len(pauses), out.err) == (2, "")
+    assert all(0 <= pause <= seconds for pause in pauses)
+
+
+def test_a_watch_in_json_is_a_document_a_line(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    interrupt_after(3, monkeypatch)
+    with cluster(monkeypatch, WHOLE):
+        assert run(["status", "--watch", "--json"]) == 0
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [document["status"] for document in documents] == ["healthy"] * 3
+
+
+def test_a_watch_outlives_a_host(world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    back = threading.Event()
+    with cluster(monkeypatch, WHOLE) as hosts:
+        new = Near("db-3", hosts["db-3"]._web)
+
+        def connect(inventory: Any, *_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+            assert [host.name for host in inventory.hosts] == ["db-3"]
+            back.set()
+            return {"db-3": new}, {}
+
+        refreshes: list[Callable[[], object]] = [
+            hosts["db-3"].close,
+            lambda: back.wait(5),
+            lambda: None,
+            lambda: signal.raise_signal(signal.SIGINT),
+        ]
+        monkeypatch.setattr("kbpg.cli.status.time.sleep", lambda _: refreshes.pop(0)())
+        monkeypatch.setattr("kbpg.cli.status.connect_all", connect)
+        assert run(["status", "--watch", "--json"]) == 0
+    states = [json.loads(line)["members"][2]["state"] for line in capsys.readouterr().out.splitlines()]
+    assert states[:2] == ["streaming", "unreachable"]
+    assert states[-1] == "streaming"
+    assert not new.alive  # closed when the watch ended
+
+
+@pytest.mark.parametrize("words", [["--watch", "0"], ["--watch=often"]])
+def test_a_watch_without_sense(words: list[str], world: Any, capsys: Capture) -> None:
+    assert run(["status", *words]) == 2
+    assert "--watch" in capsys.readouterr().err

@@ -1,11 +1,20 @@
-"""What the status screen asks that no step asks: whether a port is open, and PostgreSQL's own view."""
+"""What the status screen asks: whether ports are open, and every program's own view of how it stands."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kbpg.facts import CallFact, Login, NotKnown
+from kbpg import pooler
+from kbpg.facts import CallFact, Fact, Login, NotKnown
+from kbpg.health.questions import HaproxyFact, PoolerFact
 from kbpg.hosts.port import Reader
+from kbpg.patroni import ClusterFact, NodeFact
+from kbpg.raft import RaftFact
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
 
 OPEN_TIMEOUT = 1.5
 """Seconds a port of a proxy may take to accept a connection; less than the whole pass may take."""
@@ -55,8 +64,8 @@ class Follower:
 
     @property
     def sync(self) -> bool:
-        """Return whether commits wait for it, alone or as one of a quorum."""
-        return self.sync_state in ("sync", "quorum")
+        """Return whether commits wait for it, alone or as one of a quorum, and it is there."""
+        return self.state == "streaming" and self.sync_state in ("sync", "quorum")
 
 
 @dataclass(frozen=True)
@@ -102,3 +111,44 @@ class PostgresFact(CallFact[Postgres]):
         waits = bool(names) and commit not in ("off", "local")
         followers = tuple(Follower(*row) for row in rows)
         return Postgres(read_only, str(version).split()[0], waits, bool(paused), followers)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked; None what is not, because the credentials file lacks its password."""
+
+    node: NodeFact
+    cluster: ClusterFact
+    postgres: PostgresFact | None
+    raft: RaftFact | None
+    primary: PortFact
+    pgbouncer: PortFact
+    haproxy: HaproxyFact
+    pooler: PoolerFact | None
+
+    @classmethod
+    def of(cls, context: Context, missing: Collection[str]) -> Questions:
+        """Return the questions for this inventory, and passwords but the `missing` ones (names of the file)."""
+        ports = context.inventory.ports
+        postgres, raft = (
+            PostgresFact(context.superuser()),
+            RaftFact(ports.raft, context.credentials.raft_password),
+        )
+        return cls(
+            NodeFact(ports.patroni),
+            ClusterFact(ports.patroni),
+            None if "POSTGRES_SUPERPASS" in missing else postgres,
+            None if "RAFT_PASS" in missing else raft,
+            PortFact(ports.primary),
+            PortFact(ports.pgbouncer),
+            HaproxyFact(ports.stats),
+            None if "PGBOUNCER_AUTH_PASS" in missing else PoolerFact(pooler.console(context)),
+        )
+
+    def on_db(self) -> list[Fact[Any]]:
+        """Return those for a db host."""
+        return [fact for fact in (self.node, self.cluster, self.postgres, self.raft) if fact]
+
+    def on_proxy(self) -> list[Fact[Any]]:
+        """Return those for a proxy."""
+        return [fact for fact in (self.primary, self.pgbouncer, self.haproxy, self.pooler) if fact]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from kbpg.console import Line, Style
-from kbpg.status.standing import Endpoints, Member, Problem, Proxy, Raft, Standing, Verdict, behind
+from kbpg.status.standing import Standing, Verdict
+from kbpg.status.values import Endpoints, Member, Prediction, Problem, Proxy, Raft, behind
 
 WIDTH = 100
 """Columns."""
@@ -23,19 +25,18 @@ def lines(standing: Standing) -> list[Line]:
     """Return the screen: the first line says in words how it stands, the last ones what is wrong."""
     shown = [
         Line(_headline(standing), _STYLES[standing.verdict]),
-        Line(_cut(_versions(standing)), Style.QUIET),
+        *(Line(text, Style.QUIET) for text in _wrapped(_versions(standing))),
         Line(),
         *_table([_MEMBER_HEAD, *(_member(member) for member in standing.members)]),
         Line(),
         *_table([_PROXY_HEAD, *(_proxy(proxy) for proxy in standing.proxies)]),
-        Line(),
-        *(Line(_cut(f"{name:<9}  {text}")) for name, text in _facts(standing)),
+        *_after_gap([Line(_cut(f"{name:<9}  {text}")) for name, text in _facts(standing)]),
     ]
     notes = [Line(_cut(f"note: {note}"), Style.QUIET) for note in _notes(standing)]
-    problems = _problems(standing.problems, HEIGHT - len(shown) - len(notes) - 2)
-    if problems:
-        shown += [Line(), *problems]
-    return shown + notes
+    problems = _problems(standing.problems, HEIGHT - len(shown) - (len(notes) + 1 if notes else 0) - 1)
+    if standing.verdict is not Verdict.HEALTHY:
+        problems.append(Line("hint: kbpg diagnose says why, and what mends it", Style.HINT))
+    return [*shown, *_after_gap(problems), *_after_gap(notes)]
 
 
 def document(standing: Standing) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _headline(standing: Standing) -> str:
     return _cut(text)
 
 
-def _versions(standing: Standing) -> str:
+def _versions(standing: Standing) -> list[str]:
     parts = [
         _version("PostgreSQL", [(m.name, m.postgresql) for m in standing.members]),
         _version("Patroni", [(m.name, m.patroni) for m in standing.members]),
@@ -72,7 +73,7 @@ def _versions(standing: Standing) -> str:
     ]
     # In the time zone of whoever looks
     at = standing.at.astimezone().strftime("%H:%M:%S")
-    return ", ".join([f"{standing.cluster} at {at}", *(part for part in parts if part)])
+    return [f"{standing.cluster} at {at}", *(part for part in parts if part)]
 
 
 def _version(what: str, found: Iterable[tuple[str, str | None]]) -> str:
@@ -159,12 +160,10 @@ _SERVERS = ("servers_active", "servers_idle")
 def _facts(standing: Standing) -> Iterable[tuple[str, str]]:
     if standing.raft:
         yield "raft", _raft(standing.raft)
-    if standing.paused:
-        yield "patroni", "paused"
     if standing.endpoints:
         yield "endpoints", _endpoints(standing.endpoints)
     if standing.predicted:
-        yield "predicted", standing.predicted
+        yield "predicted", f"RTO {', '.join(map(_prediction, standing.predicted))}"
 
 
 def _raft(raft: Raft) -> str:
@@ -184,10 +183,22 @@ def _notes(standing: Standing) -> list[str]:
     return [*waiting, *standing.notes]
 
 
+_FAULTS = {
+    "postgresql-crash": "crash",
+    "leader-power-cut": "power cut",
+    "leader-network-cut": "network cut",
+    "switchover": "switchover",
+}
+"""What a fault of the leader is called where there is little room."""
+
+
+def _prediction(prediction: Prediction) -> str:
+    low, high = int(prediction.low_seconds), math.ceil(prediction.high_seconds)
+    return f"{_FAULTS.get(prediction.fault, prediction.fault)} {low}–{high} s"
+
+
 def _problems(problems: Sequence[Problem], room: int) -> list[Line]:
-    """Return the problems, as many as there is room for but at least one, and where to read on."""
-    if not problems:
-        return []
+    """Return the problems, as many as there is room for but at least one."""
     count = len(problems) if len(problems) <= room - 1 else max(1, room - 2)
     shown = [
         Line(_cut(f"{problem.title}: {problem.detail}" if problem.detail else problem.title), Style.WARNING)
@@ -195,7 +206,7 @@ def _problems(problems: Sequence[Problem], room: int) -> list[Line]:
     ]
     if count < len(problems):
         shown.append(Line(f"and {len(problems) - count} more", Style.WARNING))
-    return [*shown, Line("hint: kbpg diagnose says why, and what mends it", Style.HINT)]
+    return shown
 
 
 # --- layout --------------------------------------------------------------------------------------------
@@ -216,6 +227,21 @@ def _table(rows: Sequence[Row]) -> list[Line]:
         )
         for style, cells in rows
     ]
+
+
+def _after_gap(shown: list[Line]) -> list[Line]:
+    return [Line(), *shown] if shown else []
+
+
+def _wrapped(parts: Sequence[str]) -> list[str]:
+    """Return parts separated by commas, on as many lines as they need."""
+    found = [parts[0]]
+    for part in parts[1:]:
+        if len(found[-1]) + len(part) + 2 <= WIDTH:
+            found[-1] += f", {part}"
+        else:
+            found.append(part)
+    return [_cut(text) for text in found]
 
 
 def _cut(text: str, width: int = WIDTH) -> str:
