@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 CATCH_UP = 5.0
 """Seconds a standby has to replay what the leader had written when it was asked; measured: milliseconds."""
+_LAG = """
+select application_name, state, sync_state, greatest(pg_wal_lsn_diff(%s::pg_lsn, replay_lsn), 0)::bigint,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint
+  from pg_catalog.pg_stat_replication order by 1
+"""
+"""Bytes not replayed of what was written at a position, and of all that is written now."""
 SYNCHRONOUS = ("sync", "quorum")
 
 
@@ -28,10 +34,10 @@ def configured(subject: Subject) -> Verdict:
         if not rows:
             problems.append(f"{name}: {reason}")
             continue
-        standby, timeline, system, version = rows[0][:4]
+        standby, _, system, version = rows[0][:4]
         systems.add(system)
         role = "standby" if standby else "leader"
-        evidence.append(f"{name}: PostgreSQL {version}, {role}, timeline {timeline}, system {system}")
+        evidence.append(f"{name}: PostgreSQL {version}, {role}, system identifier {system}")
         if int(str(version).split(".")[0]) != want:
             problems.append(f"{name}: PostgreSQL {version}, wanted {want}")
     if len(systems) > 1:
@@ -76,7 +82,7 @@ def streaming(subject: Subject) -> Verdict:
         position = str(sql.ask(connection, "select pg_current_wal_lsn()")[0][0])
         ends = time.monotonic() + CATCH_UP
         while True:
-            rows = sql.ask(connection, _lag(position))
+            rows = connection.execute(_LAG, (position,)).fetchall()
             late = [row for row in rows if row[1] == "streaming" and row[3] is not None and row[3] > 0]
             if not late or time.monotonic() > ends:
                 break
@@ -98,16 +104,6 @@ def streaming(subject: Subject) -> Verdict:
         elif lag is None or lag > 0:
             problems.append(f"{other} is {lag} bytes behind after {CATCH_UP:g} s")
     return judged(problems, f"{len(evidence)} replicas streaming, lag 0", evidence)
-
-
-def _lag(position: str) -> str:
-    """Return the query for bytes not replayed of what was written at `position`, and of all that is written now."""
-    return (
-        "select application_name, state, sync_state,"
-        f" greatest(pg_wal_lsn_diff('{position}', replay_lsn), 0)::bigint,"
-        " pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
-        " from pg_catalog.pg_stat_replication order by 1"
-    )
 
 
 def synchronous(subject: Subject) -> Verdict:

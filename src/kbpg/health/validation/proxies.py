@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kbpg.health.validation.acceptance import Acceptance, Verdict, judged
 from kbpg.steps.layout import HAPROXY, PGBOUNCER
 
 if TYPE_CHECKING:
+    from kbpg.health.questions import Server
     from kbpg.health.validation.subject import Subject
 
 Look = Callable[[str], tuple[list[str], str]]
-"""From a proxy to what is wrong there and a line of evidence."""
+"""From a proxy to what is wrong there and the lines of evidence."""
 
 
 def _everywhere(subject: Subject, summary: str, look: Look) -> Verdict:
@@ -25,8 +26,7 @@ def _everywhere(subject: Subject, summary: str, look: Look) -> Verdict:
             continue
         wrong, line = look(name)
         problems += [f"{name}: {text}" for text in wrong]
-        if line:
-            evidence.append(f"{name}: {line}")
+        evidence += [f"{name}: {part}" for part in line.splitlines()]
     return judged(problems, summary, evidence)
 
 
@@ -92,9 +92,14 @@ def health_checks(subject: Subject) -> Verdict:
         up = [s.name for s in servers if s.proxy == "primary" and s.up]
         if up != [snapshot.leader]:
             wrong.append(f"up for writes: {', '.join(up) or 'none'}")
-        return wrong, "; ".join(f"{s.proxy}/{s.name} {s.status} ({s.check})" for s in servers)
+        return wrong, "\n".join(_shown(servers, proxy) for proxy in ("primary", "replicas"))
 
     return _everywhere(subject, f"{len(names)} nodes checked by every proxy, one up for writes", look)
+
+
+def _shown(servers: Iterable[Server], proxy: str) -> str:
+    mine = (f"{server.name} {server.status} ({server.check})" for server in servers if server.proxy == proxy)
+    return f"{proxy}: {', '.join(mine)}"
 
 
 def pgbouncer_active(subject: Subject) -> Verdict:

@@ -11,6 +11,7 @@ from kbpg import pooler
 from kbpg.facts import CallFact, Fact, Login, NotKnown, ShellFact
 from kbpg.health.looking import look
 from kbpg.health.snapshot import Snapshot, wanted
+from kbpg.health.validation.aside import NoResult
 from kbpg.health.validation.trial import Trial
 from kbpg.hosts.port import Output, Reader
 from kbpg.steps.layout import HAPROXY
@@ -99,6 +100,14 @@ class Subject:
     def pooler_config(self) -> PoolerConfigFact:
         """Return the question for PgBouncer's settings."""
         return pooler_config(self.context)
+
+    @property
+    def proxy(self) -> str:
+        """Return the first proxy that is connected, for what is tried through one only. Raises `NoResult`."""
+        for name in self.context.proxy_names:
+            if name in self.hosts:
+                return name
+        raise NoResult("no proxy is connected")
 
     def known(self, fact: Fact[Any], host: str) -> tuple[Any, str]:
         """Return the answer of the pass and "", or None and why there is none."""

@@ -57,6 +57,11 @@ class Trial:
         """Return the table's name for a statement, quoted."""
         return Identifier(self.schema, self.name)
 
+    @property
+    def made(self) -> bool:
+        """Return whether the table may be there."""
+        return self._exists
+
     def make(self) -> None:
         """Create the table, unless it is there. Raises `NoResult` where no way leads to the leader."""
         with self._lock:

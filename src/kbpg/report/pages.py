@@ -1,0 +1,107 @@
+"""The report for people: Markdown, and one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import functools
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from kbpg.render import templates_directory
+from kbpg.report.drawing import tall, wide
+
+if TYPE_CHECKING:
+    from kbpg.report.document import Document
+
+MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
+NOT_MEASURED = "not measured yet"
+
+
+def html(document: Document) -> str:
+    """Return the page."""
+    drawings = {"wide": wide(document["topology"]), "tall": tall(document["topology"])}
+    return _environment(True).get_template("report.html.j2").render(**_words(document), drawings=drawings)
+
+
+def markdown(document: Document) -> str:
+    """Return the text."""
+    return _environment(False).get_template("report.md.j2").render(**_words(document))
+
+
+def _words(document: Document) -> dict[str, Any]:
+    checks = document["checks"]
+    return {
+        "report": document,
+        "verdict": verdict(document),
+        "groups": [(name, list(found)) for name, found in groupby(checks, lambda check: check["group"])],
+        "figures": {name: ms for check in checks for name, ms in check["milliseconds"].items()},
+        "marks": MARKS,
+    }
+
+
+def verdict(document: Document) -> str:
+    """Return the one sentence that counts."""
+    counts, total = document["counts"], len(document["checks"])
+    if document["passed"]:
+        return f"all {total} checks passed"
+    parts = [f"{counts[name]} {name}" for name in ("failed", "skipped", "passed") if counts[name]]
+    return f"{', '.join(parts)} of {total} checks"
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people read it: `12 ms`, `1.4 s`."""
+    if value < 0.001:
+        return "< 1 ms"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def measured(value: float | None) -> str:
+    """Return a measured recovery time, or that there is none."""
+    return NOT_MEASURED if value is None else f"{value:.1f} s"
+
+
+def predicted(span: dict[str, float]) -> str:
+    """Return a predicted range in full seconds."""
+    low, high = int(span["low"]), -int(-span["high"] // 1)
+    return f"{low}–{high} s"
+
+
+def size(value: int | None) -> str:
+    """Return bytes as people read them; a dash for what is not known."""
+    if value is None:
+        return "–"
+    number, units = float(value), ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"
+
+
+def found(hosts: dict[str, str | None]) -> str:
+    """Return versions by host in as few words as possible: one for all, or each with its hosts."""
+    by_version: dict[str, list[str]] = {}
+    for host, version in hosts.items():
+        by_version.setdefault(version or "not known", []).append(host)
+    if len(by_version) == 1:
+        return next(iter(by_version))
+    return "; ".join(f"{version} ({', '.join(names)})" for version, names in by_version.items())
+
+
+def cell(text: object) -> str:
+    """Return a text that stays in its cell of a Markdown table."""
+    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+@functools.cache
+def _environment(escape: bool) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(templates_directory() / "report"),
+        undefined=StrictUndefined,
+        autoescape=escape,  # noqa: S701 - off for Markdown, whose cells have a filter of their own
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters = (seconds, measured, predicted, size, found, cell)
+    environment.filters.update({each.__name__: each for each in filters})
+    return environment
