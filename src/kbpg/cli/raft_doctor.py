@@ -1,0 +1,199 @@
+"""What `kbpg raft` does and shows."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from kbpg.cli.progress import Progress
+from kbpg.console import Console, Line, Style
+from kbpg.engine.site import Site
+from kbpg.errors import Exit, Refused, UsageError
+from kbpg.operations import raft_members
+from kbpg.operations.place import site_of
+from kbpg.operations.raft_lost import Before, why_not_rebuild
+from kbpg.operations.raft_rebuild import Rebuild
+from kbpg.options import Options
+from kbpg.raft import RaftStatus
+from kbpg.raft_admin import Consensus
+from kbpg.session import Session, open_session
+from kbpg.steps.layout import layout
+
+HEADINGS = ("member", "address", "state", "leader", "quorum", "term", "commit", "log", "partners")
+CONFIRMATION = "rebuild"
+"""What has to be typed: more than a y, because the database stops everywhere."""
+
+
+def status(options: Options) -> int:
+    """Show all members side by side, and return the exit code: 0 when they are one, 1 otherwise."""
+    with Console(color=options.color) as console:
+        with _opened(options, console, "raft status", lock=False) as session:
+            found = raft_members.look(_site(session, console))
+        if options.json:
+            console.data(found.document())
+        else:
+            console.result(shown(found))
+    return int(Exit.OK if found.healthy else Exit.FAILED)
+
+
+def remove(options: Options, address: str) -> int:
+    """Remove a member for good, show what is left, and return the exit code."""
+    if not re.fullmatch(r"\S+:\d{1,5}", address):
+        raise UsageError(f"not an address with a port: {address}", hint="such as 10.0.0.123:7000")
+    with Console(color=options.color) as console:
+        with _opened(options, console, "raft remove-member", lock=True) as session:
+            console.rest()
+            question = f"remove {address} from the consensus? a host that comes back with it has to join anew"
+            if not options.yes and not (sys.stdin.isatty() and console.ask(question)):
+                raise Refused("nothing was removed", hint="--yes goes ahead without asking")
+            found = raft_members.remove_member(_site(session, console), address)
+        if options.json:
+            console.data({"removed": address, **found.document()})
+        else:
+            console.result([Line(f"{address} is no member any more", Style.GOOD), Line(), *shown(found)])
+    return int(Exit.OK)
+
+
+def rebuild(options: Options, without: tuple[str, ...]) -> int:
+    """Rebuild the consensus and return the exit code; says what it found and will do, and asks first."""
+    with Console(color=options.color) as console:
+        with _opened(options, console, "raft rebuild", lock=True) as session:
+            for name in without:
+                session.context.inventory.host(name)
+            site = _site(session, console)
+            work = Rebuild(site, without)
+            before = work.look()
+            console.rest()
+            console.say(intended(before))
+            if why := why_not_rebuild(before):
+                raise Refused(f"not rebuilt: {why}", hint="kbpg raft status shows all members side by side")
+            if not options.yes and not _typed():
+                raise Refused("nothing was changed", hint="--yes goes ahead without asking")
+            console.busy("raft rebuild")
+            leader = work.run(before)
+            found = raft_members.look(site)
+        if options.json:
+            console.data({"leader": leader, **found.document()})
+        else:
+            console.result(
+                [Line(f"{leader} leads, and the others have joined it", Style.GOOD), Line(), *shown(found)]
+            )
+            console.say(_afterwards(session, without))
+    return int(Exit.OK)
+
+
+def _typed() -> bool:
+    """Ask for the word to be typed; no where nobody is there to type it."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f'type "{CONFIRMATION}" to go on: ')
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() == CONFIRMATION
+
+
+@contextmanager
+def _opened(options: Options, console: Console, doing: str, *, lock: bool) -> Iterator[Session]:
+    console.busy("connecting to the hosts")
+    with open_session(
+        options,
+        doing=doing,
+        lock=lock,
+        partial=True,
+        credentials_exist=True,
+        watcher=Progress(console) if options.verbose else None,
+        ask=console.ask if sys.stdin.isatty() else None,
+    ) as session:
+        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
+        console.busy(doing)
+        yield session
+
+
+def _site(session: Session, console: Console) -> Site:
+    return site_of(session.context, session.hosts, session.controller, Progress(console).note)
+
+
+def shown(found: Consensus) -> list[Line]:
+    """Return the members side by side, each with its partners, and what is wrong."""
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    rows += [_row(found, name, address) for name, address in found.members.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        Line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)), style)
+        for row, style in zip(rows, [Style.TITLE, *[Style.PLAIN] * len(found.members)], strict=True)
+    ]
+    lines += [
+        Line(f"ghost: {ghost}, counted by {', '.join(names)}, is no host of the inventory", Style.WARNING)
+        for ghost, names in found.ghosts.items()
+    ]
+    end = Line("all members agree", Style.GOOD)
+    if not found.with_quorum:
+        end = Line("no quorum: nothing can be written", Style.BAD)
+    elif not found.healthy:
+        end = Line(f"not whole: {_odd(found)}", Style.WARNING)
+    return [*lines, Line(), end]
+
+
+def _odd(found: Consensus) -> str:
+    silent = [name for name in found.members if name not in found.answering]
+    away = {p for s in found.answering.values() for p, up in s.partners.items() if not up}
+    parts = [f"{', '.join(silent)} does not answer"] if silent else []
+    parts += [f"{', '.join(sorted(away))} is not connected everywhere"] if away else []
+    return "; ".join(parts) or "the members do not count the same members"
+
+
+def _row(found: Consensus, name: str, address: str) -> tuple[str, ...]:
+    status = found.seen.get(name, "was not asked")
+    if not isinstance(status, RaftStatus):
+        return (name, address, "silent", *["-"] * 5, status)
+    partners = " ".join(
+        f"{partner}{'' if up else ' (away)'}" for partner, up in sorted(status.partners.items())
+    )
+    quorum = "yes" if status.has_quorum else "no"
+    numbers = (str(status.term), str(status.commit_index), str(status.log_length))
+    return (name, address, status.state, status.leader or "nobody", quorum, *numbers, partners or "none")
+
+
+def intended(before: Before) -> list[Line]:
+    """Return what was found before a rebuild, and what it will do."""
+    lines = [*shown(before.consensus), Line()]
+    lines += [
+        Line(f"{name}: container {state}, {before.positions[name]}") for name, state in before.states.items()
+    ]
+    lines += [Line(f"{name}: cannot be reached", Style.WARNING) for name in before.lost]
+    if before.started:
+        lines.append(Line(f"a rebuild of {before.started} was left half-way; this one goes on with it"))
+    steps = _steps(before)
+    return [*lines, *(Line(f"  {number}. {text}") for number, text in enumerate(steps, 1))]
+
+
+def _steps(before: Before) -> list[str]:
+    joining = "let the others join it one by one, each when the one before streams"
+    if before.half_done:
+        return [f"go on with {', '.join(before.leaders)}, which leads already", joining]
+    if before.chosen is None:
+        return []
+    return [
+        f"stop Patroni and PostgreSQL on {', '.join(before.states)}",
+        "move the Raft directories aside; the data directories stay as they are",
+        f"start {before.chosen} alone, whose data reaches farthest, and wait until it leads",
+        joining,
+    ]
+
+
+def _afterwards(session: Session, without: Sequence[str]) -> list[Line]:
+    raft = layout(session.context).raft
+    old = (
+        f"the old Raft directories are beside the new, to be removed on each db host: rm -rf {raft}.before-*"
+    )
+    return [
+        Line(old, Style.HINT),
+        *(
+            Line(
+                f"before {name} comes back: rm -rf {raft} there, it remembers the old consensus",
+                Style.WARNING,
+            )
+            for name in without
+        ),
+    ]

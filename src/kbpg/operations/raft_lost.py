@@ -1,0 +1,70 @@
+"""What is left of a consensus that lost its quorum, and whether it may be built anew: facts in, a reason out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kbpg.operations.position import Position, most_advanced
+from kbpg.raft_admin import Consensus
+from kbpg.steps.layout import PATRONI
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was found before a rebuild.
+
+    `started` is the id of one that was left half-way, "" without one; `states` are the containers' by host, "missing"
+    where there is none; `recorded` the system identifiers in the hosts' records. `lost` are the db hosts that are not
+    connected, `without` those that the user goes on without.
+    """
+
+    consensus: Consensus
+    leaders: tuple[str, ...]
+    positions: Mapping[str, Position | str]
+    states: Mapping[str, str]
+    recorded: Mapping[str, str]
+    started: str = ""
+    lost: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> str | None:
+        """Return the node to start from."""
+        return most_advanced(self.positions)
+
+    @property
+    def half_done(self) -> bool:
+        """Return whether an earlier run got as far as a node that leads, so that only the others have to join."""
+        return bool(self.started and self.leaders and self.consensus.with_quorum)
+
+
+def why_not_rebuild(seen: Before) -> str | None:
+    """Return why the consensus must not be rebuilt, or None."""
+    if seen.consensus.with_quorum and not seen.started:
+        return f"{', '.join(seen.consensus.with_quorum)} sees a quorum: there is nothing to rebuild"
+    if seen.leaders and not seen.started:
+        return f"{', '.join(seen.leaders)} leads"
+    if missing := [name for name in seen.lost if name not in seen.without]:
+        return (
+            f"{', '.join(missing)} cannot be reached, and its data may be the most advanced; "
+            "bring it back, or go on with --without " + " --without ".join(missing)
+        )
+    stopped = [
+        name for name, state in seen.states.items() if state in ("exited", "created", "missing", "paused")
+    ]
+    if stopped and not seen.started:
+        return (
+            f"the container {PATRONI} does not run on {', '.join(stopped)}: start it first, that may be all"
+        )
+    return _strangers(seen)
+
+
+def _strangers(seen: Before) -> str | None:
+    found = {name: p.identifier for name, p in seen.positions.items() if isinstance(p, Position)}
+    if not found:
+        return "no node's data can be read: " + "; ".join(f"{n}: {p}" for n, p in seen.positions.items())
+    every = {*found.values(), *(identifier for identifier in seen.recorded.values() if identifier)}
+    if len(every) > 1:
+        return f"the nodes hold data of different systems: {', '.join(f'{n}: {i}' for n, i in found.items())}"
+    return None

@@ -1,0 +1,224 @@
+"""A consensus that lost its quorum for good is built anew from the most advanced node; data is never touched.
+
+Everything stops, the Raft directories are moved aside, the node whose data reaches farthest starts without
+partners and leads, and the others join it one by one. A note on every host says that this is going on: a run that
+is killed is taken up by the next one, which looks at what there is and not at what was done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import yaml
+
+from kbpg import raft
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged, Refused
+from kbpg.facts import NotKnown
+from kbpg.operations.position import Position, most_advanced, read_position
+from kbpg.operations.raft_lost import Before
+from kbpg.operations.raft_members import look
+from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
+from kbpg.patroni import NodeFact, NodeStatus, streaming_of
+from kbpg.raft_admin import addresses
+from kbpg.render import render
+from kbpg.resources.container import log_lines
+from kbpg.resources.file import FileFact
+from kbpg.resources.identity import read_record, record_path
+from kbpg.resources.patroni import INTERVAL, change_by_rest
+from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
+
+LEAD_DEADLINE = 120.0
+"""Seconds for the node alone to lead: PostgreSQL replays what it has first; measured: 8 s."""
+ASK_AGAIN = 5.0
+"""Seconds for a partner to become a member by itself; after that it is added."""
+WATCHED = 6.0
+"""Seconds without a quorum before it counts as lost: an election takes under 2 s."""
+NOTE = "raft-rebuild.json"
+"""The file that says that a rebuild is going on; its id is when it began, in UTC."""
+
+Result = TypeVar("Result")
+
+
+def alone(text: str) -> str:
+    """Return Patroni's configuration without partners, from its whole one."""
+    settings = yaml.safe_load(text)
+    settings["raft"]["partner_addrs"] = []
+    return "# Written by kbpg raft rebuild, for the time in which this node is alone.\n" + yaml.safe_dump(
+        settings
+    )
+
+
+def whole(context: Context, host: str) -> str:
+    """Return Patroni's whole configuration, as step 02 writes it."""
+    return render("patroni/patroni.yml.j2", inventory=context.inventory, host=context.inventory.host(host))
+
+
+class Rebuild:
+    """The rebuild of one cluster, on the hosts that are connected; `say` gets a place and what goes on there."""
+
+    def __init__(self, site: Site, without: tuple[str, ...] = ()) -> None:
+        self.site, self._context, self._without = site, site.context, without
+        self.names = [name for name in site.context.db_names if name in site.hosts]
+        paths = layout(site.context)
+        self._raft, self._config = paths.raft, f"{paths.patroni}/patroni.yml"
+        self._note = f"{paths.base}/kbpg/{NOTE}"
+        self._record = FileFact(record_path(paths.base))
+        self._node = NodeFact(site.context.inventory.ports.patroni)
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    def look(self) -> Before:
+        """Return what is so now. Changes nothing; waits some seconds for a quorum that is about to form."""
+        site = self.site
+        ends = time.monotonic() + WATCHED
+        consensus = look(site)
+        while not consensus.with_quorum and time.monotonic() < ends:
+            time.sleep(INTERVAL)
+            consensus = look(site)
+        note = FileFact(self._note)
+        facts = site.look(dict.fromkeys(self.names, (DB_CONTAINERS, note, self._record)))
+        states, recorded, started = {}, {}, ""
+        for name in self.names:
+            found = facts.get(DB_CONTAINERS, name).get(PATRONI)
+            states[name] = str(found["State"]["Status"]) if found else "missing"
+            record, left = facts.get(self._record, name), facts.get(note, name)
+            recorded[name] = str(read_record(record.text if record else None).get("system_identifier") or "")
+            started = started or (str(read_record(left.text).get("id") or "") if left else "")
+        lost = tuple(name for name in self._context.db_names if name not in self.names)
+        leaders = tuple(name for name, node in self._nodes().items() if node.leads)
+        return Before(consensus, leaders, self._positions(), states, recorded, started, lost, self._without)
+
+    def _nodes(self) -> dict[str, NodeStatus]:
+        facts = self.site.look(dict.fromkeys(self.names, (self._node,)))
+        return {name: found for name in self.names if (found := facts.known(self._node, name))}
+
+    def _positions(self) -> dict[str, Position | str]:
+        return self._each(lambda name: read_position(self._context, self.site.hosts[name]))
+
+    def _each(self, work: Callable[[str], Result]) -> dict[str, Result]:
+        with ThreadPoolExecutor(len(self.names)) as pool:
+            return dict(zip(self.names, pool.map(work, self.names), strict=True))
+
+    # --- doing ---------------------------------------------------------------------------------------
+
+    def run(self, before: Before) -> str:
+        """Rebuild, or finish what an earlier run began, and return the host that leads.
+
+        Raises `Refused` where what holds after the stop does not allow it, `NotConverged`, `HostError`.
+        """
+        if before.half_done:
+            leader, started = before.leaders[0], before.started
+        else:
+            started = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+            leader = self._restart(started)
+        self._restore(leader)
+        for name in self.names:
+            if name != leader:
+                self._join(name, leader, started)
+        self._each(lambda name: self.site.hosts[name].run(["rm", "-f", self._note]))
+        return leader
+
+    def _restart(self, started: str) -> str:
+        """Stop everything, choose the most advanced node, start it alone and return it."""
+        site = self.site
+        self._each(lambda name: self._write_note(name, started))
+        site.say(f"stopping Patroni and PostgreSQL on {', '.join(self.names)}")
+        self._each(self._stop)
+        positions = self._positions()
+        chosen = most_advanced(positions)
+        if chosen is None:
+            raise Refused(
+                "no node's data can be read", detail=[f"{name}: {p}" for name, p in positions.items()]
+            )
+        for name, position in positions.items():
+            site.say(f"{name}: {position}{', the most advanced' if name == chosen else ''}")
+        self._each(lambda name: self._move_aside(name, started))
+        self._configure(chosen, alone(whole(self._context, chosen)))
+        site.hosts[chosen].run(["docker", "start", PATRONI])
+        site.say(f"{chosen} starts without partners")
+        self._await(chosen, "lead", LEAD_DEADLINE, lambda: self._leads(chosen))
+        return chosen
+
+    def _write_note(self, name: str, started: str) -> None:
+        text = json.dumps({"id": started, "doing": "kbpg raft rebuild"}) + "\n"
+        self.site.hosts[name].write(self._note, text.encode(), owner="0:0", mode=0o600)
+
+    def _stop(self, name: str) -> None:
+        argv = ["docker", "stop", "--time", str(STOP_SECONDS), PATRONI]
+        self.site.hosts[name].run(argv, timeout=STOP_SECONDS + 60)
+
+    def _move_aside(self, name: str, started: str) -> None:
+        """Move the Raft directory aside once in a rebuild, and put an empty one in its place."""
+        host, aside = self.site.hosts[name], f"{self._raft}.before-{started}"
+        user, group = OWNER.split(":")
+        if not host.run(["test", "-e", aside], check=False).ok:
+            host.run(["mv", "-T", self._raft, aside])
+        host.run(["install", "-d", "-o", user, "-g", group, "-m", "0700", self._raft])
+
+    def _configure(self, name: str, text: str) -> None:
+        self.site.hosts[name].write(self._config, text.encode(), owner=OWNER, mode=0o600)
+
+    def _leads(self, name: str) -> bool:
+        node, status = self._nodes().get(name), look(self.site).answering.get(name)
+        return bool(node and node.leads and status and status.has_quorum)
+
+    def _restore(self, leader: str) -> None:
+        """Give every node its whole configuration again; the one that leads reads it, and stays a leader."""
+        for name in self.names:
+            self._configure(name, whole(self._context, name))
+        change_by_rest(self._context, self.site.hosts[leader], "POST", "/reload", {})
+
+    def _join(self, name: str, leader: str, started: str) -> None:
+        """Start a partner and wait until it is a member of the consensus and streams."""
+        site = self.site
+        fact = DB_CONTAINERS
+        found = site.look({name: (fact,)}).get(fact, name).get(PATRONI)
+        if found is None:
+            raise HostError(name, f"there is no container {PATRONI}", hint="kbpg step 02 makes it")
+        if found["State"]["Status"] != "running":
+            self._move_aside(name, started)
+            site.hosts[name].run(["docker", "start", PATRONI])
+        site.say(f"{name} joins {leader}")
+        asked = time.monotonic() + ASK_AGAIN
+        self._await(
+            name, "stream", CLONE_START, lambda: self._joined(name, leader, add=time.monotonic() > asked)
+        )
+
+    def _joined(self, name: str, leader: str, *, add: bool) -> bool:
+        address = addresses(self._context)[name]
+        status = look(self.site).answering.get(leader)
+        if status is None:
+            return False
+        if address not in status.partners and add:
+            self._add(leader, address)
+        try:
+            facts = self.site.look({leader: (self._node,)})
+            streams = name in streaming_of(facts, self._node, leader)
+        except NotKnown:
+            return False
+        return streams and status.partners.get(address, False)
+
+    def _add(self, leader: str, address: str) -> None:
+        ports, password = self._context.inventory.ports, self._context.credentials.raft_password
+        try:
+            raft.command(self.site.hosts[leader], ports.raft, password, ["add", address])
+        except NotKnown as silence:
+            self.site.say(f"{address} is not added yet: {silence.reason}")
+
+    def _await(self, name: str, what: str, seconds: float, so: Callable[[], bool]) -> None:
+        ends = time.monotonic() + seconds
+        while not so():
+            if time.monotonic() > ends:
+                raise NotConverged(
+                    f"{name} does not {what} within {seconds:g} s",
+                    detail=log_lines(self.site, PATRONI, name),
+                    hint="run the same command again to go on",
+                )
+            time.sleep(INTERVAL)
