@@ -43,10 +43,7 @@ def down(directory: Directory = DEFAULT) -> None:
 
 
 @app.command()
-def status(
-    directory: Directory = DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def status(ctx: typer.Context, directory: Directory = DEFAULT) -> None:
     """Say which hosts run, and which base images are stand-ins."""
     import json
     from dataclasses import asdict
@@ -54,7 +51,7 @@ def status(
     from kbpg import lab
 
     found = lab.status(directory)
-    if as_json:
+    if ctx.obj.json:
         typer.echo(json.dumps({**asdict(found), "directory": str(found.directory), "up": found.up}, indent=2))
         return
     typer.echo(f"lab {found.directory}: {'up' if found.up else 'not up'}, network {found.subnet or 'absent'}")
