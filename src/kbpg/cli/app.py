@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kbpg import __version__
-from kbpg.cli import cluster, credentials, inventory, lab
+from kbpg.cli import cluster, credentials, inventory, lab, raft, validating
 from kbpg.cli.options import share
 
 app = typer.Typer(
@@ -36,8 +36,10 @@ def _kbpg(
 
 
 cluster.register(app)
+validating.register(app)
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(credentials.app, name="credentials")
+app.add_typer(raft.app, name="raft")
 app.add_typer(lab.app, name="lab")
 
 
