@@ -12,9 +12,10 @@ from kbpg.context import Context
 from kbpg.credentials import Found, generate
 from kbpg.errors import HostError
 from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
+from kbpg.health.asking import Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
 from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
-from kbpg.health.snapshot import Questions, Snapshot, placed, wanted
+from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER, CONTROLLER, Resource
 from kbpg.patroni import Member, NodeStatus, Standby
 from kbpg.raft import RaftStatus
@@ -82,6 +83,7 @@ class World:
         self.context = context(text)
         self.ask = Questions.of(self.context)
         self.unreachable: dict[str, HostError] = {}
+        self.taken: float | None = None
         self.answers: dict[str, dict[str, Any]] = {}
         self.named: dict[str, dict[str, Any]] = {}
         for host, facts in wanted(self.context).items():
@@ -192,7 +194,7 @@ class World:
         knowledge = Knowledge()
         for host, answers in self.answers.items():
             knowledge.put(host, answers)
-        return Snapshot(self.context, Facts(knowledge, CLUSTER), self.unreachable)
+        return Snapshot(self.context, Facts(knowledge, CLUSTER), self.unreachable, self.taken)
 
     def diagnose(self) -> Diagnosis:
         """Return what is found."""
@@ -351,6 +353,7 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
         "RestartCount": 0,
         "State": {
             "Status": "running",
+            "StartedAt": "2026-11-23T13:33:55.476424581Z",
             "ExitCode": 0,
             "OOMKilled": False,
             "FinishedAt": "2026-11-23T13:33:52.5Z",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -536,10 +537,11 @@ def test_every_kind_of_finding_is_tried() -> None:
         "docker-down",
         "no-leader",
         "role-password",
+        "raft-silent",
     }
     left = {
         "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
-        "postgres-down", "versions-differ", "slot-unused", "raft-silent", "raft-unreachable", "raft-member-missing",
+        "postgres-down", "versions-differ", "slot-unused", "raft-unreachable", "raft-member-missing",
         "raft-deprecated", "extension-differs", "connections-full", "haproxy-silent", "haproxy-unusable",
         "haproxy-replica-down", "vector-unusable",
     }  # fmt: skip
@@ -651,3 +653,25 @@ def test_worst_comes_first_and_decides_the_exit_code() -> None:
     assert [f.severity for f in world.diagnose().findings][:2] == [CRITICAL, WARNING]
     assert world.diagnose().exit_code == Exit.FAILED
     assert [f.host for f in world.diagnose().limited(["db-1"]).findings] == ["cluster", "cluster"]
+
+
+STARTED = datetime(2026, 11, 23, 13, 33, 55, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(("seconds", "severity"), [(5, WARNING), (60, CRITICAL)])
+def test_a_node_that_just_starts_is_no_emergency(seconds: float, severity: Severity) -> None:
+    world = World()
+    mute_patroni(world)
+    world.taken = STARTED + seconds
+    assert only(world).severity is severity
+
+
+@pytest.mark.parametrize(("seconds", "id_"), [(5, "raft-silent"), (60, "raft-password")])
+def test_a_member_that_closes_connections_has_another_password_unless_it_just_starts(
+    seconds: float, id_: str
+) -> None:
+    world = World()
+    world.silence("db-2", world.ask.raft, "Raft on port 7000: closed the connection: another password?")
+    world.lonely("db-2")
+    world.taken = STARTED + seconds
+    assert id_ in {finding.id for finding in world.diagnose().findings}

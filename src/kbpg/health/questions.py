@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbpg.context import Context
 from kbpg.facts import CallFact, Login, NotKnown, RestFact, ShellFact
 from kbpg.hosts.port import Output, Reader
-from kbpg.resources.sql import RowsFact
 
 LOG_LINES = 40
 """Lines of each container's log: a failing start of PostgreSQL under Patroni takes about 15."""
@@ -215,102 +213,3 @@ def _rows(connection: Any, what: str) -> tuple[Row, ...]:
     cursor = connection.execute(f"SHOW {what}")
     names = [column.name for column in cursor.description]
     return tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
-
-
-# --- PostgreSQL ----------------------------------------------------------------------------------------
-
-_NODE = """
-select pg_is_in_recovery(), (pg_control_checkpoint()).timeline_id, (pg_control_system()).system_identifier::text,
-       current_setting('server_version'), case when pg_is_in_recovery() then pg_is_wal_replay_paused() end
-"""
-_STANDBYS = """
-select application_name, state, sync_state,
-       case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint end
-  from pg_catalog.pg_stat_replication
-"""
-_SLOTS = """
-select slot_name, slot_type, active, wal_status,
-       case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint end
-  from pg_catalog.pg_replication_slots
-"""
-_SETTINGS = """
-select name, setting, unit, pending_restart from pg_catalog.pg_settings
- where name in ('fsync', 'full_page_writes', 'password_encryption', 'max_parallel_maintenance_workers',
-                'max_connections', 'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem',
-                'synchronous_standby_names', 'synchronous_commit') or pending_restart
-"""
-_RULES = """
-select type, array_to_string(database, ','), array_to_string(user_name, ','), coalesce(address, ''), auth_method,
-       coalesce(error, '') from pg_catalog.pg_hba_file_rules
-"""
-_AVAILABLE = (
-    "select name, version, installed from pg_catalog.pg_available_extension_versions where name = 'vector'"
-)
-_CONNECTIONS = "select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'"
-_ROUTE = "select pg_is_in_recovery(), host(inet_server_addr())"
-_VECTOR = "select ('[1,2,3]'::vector <-> '[1,2,4]'::vector)::text"
-
-
-@dataclass(frozen=True)
-class Views:
-    """What is asked of PostgreSQL, on the db hosts and through the proxies."""
-
-    node: RowsFact
-    standbys: RowsFact
-    slots: RowsFact
-    settings: RowsFact
-    rules: RowsFact
-    available: RowsFact
-    connections: RowsFact
-    primary: RowsFact
-    replicas: RowsFact
-    pooled: RowsFact
-    vector: RowsFact
-    lookup: RowsFact
-
-    def on_db(self) -> Sequence[RowsFact]:
-        """Return those for db hosts."""
-        return (
-            self.node,
-            self.standbys,
-            self.slots,
-            self.settings,
-            self.rules,
-            self.available,
-            self.connections,
-        )
-
-    def on_proxy(self) -> Sequence[RowsFact]:
-        """Return those for proxies."""
-        return self.primary, self.replicas, self.pooled, self.vector, self.lookup
-
-
-def views(context: Context) -> Views:
-    """Return the questions; `lookup` is answered by PgBouncer's own role, whose password it has in a file."""
-    from kbpg.steps.layout import POOLER_USER
-
-    own, ports, credentials = context.superuser(), context.inventory.ports, context.credentials
-    app = context.application(ports.pgbouncer)
-
-    def local(name: str, query: str) -> RowsFact:
-        return RowsFact(own, f"health {name}", query, live=True)
-
-    def through(port: int) -> RowsFact:
-        login = Login(credentials.superuser, credentials.superuser_password, "postgres", port)
-        return RowsFact(login, "health route", _ROUTE, live=True)
-
-    lookup = Login(POOLER_USER, credentials.pgbouncer_password, "postgres", ports.pgbouncer)
-    return Views(
-        node=local("node", _NODE),
-        standbys=local("standbys", _STANDBYS),
-        slots=local("slots", _SLOTS),
-        settings=local("settings", _SETTINGS),
-        rules=local("rules", _RULES),
-        available=local("available", _AVAILABLE),
-        connections=local("connections", _CONNECTIONS),
-        primary=through(ports.primary),
-        replicas=through(ports.replicas),
-        pooled=RowsFact(app, "health route", _ROUTE, pooled=True, live=True),
-        vector=RowsFact(app, "health vector", _VECTOR, pooled=True, live=True),
-        lookup=RowsFact(lookup, "health lookup", "select 1", pooled=True, live=True),
-    )

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kbpg import pooler
 from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.health.asking import Questions, placed, wanted
 from kbpg.health.looking import look
 from kbpg.health.questions import (
-    HaproxyFact,
     LogsFact,
-    NeighboursFact,
     Pooler,
-    PoolerFact,
     Server,
-    UsageFact,
-    Views,
-    views,
 )
 from kbpg.model import Placed, Resource, Step
 from kbpg.options import DEFAULT_INVENTORY
-from kbpg.patroni import ClusterFact, ConfigFact, Member, NodeFact, NodeStatus
-from kbpg.raft import RaftFact, RaftStatus
+from kbpg.patroni import Member, NodeStatus
+from kbpg.raft import RaftStatus
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
-from kbpg.resources.preflight.system import SystemFact
-from kbpg.resources.sql import RolesFact, extensions
 from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
 
 if TYPE_CHECKING:
@@ -40,52 +33,26 @@ if TYPE_CHECKING:
     from kbpg.inventory import Host
     from kbpg.resources.docker import ContainersFact
 
-Wanted = dict[str, list[Fact[object]]]
+__all__ = ["FRESH", "Questions", "Snapshot", "placed", "take", "wanted"]
 
-
-@dataclass(frozen=True)
-class Questions:
-    """The facts that checks look at, as values: the same ones are asked and read."""
-
-    node: NodeFact
-    cluster: ClusterFact
-    config: ConfigFact
-    raft: RaftFact
-    haproxy: HaproxyFact
-    pooler: PoolerFact
-    roles: RolesFact
-    extensions: Fact[tuple[tuple[Any, ...], ...]]
-    views: Views
-    usage: UsageFact
-
-    @classmethod
-    def of(cls, context: Context) -> Questions:
-        """Return the questions for this inventory and these credentials."""
-        ports = context.inventory.ports
-        return cls(
-            NodeFact(ports.patroni),
-            ClusterFact(ports.patroni),
-            ConfigFact(ports.patroni),
-            RaftFact(ports.raft, context.credentials.raft_password),
-            HaproxyFact(ports.stats),
-            PoolerFact(pooler.console(context)),
-            RolesFact(context.superuser()),
-            extensions(context, context.inventory.cluster.database),
-            views(context),
-            UsageFact(context.inventory.cluster.base_dir),
-        )
+FRESH = 20.0
+"""Seconds after a container's start in which PostgreSQL recovers and Raft's members find each other."""
 
 
 class Snapshot:
     """The answers of one pass. Reading from it never asks a host anything.
 
-    `unreachable` are the hosts without a connection, with the reason.
+    `unreachable` are the hosts without a connection, with the reason; `taken` is when, in seconds since 1970.
     """
 
     def __init__(
-        self, context: Context, facts: Facts, unreachable: Mapping[str, HostError] | None = None
+        self,
+        context: Context,
+        facts: Facts,
+        unreachable: Mapping[str, HostError] | None = None,
+        taken: float | None = None,
     ) -> None:
-        self.context, self.facts = context, facts
+        self.context, self.facts, self.taken = context, facts, taken
         self.inventory = context.inventory
         self.unreachable: Mapping[str, HostError] = unreachable or {}
         self.ask = Questions.of(context)
@@ -183,6 +150,16 @@ class Snapshot:
             return None
         return str(found[container]["State"]["Status"]) if container in found else "missing"
 
+    def fresh(self, host: str, container: str) -> bool:
+        """Return whether a container was started less than `FRESH` seconds ago: it may be on its way."""
+        found = (self.containers(host) or {}).get(container)
+        if found is None or self.taken is None:
+            return False
+        clock = self.facts.known(ClockFact(), host)
+        started = datetime.fromisoformat(str(found["State"]["StartedAt"])[:19]).replace(tzinfo=UTC)
+        now = self.taken + (clock.seconds if clock else 0.0)
+        return now - started.timestamp() < FRESH
+
     def log(self, host: str, container: str) -> tuple[str, ...]:
         """Return the last lines of a container's log; empty where there is none."""
         logs = self.facts.known(LogsFact(self.containers_fact(host).names), host) or {}
@@ -229,44 +206,8 @@ class Snapshot:
         return placed(self.context)
 
 
-def placed(context: Context) -> list[tuple[Step, Placed]]:
-    """Return every resource of every step but the last, which is a diagnosis itself."""
-    from kbpg.steps import ALL
-
-    return [(step, i) for step in ALL[:-1] for stage in step.stages(context) for i in stage.items]
-
-
-def wanted(context: Context) -> Wanted:
-    """Return every question of a diagnosis by host: what the steps ask, and what only a diagnosis does."""
-    ask = Questions.of(context)
-    found: Wanted = {}
-    for _, item in placed(context):
-        for name, fact in item.resource.asks(item.place, context):
-            found.setdefault(name, []).append(fact)
-    for name in context.db_names:
-        found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
-        found[name] += ask.views.on_db()
-        found[name] += _common(DB_CONTAINERS, ask)
-    for name in context.proxy_names:
-        found[name] += [ask.haproxy, ask.pooler, *ask.views.on_proxy(), *_common(PROXY_CONTAINERS, ask)]
-    return found
-
-
-def _common(containers: ContainersFact, ask: Questions) -> Iterable[Fact[object]]:
-    names = containers.names
-    return (
-        containers,
-        LogsFact(names),
-        NeighboursFact(names),
-        HardwareFact(),
-        SystemFact(),
-        ClockFact(),
-        ask.usage,
-    )
-
-
 def take(
     context: Context, hosts: Mapping[str, Reader], unreachable: Mapping[str, HostError] | None = None
 ) -> Snapshot:
     """Ask every host everything in one pass of at most `looking.DEADLINE` seconds, and return what was seen."""
-    return Snapshot(context, look(hosts, wanted(context)), unreachable)
+    return Snapshot(context, look(hosts, wanted(context)), unreachable, time.time())

@@ -11,9 +11,8 @@ from kbpg.health.questions import NeighboursFact
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import Change
 from kbpg.resources.container import Container
-from kbpg.resources.docker import LABEL_SPEC, ImagesFact
+from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.loaded import Loaded
-from kbpg.steps.images import patroni_image, proxy_images
 from kbpg.steps.layout import HAPROXY, PATRONI, PGBOUNCER
 
 STEPS = {PATRONI: "02", HAPROXY: "03", PGBOUNCER: "04"}
@@ -44,29 +43,6 @@ def _each(snapshot: Snapshot) -> Iterable[tuple[str, str, str]]:
             state = snapshot.state(host.name, name)
             if state is not None:
                 yield host.name, name, state
-
-
-def image_missing(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the hosts that lack an image, or have another one by its name."""
-    ours = (
-        (PATRONI, patroni_image(snapshot.context)),
-        *zip((HAPROXY, PGBOUNCER), proxy_images(snapshot.context), strict=True),
-    )
-    for host in snapshot.hosts:
-        mine = [(c, spec) for c, spec in ours if c in snapshot.containers_fact(host.name).names]
-        found = snapshot.facts.known(ImagesFact(tuple(spec.name for _, spec in mine)), host.name)
-        for container, spec in mine:
-            if found is None or found.get(spec.name) == spec.inputs:
-                continue
-            running = snapshot.state(host.name, container) == "running"
-            seen = f"image {spec.name} is {'another one' if spec.name in found else 'not there'}"
-            will = f"send the image {spec.name} to {host.name} from a host that has it, or build it"
-            yield Seen(
-                host.name,
-                seen + (f", {container} runs on without it" if running else ""),
-                severity=Severity.WARNING if running else Severity.CRITICAL,
-                **step_for(snapshot, host.name, container, will),
-            )
 
 
 def missing(snapshot: Snapshot) -> Iterable[Seen]:
@@ -206,14 +182,6 @@ def _overlaps(mount: str, path: str) -> bool:
 
 
 CHECKS = (
-    Check(
-        "image-missing",
-        "image missing",
-        Severity.CRITICAL,
-        "without the image the container cannot be started again",
-        "{kbpg} apply-all --limit {host}",
-        image_missing,
-    ),
     Check(
         "data-shared",
         "another container has the data directory",

@@ -18,11 +18,13 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
     for host in snapshot.db:
         why = snapshot.why_not(snapshot.ask.node, host)
         if why and snapshot.state(host, PATRONI) == "running":
+            fresh = snapshot.fresh(host, PATRONI)
             yield Seen(
                 host,
-                f"Patroni does not answer: {why}",
+                f"Patroni does not answer{', but was started just now' if fresh else ''}: {why}",
                 last_lines(snapshot, host, PATRONI),
                 snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+                severity=Severity.WARNING if fresh else None,
             )
 
 

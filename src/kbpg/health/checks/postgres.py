@@ -1,25 +1,21 @@
-"""What is in PostgreSQL: the database, the extension, roles and their passwords, settings that protect data."""
+"""What is in PostgreSQL: the database, roles and their passwords, settings that protect data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kbpg.health.check import LEADERLESS, NODE_FAULT, Check, Seen
+from kbpg.health.check import LEADERLESS, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
-from kbpg.inventory import version_tuple
-from kbpg.inventory.rules import FIXED_HNSW
 from kbpg.model import ABSENT, CLUSTER
 from kbpg.resources.sql import Database, Role
 
-NEWER_PGVECTOR = "0.8.3"
-"""0.8.2 fixes the overflow in parallel HNSW builds (CVE-2026-3172), 0.8.3 a corruption of HNSW by vacuum."""
 CROWDED = 0.9
 """Share of max_connections in use that is worth a warning."""
 PROTECTIVE = {"fsync": "on", "full_page_writes": "on", "password_encryption": "scram-sha-256"}
 
 
-def _step(number: str, will: str) -> Repair:
+def by_step(number: str, will: str) -> Repair:
     return Repair(Action.APPLY_STEP, CLUSTER, will, parameters={"step": number})
 
 
@@ -32,7 +28,7 @@ def database(snapshot: Snapshot) -> Iterable[Seen]:
             yield Seen(
                 CLUSTER,
                 f"there is no database {name} on {snapshot.leader}",
-                repair=_step(f"{step.number:02d}", will),
+                repair=by_step(f"{step.number:02d}", will),
             )
 
 
@@ -54,7 +50,7 @@ def roles(snapshot: Snapshot, *, absent: bool) -> Iterable[Seen]:
             CLUSTER,
             seen,
             remedy=f"{{kbpg}} step {number}",
-            repair=_step(number, will),
+            repair=by_step(number, will),
             subject=name,
         )
 
@@ -82,88 +78,6 @@ def role_password(snapshot: Snapshot) -> Iterable[Seen]:
                 subject=user,
             )
             return
-
-
-def extension_missing(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that the database has no pgvector, or a standby does not have what the leader has."""
-    found, leader = _versions(snapshot), snapshot.leader
-    name = snapshot.inventory.cluster.database
-    if leader and leader in found and found[leader] is None:
-        repair = _step("05", f"create the extension vector in {name}")
-        yield Seen(CLUSTER, f"the database {name} has no extension vector", repair=repair)
-        return
-    for host, version in found.items():
-        if version is None:
-            yield Seen(host, f"the database {name} has no extension vector here", remedy="{kbpg} status")
-
-
-def _versions(snapshot: Snapshot) -> dict[str, str | None]:
-    """Return pgvector's version in the database on every node that answers."""
-    known = {host: snapshot.facts.known(snapshot.ask.extensions, host) for host in snapshot.db}
-    return {host: dict(rows).get("vector") for host, rows in known.items() if rows is not None}
-
-
-def _on_disk(snapshot: Snapshot) -> dict[str, set[str]]:
-    known = {host: snapshot.facts.known(snapshot.ask.views.available, host) for host in snapshot.db}
-    return {host: {str(row[1]) for row in rows} for host, rows in known.items() if rows is not None}
-
-
-def extension_version(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the nodes with another version than the inventory's, in the database or on disk."""
-    wanted, disk = snapshot.inventory.versions.pgvector, _on_disk(snapshot)
-    for host, version in _versions(snapshot).items():
-        there = disk.get(host, {wanted})
-        if wanted not in there:
-            shown = ", ".join(sorted(there)) or "none"
-            yield Seen(
-                host,
-                f"pgvector {shown} on disk, the inventory says {wanted}",
-                (f"in the database: {version}",),
-                "{kbpg} step 02",
-                severity=Severity.CRITICAL,
-                repair=_step("02", f"replace the containers one by one by an image with pgvector {wanted}"),
-            )
-        elif version is not None and version != wanted:
-            yield Seen(
-                host,
-                f"pgvector {version} in the database, the inventory says {wanted}",
-                repair=_step("05", f"ALTER EXTENSION vector UPDATE TO '{wanted}'"),
-            )
-
-
-def extension_differs(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that nodes have different versions of pgvector on disk."""
-    disk = {host: max(found, key=version_tuple) for host, found in _on_disk(snapshot).items() if found}
-    if len(set(disk.values())) > 1:
-        versions = list(disk.values())
-        usual = max(versions, key=versions.count)
-        yield Seen(
-            CLUSTER,
-            "pgvector on disk: " + ", ".join(f"{version} on {host}" for host, version in disk.items()),
-            about=tuple(host for host, version in disk.items() if version != usual),
-        )
-
-
-def vulnerable(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that pgvector has a known hole: a notice where parallel index builds are off."""
-    version = snapshot.inventory.versions.pgvector
-    if not (0, 6, 0) <= version_tuple(version) < FIXED_HNSW:
-        return
-    exposed = [
-        host
-        for host in snapshot.db
-        if snapshot.settings(host).get("max_parallel_maintenance_workers", ("0", "", False))[0] != "0"
-    ]
-    if exposed:
-        yield Seen(
-            CLUSTER,
-            f"pgvector {version}, and parallel index builds are on ({', '.join(exposed)})",
-            severity=Severity.WARNING,
-            remedy="{kbpg} step 02",
-            repair=_step("02", "set max_parallel_maintenance_workers = 0, by a reload"),
-        )
-    else:
-        yield Seen(CLUSTER, f"pgvector {version}; parallel index builds, which it takes, are off")
 
 
 def scram(snapshot: Snapshot) -> Iterable[Seen]:
@@ -233,33 +147,6 @@ CHECKS = (
         explained_by=LEADERLESS,
     ),
     Check(
-        "extension-missing",
-        "extension missing",
-        Severity.CRITICAL,
-        "vectors cannot be stored or searched",
-        "{kbpg} step 05",
-        extension_missing,
-        explained_by=(*NODE_FAULT, "database-missing"),
-    ),
-    Check(
-        "extension-version",
-        "pgvector is not at the wanted version",
-        Severity.WARNING,
-        "the database does not have the version that the inventory promises",
-        "{kbpg} step 05",
-        extension_version,
-        explained_by=(*NODE_FAULT, "container-old"),
-    ),
-    Check(
-        "extension-differs",
-        "pgvector differs between nodes",
-        Severity.CRITICAL,
-        "after a failover the database would load another library than the one its functions were made for",
-        "{kbpg} step 02",
-        extension_differs,
-        explained_by=("extension-version",),
-    ),
-    Check(
         "scram-missing",
         "SCRAM is not used",
         Severity.CRITICAL,
@@ -284,15 +171,5 @@ CHECKS = (
         "new connections are about to be refused",
         "{kbpg} status",
         crowded,
-    ),
-    Check(
-        "pgvector-vulnerable",
-        "pgvector with a known vulnerability",
-        Severity.NOTICE,
-        "pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172); 0.8.2 fixes it, and "
-        f"{NEWER_PGVECTOR} a corruption of HNSW indexes by vacuum too",
-        f"set versions.pgvector: {NEWER_PGVECTOR} in the inventory, then {{kbpg}} apply-all",
-        vulnerable,
-        explained_by=(),
     ),
 )

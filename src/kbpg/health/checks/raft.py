@@ -24,7 +24,7 @@ def members(snapshot: Snapshot) -> dict[str, str]:
 def password(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the members that speak with another password than the credentials file has."""
     whys = {host: snapshot.why_not(snapshot.ask.raft, host) for host in snapshot.db}
-    odd = [host for host, why in whys.items() if "another password" in why and _runs(snapshot, host)]
+    odd = [host for host, why in whys.items() if _another(snapshot, host, why)]
     if odd and len(odd) == len(snapshot.context.db_names):
         path = snapshot.inventory.credentials_path
         yield Seen(
@@ -50,6 +50,13 @@ def password(snapshot: Snapshot) -> Iterable[Seen]:
         )
 
 
+def _another(snapshot: Snapshot, host: str, why: str) -> bool:
+    """Return whether a member has another password; one that just starts, or ends, closes connections too."""
+    if "another password" not in why or not _runs(snapshot, host):
+        return False
+    return "closed" not in why or not snapshot.fresh(host, PATRONI)
+
+
 def _runs(snapshot: Snapshot, host: str) -> bool:
     return snapshot.state(host, PATRONI) == "running"
 
@@ -58,9 +65,10 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the members that do not answer though their container runs."""
     for host in snapshot.db:
         why = snapshot.why_not(snapshot.ask.raft, host)
-        if why and "another password" not in why and _runs(snapshot, host):
+        if why and not _another(snapshot, host, why) and _runs(snapshot, host):
             remedy = snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}")
-            yield Seen(host, why, last_lines(snapshot, host, PATRONI), remedy)
+            severity = Severity.WARNING if snapshot.fresh(host, PATRONI) else None
+            yield Seen(host, why, last_lines(snapshot, host, PATRONI), remedy, severity=severity)
 
 
 def no_quorum(snapshot: Snapshot) -> Iterable[Seen]:

@@ -1,97 +1,16 @@
-"""Replication: every standby streams, keeps up, and acknowledges commits; where not, why."""
+"""Replication: standbys keep up and acknowledge commits, and nothing is kept for nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, Check, Seen
-from kbpg.health.checks.causes import Standby, slot_name, standby
-from kbpg.health.finding import Action, Repair, Severity
+from kbpg.health.check import HOST_FAULT, Check, Seen
+from kbpg.health.checks.causes import slot_name
+from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
 from kbpg.model import CLUSTER
 from kbpg.steps.layout import PATRONI
-
-NAMED = (
-    "replica-no-checkpoint",
-    "replica-wal-removed",
-    "replica-diverged",
-    "replica-foreign",
-    "replica-password",
-    "replica-slot-missing",
-)
-CLONED = frozenset({"replica-no-checkpoint", "replica-wal-removed", "replica-diverged"})
-"""What nothing but a new copy from the leader mends."""
-EXPLAINED = (*CONTAINER_FAULT, "patroni-silent", "data-permissions", "data-foreign", "data-shared")
-
-
-def because(cause: str) -> Callable[[Snapshot], Iterable[Seen]]:
-    """Return the check that finds the standbys that do not stream for this reason."""
-
-    def examine(snapshot: Snapshot) -> Iterable[Seen]:
-        for host in snapshot.db:
-            found = standby(snapshot, host)
-            if found and found.cause == cause:
-                leader = snapshot.leader or ""
-                yield Seen(
-                    host,
-                    f"does not stream from {leader}: {found.said}",
-                    found.evidence,
-                    repair=_repair(snapshot, found, leader),
-                )
-
-    return examine
-
-
-def _repair(snapshot: Snapshot, found: Standby, leader: str) -> Repair | None:
-    host = found.host
-    if found.cause in CLONED and _same_system(snapshot, host, leader):
-        return Repair(
-            Action.REINITIALIZE,
-            host,
-            f"clone {host} anew from {leader}, which leads and has the same system identifier",
-            f"the data on {host} is removed first; commits that only {host} has are lost",
-            {"leader": leader},
-        )
-    if found.cause == "replica-slot-missing":
-        slot = slot_name(host)
-        will = f'create the replication slot "{slot}" on {leader}'
-        return Repair(Action.CREATE_SLOT, host, will, parameters={"leader": leader, "slot": slot})
-    if found.cause == "replica-password":
-        will = "set the passwords of the roles to those of the credentials file"
-        return Repair(Action.APPLY_STEP, CLUSTER, will, parameters={"step": "02"})
-    return None
-
-
-def _same_system(snapshot: Snapshot, host: str, leader: str) -> bool:
-    """Return whether the leader is sure, and of the same cluster as this replica by both nodes' own word."""
-    mine, its = snapshot.node(host), snapshot.node(leader)
-    if mine is None or its is None or not its.leads or not its.system_identifier:
-        return False
-    return mine.system_identifier in ("", its.system_identifier)
-
-
-def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the standbys that do not stream for a reason that their log does not tell."""
-    for host in snapshot.db:
-        found, node = standby(snapshot, host), snapshot.node(host)
-        if found is None or node is None or found.cause in NAMED:
-            continue
-        if node.state == "creating replica":
-            seen = "is being cloned from the leader"
-            yield Seen(host, seen, found.evidence, "{kbpg} status", severity=Severity.WARNING)
-        else:
-            yield Seen(
-                host,
-                f"does not stream from {snapshot.leader} (Patroni says `{node.state}`)",
-                found.evidence,
-                repair=Repair(
-                    Action.RESTART_PATRONI,
-                    host,
-                    f"restart the container {PATRONI} on the replica {host}",
-                    "this replica is away for some seconds",
-                ),
-            )
 
 
 def lagging(snapshot: Snapshot) -> Iterable[Seen]:
@@ -166,78 +85,7 @@ def stale_slots(snapshot: Snapshot) -> Iterable[Seen]:
             )
 
 
-REPAIR = "{kbpg} diagnose --repair --host {host}"
 CHECKS = (
-    Check(
-        "replica-no-checkpoint",
-        "no valid checkpoint record",
-        Severity.CRITICAL,
-        "the data of this replica is damaged or half copied: PostgreSQL cannot start on it, only a new copy helps",
-        REPAIR,
-        because("replica-no-checkpoint"),
-        explained_by=(*EXPLAINED, *LEADERLESS),
-    ),
-    Check(
-        "replica-diverged",
-        "replica diverged",
-        Severity.CRITICAL,
-        "this replica has written what the leader has not, so it cannot follow; it needs a rewind or a new copy",
-        REPAIR,
-        because("replica-diverged"),
-        explained_by=(*EXPLAINED, *LEADERLESS),
-    ),
-    Check(
-        "replica-wal-removed",
-        "the leader has removed the log that the replica needs",
-        Severity.CRITICAL,
-        "the replica was away too long to catch up; it needs a new copy",
-        REPAIR,
-        because("replica-wal-removed"),
-        explained_by=(*EXPLAINED, *LEADERLESS),
-    ),
-    Check(
-        "replica-foreign",
-        "replica of another cluster",
-        Severity.CRITICAL,
-        "its data has another system identifier than the leader's; kbpg does not remove data of another cluster",
-        "{kbpg} step 01 --limit {host}",
-        because("replica-foreign"),
-        explained_by=(*EXPLAINED, "identity-differs"),
-    ),
-    Check(
-        "replica-password",
-        "wrong replication password",
-        Severity.CRITICAL,
-        "the replica cannot log in to the leader, so it receives nothing",
-        "{kbpg} step 02",
-        because("replica-password"),
-        explained_by=(*EXPLAINED, "role-password", "role-missing"),
-    ),
-    Check(
-        "replica-slot-missing",
-        "replication slot missing",
-        Severity.CRITICAL,
-        "the replica asks the leader for a slot that is not there, and receives nothing",
-        REPAIR,
-        because("replica-slot-missing"),
-        explained_by=(*EXPLAINED, *LEADERLESS),
-    ),
-    Check(
-        "replica-not-streaming",
-        "replica does not stream",
-        Severity.CRITICAL,
-        "this replica falls behind: it cannot take over without losing what it has not received",
-        "{kbpg} diagnose --repair --host {host}",
-        not_streaming,
-        explained_by=(
-            *EXPLAINED,
-            *LEADERLESS,
-            "postgres-down",
-            "disk-full",
-            "raft-password",
-            "raft-isolated",
-        ),
-    ),
     Check(
         "replica-lag",
         "replica lags behind",

@@ -1,0 +1,101 @@
+"""Every question of a diagnosis: what the steps ask, and what only a diagnosis does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kbpg import pooler
+from kbpg.facts import Fact
+from kbpg.health.questions import (
+    HaproxyFact,
+    LogsFact,
+    NeighboursFact,
+    PoolerFact,
+    UsageFact,
+)
+from kbpg.health.views import Views, views
+from kbpg.model import Placed, Step
+from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
+from kbpg.raft import RaftFact
+from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.preflight.clock import ClockFact
+from kbpg.resources.preflight.system import SystemFact
+from kbpg.resources.sql import RolesFact, extensions
+from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
+    from kbpg.resources.docker import ContainersFact
+
+Wanted = dict[str, list[Fact[object]]]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The facts that checks look at, as values: the same ones are asked and read."""
+
+    node: NodeFact
+    cluster: ClusterFact
+    config: ConfigFact
+    raft: RaftFact
+    haproxy: HaproxyFact
+    pooler: PoolerFact
+    roles: RolesFact
+    extensions: Fact[tuple[tuple[Any, ...], ...]]
+    views: Views
+    usage: UsageFact
+
+    @classmethod
+    def of(cls, context: Context) -> Questions:
+        """Return the questions for this inventory and these credentials."""
+        ports = context.inventory.ports
+        return cls(
+            NodeFact(ports.patroni),
+            ClusterFact(ports.patroni),
+            ConfigFact(ports.patroni),
+            RaftFact(ports.raft, context.credentials.raft_password),
+            HaproxyFact(ports.stats),
+            PoolerFact(pooler.console(context)),
+            RolesFact(context.superuser()),
+            extensions(context, context.inventory.cluster.database),
+            views(context),
+            UsageFact(context.inventory.cluster.base_dir),
+        )
+
+
+def placed(context: Context) -> list[tuple[Step, Placed]]:
+    """Return every resource of every step but the last, which is a diagnosis itself."""
+    from kbpg.steps import ALL
+
+    return [(step, i) for step in ALL[:-1] for stage in step.stages(context) for i in stage.items]
+
+
+def wanted(context: Context) -> Wanted:
+    """Return every question of a diagnosis by host: what the steps ask, and what only a diagnosis does."""
+    ask = Questions.of(context)
+    found: Wanted = {}
+    for _, item in placed(context):
+        for name, fact in item.resource.asks(item.place, context):
+            found.setdefault(name, []).append(fact)
+    for name in context.db_names:
+        found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
+        found[name] += ask.views.on_db()
+        found[name] += _common(DB_CONTAINERS, ask)
+    for name in context.proxy_names:
+        found[name] += [ask.haproxy, ask.pooler, *ask.views.on_proxy(), *_common(PROXY_CONTAINERS, ask)]
+    return found
+
+
+def _common(containers: ContainersFact, ask: Questions) -> Iterable[Fact[object]]:
+    names = containers.names
+    return (
+        containers,
+        LogsFact(names),
+        NeighboursFact(names),
+        HardwareFact(),
+        SystemFact(),
+        ClockFact(),
+        ask.usage,
+    )
