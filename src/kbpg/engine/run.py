@@ -102,19 +102,23 @@ class Run:
             outcomes = mend(self.reading, step, stage, todo)
             mended |= outcomes
             if any(o.status is Status.FAILED for o in outcomes.values()):
+                # What the other hosts' fixes left to be done is told as it is now
+                self.reading.gather(items)
+                found = self._compare(stage)
                 break
         self._conclude(step, found, mended)
 
     def _conclude(self, step: Step, found: Sequence[Comparison], mended: Mapping[Placed, Outcome]) -> None:
         """Turn the last comparison and what was done into one outcome a resource."""
         broken = any(outcome.status is not Status.CHANGED for outcome in mended.values())
+        stays = any(last.change and last.placed in mended for last in found)
         for last in found:
             done = mended.get(last.placed)
             if done and (last.change is None or done.status is not Status.CHANGED or broken):
                 self._finish(done)
             elif last.change is None:
                 self._record(step, last, Status.OK)
-            elif broken:
+            elif broken or (stays and done is None):
                 self._record(step, last, Status.NOT_ATTEMPTED)
             else:
                 self._finish(self._not_converged(step, last, done))
