@@ -231,6 +231,37 @@ def test_what_waits_for_a_failed_fix_is_not_attempted() -> None:
     }
 
 
+def test_what_a_fix_made_differ_is_told_when_another_host_stops_the_run() -> None:
+    """The file of db-2 is new, and its reload was never attempted: it is not said to be fine."""
+    world = hosts(["db-1", "db-2"])
+    put(world["db-2"], file="old", marker="loaded")
+    bad = Value("file", fix=doing(raising(KbpgError("broke"))))
+    file = Value("file", fix=doing(write("file", "new"), write("marker", "void")))
+    marker = Value("marker", "loaded")
+    report = run(world).apply([step(stage(("db-1", bad), ("db-2", file), ("db-2", marker)))])
+    assert statuses(report) == {
+        ("db-1", "file"): Status.FAILED,
+        ("db-2", "file"): Status.CHANGED,
+        ("db-2", "marker"): Status.NOT_ATTEMPTED,
+    }
+    assert marker.places == []
+    assert only(report, Status.NOT_ATTEMPTED).lines == ("value: void → loaded",)
+
+
+def test_what_was_never_attempted_does_not_count_as_not_converged() -> None:
+    """One stays different after its fix; what differs or is unknown only since then had no chance."""
+    world = hosts(["db-1"])
+    put(world["db-1"], late=UNREADABLE.decode(), marker="loaded")
+    bad = Value("bad", fix=doing(write("marker", "void")))
+    items = [("db-1", bad), ("db-1", Value("marker", "loaded")), ("db-1", Value("late"))]
+    report = run(world).apply([step(stage(*items))])
+    assert statuses(report) == {
+        ("db-1", "bad"): Status.FAILED,
+        ("db-1", "marker"): Status.NOT_ATTEMPTED,
+        ("db-1", "late"): Status.NOT_ATTEMPTED,
+    }
+
+
 def test_evidence_goes_with_a_failed_fix_but_not_when_the_host_is_lost() -> None:
     for error, detail in [
         (KbpgError("broke", detail=["why"]), ("why", "its log")),

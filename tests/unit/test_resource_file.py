@@ -18,7 +18,7 @@ from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
 from kbpg.hosts.port import Output
 from kbpg.model import ABSENT, Impact, Placed, Resource, Status
 from kbpg.resources.directory import Directory, DirectoryFact
-from kbpg.resources.file import RUN_KEY, File, FileFact, digest
+from kbpg.resources.file import RUN_KEY, File, FileFact, FileState, digest
 
 from .fake_docker import with_docker
 from .small_cluster import ValueFact, answer_value, context, put, stage, step
@@ -123,6 +123,14 @@ def test_nothing_of_a_secret_file_is_shown() -> None:
     assert plan(on, file) == ("content: differs → matches", "mode: 0644 → 0600")
     (output,) = on.read([file.facts[0]]).values()  # type: ignore[list-item]
     assert "old-secret" not in output.stdout
+
+
+def test_nothing_of_a_secret_file_is_shown_even_if_it_was_read() -> None:
+    file = File(PATH, b"password=new-secret\n", secret=True)
+    knowledge = Knowledge()
+    read = FileState("0:0", 0o644, digest(b"x", secret=True), "password=old-secret\n")
+    knowledge.put("db-1", {FileFact(PATH).key: read})
+    assert compare(Placed("db-1", file), Facts(knowledge, "db-1")).lines == ("content: differs → matches",)
 
 
 def test_the_digest_of_a_secret_is_keyed_and_that_of_others_is_not() -> None:
