@@ -158,7 +158,12 @@ class Rebuild:
         """Move the Raft directory aside once in a rebuild, and put an empty one in its place."""
         host, aside = self.site.hosts[name], f"{self._raft}.before-{started}"
         user, group = OWNER.split(":")
-        if not host.run(["test", "-e", aside], check=False).ok:
+
+        def there(path: str) -> bool:
+            return host.run(["test", "-d", path], check=False).ok
+
+        # There is none where an earlier run was killed between the move and the making
+        if there(self._raft) and not there(aside):
             host.run(["mv", "-T", self._raft, aside])
         host.run(["install", "-d", "-o", user, "-g", group, "-m", "0700", self._raft])
 

@@ -1,0 +1,189 @@
+"""Ghosts in the consensus, and a consensus that lost its quorum for good."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.lab.conftest import DB, Lab, killed_at_end
+from tests.lab.test_repair import assert_kept, verdicts, write_row
+
+pytestmark = pytest.mark.lab
+
+RAFT = "/opt/keybuzz/postgres/raft"
+NOTE = "/opt/keybuzz/kbpg/raft-rebuild.json"
+ADMIN = (
+    "docker exec -i -u 999 patroni python3 - <<'END'\n"
+    "import yaml\n"
+    "from pysyncobj.utility import TcpUtility\n"
+    "password = yaml.safe_load(open('/etc/patroni/secrets.yml'))['raft']['password']\n"
+    "address = yaml.safe_load(open('/etc/patroni/patroni.yml'))['raft']['self_addr']\n"
+    "try:\n"
+    "    print(TcpUtility(password, 3).executeCommand(address, {command!r}))\n"
+    "except Exception as error:\n"
+    "    print('no answer:', error)\n"
+    "END"
+)
+"""pysyncobj's own tool, inside the container, so that the password is in no argument."""
+
+
+def tell(lab: Lab, host: str, *command: str) -> str:
+    return lab.sh(host, ADMIN.format(command=list(command)))
+
+
+def ghost(lab: Lab, number: int) -> str:
+    """Return an address of the lab's network that no host has."""
+    return f"{lab.addresses[DB[0]].rpartition('.')[0]}.{number}:7000"
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    return dict(json.loads(lab.kbpg("raft", "status", "--json").out))
+
+
+def sweep(lab: Lab) -> None:
+    lab.everywhere(f"rm -rf {RAFT}.before-*", DB)
+
+
+def test_status_shows_all_members_side_by_side(cluster: Lab) -> None:
+    ran = cluster.kbpg("raft", "status")
+    assert ran.code == 0, ran.everything
+    assert all(f"{cluster.addresses[host]}:7000" in ran.out for host in DB)
+    found = status(cluster)
+    assert found["healthy"]
+    assert found["quorum"]
+    assert len({member["leader"] for member in found["members"]}) == 1
+
+
+def test_a_ghost_is_seen_and_removed(cluster: Lab) -> None:
+    write_row(cluster)
+    gone = ghost(cluster, 199)
+    assert "SUCCESS" in tell(cluster, DB[1], "add", gone)
+    cluster.until(lambda: gone in status(cluster)["ghosts"], 10, "a ghost")
+    assert cluster.kbpg("raft", "status").code == 1
+    ran = cluster.kbpg("raft", "remove-member", gone, "--yes")
+    assert ran.code == 0, ran.everything
+    assert gone not in "".join(tell(cluster, host, "members") for host in DB)
+    assert cluster.kbpg("raft", "status").code == 0
+    assert_kept(cluster)
+
+
+def test_diagnose_removes_a_ghost(cluster: Lab) -> None:
+    assert "SUCCESS" in tell(cluster, DB[1], "add", ghost(cluster, 198))
+    ran = cluster.kbpg("diagnose", "--repair", "--yes", "--json")
+    assert ran.code == 0, ran.everything
+    assert verdicts(json.loads(ran.out)) == {"cluster: raft-ghost": "mended"}
+
+
+def test_a_living_member_is_not_removed(cluster: Lab) -> None:
+    ran = cluster.kbpg("raft", "remove-member", f"{cluster.addresses[DB[2]]}:7000", "--yes")
+    assert ran.code == 1
+    assert "a member of the inventory that answers" in ran.err
+    assert cluster.kbpg("raft", "status").code == 0
+
+
+def test_a_quorum_is_not_rebuilt(cluster: Lab) -> None:
+    before = cluster.started()
+    ran = cluster.kbpg("raft", "rebuild", "--yes")
+    assert ran.code == 1
+    assert "there is nothing to rebuild" in ran.err
+    assert cluster.started() == before
+
+
+def test_raft_wiped_on_two_of_three_heals_by_itself_while_one_remembers(cluster: Lab) -> None:
+    """The member that still has the log is elected by the two that have none."""
+    write_row(cluster)
+    wipe(cluster, DB[0], DB[2])
+    cluster.until(lambda: cluster.kbpg("raft", "status").code == 0, 60, "a whole consensus")
+    assert_kept(cluster)
+
+
+def wipe(lab: Lab, *hosts: str) -> None:
+    lab.everywhere(f"docker kill patroni; rm -rf {RAFT}/*; docker start patroni", hosts)
+
+
+def lose_quorum(lab: Lab) -> None:
+    """Let three ghosts outvote the members, then wipe Raft on two of three: no restart brings a quorum back."""
+    for number in (197, 198, 199):
+        tell(lab, DB[1], "add", ghost(lab, number))
+    wipe(lab, DB[0], DB[2])
+    lab.until(lambda: not status(lab)["quorum"], 30, "a lost quorum")
+    lab.until(lambda: all(_is_replica(lab, host) for host in DB), 60, "no leader")
+
+
+def _is_replica(lab: Lab, host: str) -> bool:
+    try:
+        return bool(lab.rest(host)["role"] == "replica")
+    except OSError:
+        return False
+
+
+def test_a_quorum_lost_for_good_is_rebuilt(cluster: Lab) -> None:
+    write_row(cluster)
+    lose_quorum(cluster)
+    ran = cluster.kbpg("raft", "rebuild", "--yes", timeout=400)
+    assert ran.code == 0, ran.everything
+    assert "the most advanced" in ran.err
+    assert_kept(cluster)
+    assert status(cluster)["healthy"]
+    diagnosed = cluster.kbpg("diagnose")
+    assert diagnosed.code == 0, diagnosed.everything
+    assert cluster.kbpg("plan").code == 0
+    # All at once, from what is on disk: the members remember each other
+    cluster.everywhere("docker restart -t 30 patroni", DB)
+    cluster.await_whole(deadline=90)
+    cluster.until(lambda: cluster.kbpg("raft", "status").code == 0, 30, "a whole consensus")
+    assert_kept(cluster)
+    sweep(cluster)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        f"test -e {NOTE}",
+        f"ls -d {RAFT}.before-* >/dev/null 2>&1",
+        "grep -q 'partner_addrs: \\[\\]' /opt/keybuzz/patroni/patroni.yml",
+    ],
+    ids=["noted", "moved aside", "alone"],
+)
+def test_a_rebuild_killed_on_its_way_is_finished_by_the_next(cluster: Lab, there: str) -> None:
+    write_row(cluster)
+    sweep(cluster)
+    lose_quorum(cluster)
+    anywhere = f"{there} && echo yes || true"
+    with killed_at_end(cluster.start("raft", "rebuild", "--yes")) as process:
+        cluster.until(lambda: "yes" in "".join(cluster.everywhere(anywhere, DB).values()), 90, there)
+        os.kill(process.pid, signal.SIGKILL)
+    # A command that was running then ends by itself, and holds the lock until it does
+    cluster.until(lambda: _rebuilt(cluster), 200, "rebuilt")
+    assert_kept(cluster)
+    assert status(cluster)["healthy"]
+    assert cluster.kbpg("plan").code == 0
+    assert "yes" not in "".join(cluster.everywhere(f"test -e {NOTE} && echo yes || true", DB).values())
+    sweep(cluster)
+
+
+def _rebuilt(lab: Lab) -> bool:
+    ran = lab.kbpg("raft", "rebuild", "--yes", timeout=300)
+    assert ran.code == 0 or "still runs there" in ran.err, ran.everything
+    return ran.code == 0
+
+
+def test_a_host_that_cannot_be_reached_stops_a_rebuild(cluster: Lab, tmp_path: Path) -> None:
+    write_row(cluster)
+    lose_quorum(cluster)
+    subprocess.run(["docker", "pause", f"kbpg-{DB[2]}"], check=True, capture_output=True, timeout=30)
+    try:
+        ran = cluster.kbpg("raft", "rebuild", "--yes", timeout=120)
+    finally:
+        subprocess.run(["docker", "unpause", f"kbpg-{DB[2]}"], check=True, capture_output=True, timeout=30)
+    assert ran.code == 1
+    assert f"{DB[2]} cannot be reached, and its data may be the most advanced" in ran.err
+    done = cluster.kbpg("raft", "rebuild", "--yes", timeout=400)
+    assert done.code == 0, done.everything
+    assert_kept(cluster)
+    sweep(cluster)

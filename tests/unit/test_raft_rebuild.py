@@ -1,0 +1,177 @@
+"""The order of a rebuild, and that a run takes up what an earlier one left; data directories are never touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+
+from kbpg.engine.site import Site
+from kbpg.errors import HostError
+from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.hosts.fake import FakeHost
+from kbpg.hosts.port import Output
+from kbpg.operations import raft_rebuild
+from kbpg.operations.position import Position
+from kbpg.operations.raft_lost import Before
+from kbpg.operations.raft_rebuild import Rebuild, whole
+from kbpg.patroni import NodeFact, NodeStatus, Standby
+from kbpg.raft import RaftFact, RaftStatus
+from kbpg.raft_admin import Consensus, addresses
+from kbpg.resources.file import FileFact, FileState
+from kbpg.steps.layout import DB_CONTAINERS, layout
+
+from .fake_docker import with_docker
+from .small_cluster import CREDENTIALS, DATABASES, context
+
+CONTEXT = context()
+PATHS = layout(CONTEXT)
+MEMBERS = addresses(CONTEXT)
+CONFIG = f"{PATHS.patroni}/patroni.yml"
+NOTE = f"{PATHS.base}/kbpg/raft-rebuild.json"
+POSITIONS = {"db-1": Position(2, 10, "7"), "db-2": Position(2, 30, "7"), "db-3": Position(2, 20, "7")}
+
+
+@dataclass
+class Cluster:
+    """Three nodes without a quorum. A node that starts without partners leads; one that starts later joins it."""
+
+    hosts: dict[str, FakeHost] = field(default_factory=dict)
+    journal: list[tuple[str, str]] = field(default_factory=list)
+    leader: str = ""
+    joined: list[str] = field(default_factory=list)
+    dies_after: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for number, name in enumerate(DATABASES, 1):
+            host = with_docker(FakeHost(name, f"192.0.2.{number}"), PATHS.raft, PATHS.patroni, PATHS.pgdata)
+            host.directories |= {f"{PATHS.base}/kbpg": host.directories[PATHS.raft]}
+            host.containers["patroni"] = {"State": {"Status": "running"}}
+            host.programs |= {n: self._noted(n, p) for n, p in host.programs.items()}
+            host.programs["test"] = lambda h, argv, _: Output(0 if argv[1] in h.directories else 1, "")
+            self.hosts[name] = host
+
+    def _noted(self, name: str, program: Callable[..., Output]) -> Callable[..., Output]:
+        def run(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+            did = (host.name, f"{name} {argv[0]}" if name == "docker" else name)
+            self.journal.append(did)
+            output = program(host, argv, stdin)
+            if did[1] == "docker start":
+                self._start(host)
+            if did == self.dies_after:
+                raise HostError(host.name, "killed here")
+            return output
+
+        return run
+
+    def _start(self, host: FakeHost) -> None:
+        alone = not yaml.safe_load(host.files[CONFIG].content)["raft"]["partner_addrs"]
+        assert alone == (not self.leader), "one node starts alone, and it is the first"
+        if alone:
+            self.leader = host.name
+        else:
+            self.joined.append(host.name)
+
+    def site(self) -> Site:
+        knowledge = Knowledge()
+
+        def look(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+            for name in wanted:
+                knowledge.put(name, self._seen(name))
+
+        return Site(
+            "cluster",
+            self.hosts,
+            FakeHost("c"),
+            CONTEXT,
+            Facts(knowledge, "cluster"),
+            look,
+            lambda text: None,
+        )
+
+    def _seen(self, name: str) -> dict[str, object]:
+        host, up = self.hosts[name], name == self.leader or name in self.joined
+        note = host.files.get(NOTE)
+        return {
+            NodeFact(8008).key: self._node(name) if up else NotKnown("no answer"),
+            RaftFact(7000, CREDENTIALS.raft_password).key: self._raft(name) if up else NotKnown("no answer"),
+            DB_CONTAINERS.key: dict(host.containers),
+            FileFact(NOTE).key: FileState("0:0", 0o600, "", note.content.decode()) if note else None,
+            FileFact(f"{PATHS.base}/kbpg/cluster.json").key: None,
+        }
+
+    def _node(self, name: str) -> NodeStatus:
+        leads = name == self.leader
+        standbys = tuple(Standby(each, "streaming", "quorum") for each in self.joined) if leads else ()
+        role = "primary" if leads else "replica"
+        return NodeStatus("running", role, 3, "4.1.5", "7", False, False, not leads, standbys)
+
+    def _raft(self, name: str) -> RaftStatus:
+        partners = {MEMBERS[each]: True for each in (self.leader, *self.joined) if each != name}
+        return RaftStatus(MEMBERS[self.leader], True, 1, 9, 9, partners, MEMBERS[name], "follower")
+
+
+LOST = Before(Consensus(MEMBERS, {}), (), POSITIONS, dict.fromkeys(DATABASES, "running"), {})
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr(raft_rebuild, "INTERVAL", 0)
+    monkeypatch.setattr(raft_rebuild, "WATCHED", 0)
+    monkeypatch.setattr(raft_rebuild, "read_position", lambda _, host: POSITIONS[host.name])
+    asked: list[Any] = []
+    monkeypatch.setattr(raft_rebuild, "change_by_rest", lambda *words: asked.append(words[2:4]))
+    return Cluster()
+
+
+def test_the_most_advanced_starts_alone_and_the_others_join_it(cluster: Cluster) -> None:
+    assert Rebuild(cluster.site()).run(LOST) == "db-2"
+    assert cluster.joined == ["db-1", "db-3"]
+    words = [what for _, what in cluster.journal]
+    first_start = words.index("docker start")
+    assert cluster.journal[first_start] == ("db-2", "docker start")
+    assert sorted(words[:first_start]) == sorted(["docker stop", "mv", "install"] * 3)
+    assert "docker stop" not in words[words.index("mv") :]
+
+
+def test_afterwards_every_node_has_its_whole_configuration_and_no_note(cluster: Cluster) -> None:
+    Rebuild(cluster.site()).run(LOST)
+    for name, host in cluster.hosts.items():
+        assert host.files[CONFIG].content.decode() == whole(CONTEXT, name)
+        assert (host.files[CONFIG].owner, host.files[CONFIG].mode) == ("999:999", 0o600)
+        assert NOTE not in host.files
+
+
+def test_raft_is_moved_aside_and_data_is_not_touched(cluster: Cluster) -> None:
+    Rebuild(cluster.site()).run(LOST)
+    for host in cluster.hosts.values():
+        moves = [words for words in host.journal if words[0] in ("mv", "rm", "install", "chown", "chmod")]
+        assert [words[2] for words in moves if words[0] == "mv"] == [PATHS.raft]
+        assert not [words for words in moves if PATHS.data in " ".join(words)]
+        assert sum(path.startswith(f"{PATHS.raft}.before-") for path in host.directories) == 1
+        assert (host.directories[PATHS.raft].owner, host.directories[PATHS.raft].mode) == ("999:999", 0o700)
+
+
+@pytest.mark.parametrize("what", ["docker stop", "mv", "install", "docker start", "rm"])
+@pytest.mark.parametrize("where", DATABASES)
+def test_killed_anywhere_the_next_run_finishes(cluster: Cluster, what: str, where: str) -> None:
+    cluster.dies_after = (where, what)
+    with pytest.raises(HostError, match="killed here"):
+        Rebuild(cluster.site()).run(LOST)
+    cluster.dies_after = None
+    for host in cluster.hosts.values():
+        notes = [json.loads(file.content)["id"] for path, file in host.files.items() if path == NOTE]
+        assert notes or what == "rm"
+    before = Rebuild(cluster.site()).look()
+    if what != "rm":
+        assert before.started
+        assert Rebuild(cluster.site()).run(before) == "db-2"
+    assert cluster.leader == "db-2"
+    assert sorted(cluster.joined) == ["db-1", "db-3"]
+    assert {host.files[CONFIG].content.decode() for host in cluster.hosts.values()} == {
+        whole(CONTEXT, name) for name in DATABASES
+    }

@@ -1,0 +1,171 @@
+"""A replica's data is moved aside in the right order, looked at again right before, and never without a leader."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kbpg.engine.site import Site
+from kbpg.errors import NotConverged, Refused
+from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.hosts.fake import FakeHost
+from kbpg.operations import reinit
+from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside
+from kbpg.operations.standing import Watch
+from kbpg.patroni import NodeStatus, Standby
+from kbpg.raft import RaftStatus
+from kbpg.resources.file import FileState
+from kbpg.resources.foreign import DataState
+from kbpg.steps.layout import DB_CONTAINERS, layout
+
+from .fake_docker import with_docker
+from .small_cluster import DATABASES, context
+
+CONTEXT = context()
+PATHS = layout(CONTEXT)
+GB = 1 << 30
+RECORD = '{"cluster": "kb", "system_identifier": "7"}'
+
+
+@dataclass
+class Cluster:
+    """db-1 leads, db-3 streams, db-2 has broken data; it streams once its container was started anew."""
+
+    leader: str | None = "db-1"
+    free: int = 10 * GB
+    answers: bool = False
+    recovers: bool = True
+    hosts: dict[str, FakeHost] = field(default_factory=dict)
+
+    def site(self) -> Site:
+        knowledge = Knowledge()
+
+        def look(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+            for name in wanted:
+                knowledge.put(name, self.seen(name))
+
+        facts = Facts(knowledge, "cluster")
+        return Site("cluster", self.hosts, FakeHost("controller"), CONTEXT, facts, look, lambda text: None)
+
+    def seen(self, name: str) -> dict[str, object]:
+        watch, host = Watch(CONTEXT, "db-2"), self.hosts[name]
+        up = self.answers or name != "db-2" or self._started()
+        role = "primary" if name == self.leader else "replica"
+        standbys = tuple(
+            Standby(n, "streaming", "quorum") for n in DATABASES if n != name and self._streams(n)
+        )
+        node = NodeStatus("running", role, 1, "4.1.5", "7", False, False, True, standbys)
+        partners = {f"192.0.2.{n}:7000": True for n in (1, 2, 3) if f"db-{n}" != name}
+        raft = RaftStatus("192.0.2.1:7000", True, 1, 9, 9, partners, f"192.0.2.{name[-1]}:7000", "follower")
+        return {
+            watch.node.key: node if up else NotKnown("no answer"),
+            watch.raft.key: raft,
+            watch._self.key: ((name != self.leader, "7"),) if up else NotKnown("no answer"),
+            watch._room.key: (GB, self.free),
+            watch._data.key: DataState(PATHS.pgdata, True, "16", "7"),
+            watch._record.key: FileState("0:0", 0o600, "", RECORD),
+            DB_CONTAINERS.key: dict(host.containers),
+        }
+
+    def _streams(self, name: str) -> bool:
+        return name != "db-2" or (self.recovers and self._started())
+
+    def _started(self) -> bool:
+        return ["docker", "start", "patroni"] in self.hosts["db-2"].journal
+
+    def did(self) -> list[str]:
+        """Return what was done on db-2, in words."""
+        return [" ".join(words[:2]) for words in self.hosts["db-2"].journal]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with socket.create_server(("127.0.0.1", 0)) as postgresql:
+        found = Cluster()
+        for number, name in enumerate(DATABASES, 1):
+            host = with_docker(FakeHost(name, f"192.0.2.{number}"), PATHS.data, PATHS.pgdata)
+            host.containers["patroni"] = {"State": {"Status": "running"}}
+            host.services["192.0.2.1", 5432] = postgresql.getsockname()
+            found.hosts[name] = host
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reinit, "INTERVAL", 0)
+
+
+def test_data_is_moved_between_stop_and_start_and_kept(cluster: Cluster) -> None:
+    said = set_aside(cluster.site(), "db-2")
+    assert cluster.did() == ["docker stop", "mv -T", "docker start"]
+    _, _, old, new = next(words for words in cluster.hosts["db-2"].journal if words[0] == "mv")
+    assert old == PATHS.pgdata
+    assert new.startswith(f"{PATHS.pgdata}.broken-2")
+    assert f"rm -rf {new}" in said
+    assert new in cluster.hosts["db-2"].directories
+    assert cluster.hosts["db-1"].journal == cluster.hosts["db-3"].journal == []
+
+
+def test_without_patroni_the_data_is_moved_aside(cluster: Cluster) -> None:
+    reinitialize(cluster.site(), "db-2")
+    assert "mv -T" in cluster.did()
+
+
+@pytest.mark.parametrize("leader", [None, "db-2"])
+def test_nothing_is_done_without_another_leader(cluster: Cluster, leader: str | None) -> None:
+    cluster.leader, cluster.answers = leader, True
+    for act in (reinitialize, set_aside):
+        with pytest.raises(Refused) as refused:
+            act(cluster.site(), "db-2")
+        assert "docker stop" in (refused.value.hint or "")
+        assert "the risk" in (refused.value.hint or "")
+    assert cluster.did() == []
+
+
+def test_too_little_room_is_refused_before_anything_stops(cluster: Cluster) -> None:
+    cluster.free = GB
+    with pytest.raises(Refused, match="free"):
+        set_aside(cluster.site(), "db-2")
+    assert cluster.did() == []
+
+
+def test_a_leader_lost_meanwhile_leaves_the_data_and_starts_the_node_again(cluster: Cluster) -> None:
+    docker = cluster.hosts["db-2"].programs["docker"]
+
+    def losing(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Any:
+        if argv[0] == "stop":
+            cluster.leader = None
+        return docker(host, argv, stdin)
+
+    cluster.hosts["db-2"].programs["docker"] = losing
+    with pytest.raises(Refused, match="no healthy leader"):
+        set_aside(cluster.site(), "db-2")
+    assert cluster.did() == ["docker stop", "docker start"]
+    assert PATHS.pgdata in cluster.hosts["db-2"].directories
+
+
+def test_a_replica_that_does_not_come_back_is_said_with_its_log(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reinit, "CLONE_RATE", 1 << 60)
+    cluster.recovers = False
+    with pytest.raises(NotConverged, match="db-2 does not stream yet") as failed:
+        reinit.await_streaming(cluster.site(), "db-2", clone=GB, seconds=0)
+    assert any("FATAL" in line for line in failed.value.detail)
+
+
+def test_the_leader_is_not_restarted(cluster: Cluster) -> None:
+    cluster.leader, cluster.answers = "db-2", True
+    with pytest.raises(Refused, match="hand over first"):
+        restart_patroni(cluster.site(), "db-2")
+    assert cluster.did() == []
+
+
+def test_a_replica_is_restarted_alone(cluster: Cluster) -> None:
+    cluster.hosts["db-2"].journal.append(["docker", "start", "patroni"])  # it streams before and after
+    restart_patroni(cluster.site(), "db-2")
+    assert cluster.did() == ["docker start", "docker restart"]
