@@ -1,0 +1,155 @@
+"""Step 00: passwords are made once, completed, and never made up for a cluster that exists."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from kbpg import credentials
+from kbpg.context import Context
+from kbpg.engine.run import Run
+from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
+from kbpg.inventory import load
+from kbpg.model import CONTROLLER, Status
+from kbpg.steps.s00_credentials import STEP
+
+from .fake_docker import with_docker
+from .small_cluster import CREDENTIALS, DATABASES, HOSTS
+
+PGDATA = "/opt/keybuzz/postgres/data/pgdata"
+RECORD = "/opt/keybuzz/kbpg/cluster.json"
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        path = directory / "inventory.yaml"
+        path.write_text(f"cluster: {{name: kb}}\n{HOSTS}")
+        self.context = Context(load(path), CREDENTIALS)
+        self.file = self.context.inventory.credentials_path
+        self.hosts = {name: with_docker(FakeHost(name)) for name in DATABASES}
+
+    def apply(self, limit: str | None = None) -> dict[str, Status]:
+        run = Run(self.context, self.hosts, FakeHost(CONTROLLER), limit=frozenset({limit} if limit else ()))
+        self.report = run.apply([STEP])
+        return {outcome.place: outcome.status for outcome in self.report.outcomes}
+
+    def write(self, text: str) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        self.file.write_text(text)
+        self.file.chmod(0o600)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_missing_file_is_written_once(world: World) -> None:
+    assert world.apply() == {**dict.fromkeys(DATABASES, Status.OK), CONTROLLER: Status.CHANGED}
+    assert world.file.stat().st_mode & 0o777 == 0o600
+    found = credentials.load(world.file)
+    assert found is not None
+    assert credentials.complete(found) == CREDENTIALS
+    before = world.file.read_bytes()
+    assert world.apply()[CONTROLLER] is Status.OK
+    assert world.file.read_bytes() == before
+
+
+MISSIONS = (
+    "# by hand\nPOSTGRES_SUPERUSER=kb_admin\nPOSTGRES_SUPERPASS='one-superuser-password'\n"
+    "POSTGRES_APP_USER=kb_app\nPOSTGRES_APP_PASS='two-application-password'\n"
+)
+
+
+def test_the_missions_four_names_are_completed_and_left_as_they_are(world: World) -> None:
+    world.write(MISSIONS)
+    assert world.apply()[CONTROLLER] is Status.CHANGED
+    assert world.file.read_text().startswith(MISSIONS)
+    found = credentials.load(world.file)
+    assert found is not None
+    assert found.missing == ()
+    assert world.apply()[CONTROLLER] is Status.OK
+
+
+def test_a_file_that_others_can_read_is_closed(world: World) -> None:
+    world.apply()
+    world.file.chmod(0o644)
+    assert world.apply()[CONTROLLER] is Status.CHANGED
+    assert world.file.stat().st_mode & 0o777 == 0o600
+
+
+def born(host: FakeHost) -> None:
+    host.files[RECORD] = FakeFile(b'{"cluster": "kb", "system_identifier": "7711"}\n')
+
+
+def data(host: FakeHost) -> None:
+    host.directories[PGDATA] = FakeDirectory("999:999", 0o700)
+
+
+def container(host: FakeHost) -> None:
+    host.containers["patroni"] = {"Name": "/patroni", "Id": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    ("trace", "said"),
+    [
+        (born, f"a record in {RECORD}"),
+        (data, f"data in {PGDATA}"),
+        (container, "container patroni"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, "db-1"])
+def test_no_passwords_are_made_up_for_a_cluster_that_exists(
+    trace: object, said: str, limit: str | None, world: World
+) -> None:
+    """Also when the run is limited to another host."""
+    trace(world.hosts["db-3"])  # type: ignore[operator]
+    found = world.apply(limit)
+    assert found == {
+        "db-1": Status.OK,
+        "db-2": Status.OK,
+        "db-3": Status.FAILED,
+        CONTROLLER: Status.NOT_ATTEMPTED,
+    }
+    (failed,) = world.report.of(Status.FAILED)
+    assert failed.lines[0] == f"{world.file} is missing, but this host holds {said}"
+    assert failed.lines[1].startswith("hint: restore the file from a backup")
+    assert not world.file.exists()
+
+
+def test_with_the_file_a_cluster_that_exists_is_fine(world: World) -> None:
+    world.apply()
+    for trace in (born, data, container):
+        trace(world.hosts["db-3"])
+    assert set(world.apply().values()) == {Status.OK}
+
+
+def test_a_mere_claim_is_no_cluster(world: World) -> None:
+    world.hosts["db-2"].files[RECORD] = FakeFile(b'{"cluster": "kb", "system_identifier": ""}\n')
+    assert world.apply()[CONTROLLER] is Status.CHANGED
+
+
+@pytest.mark.parametrize("record", [b"", b"not json", b'{"cluster": "kb"}'])
+def test_a_record_that_tells_nothing_might_be_one(record: bytes, world: World) -> None:
+    world.hosts["db-2"].files[RECORD] = FakeFile(record)
+    assert world.apply()["db-2"] is Status.FAILED
+    assert not world.file.exists()
+
+
+def test_a_host_that_might_hold_a_cluster_and_cannot_be_asked(world: World) -> None:
+    del world.hosts["db-2"]
+    assert world.apply()["db-2"] is Status.FAILED
+    assert not world.file.exists()
+
+
+def test_nothing_of_a_password_is_shown(world: World) -> None:
+    world.write(MISSIONS)
+    world.apply()
+    shown = "\n".join(
+        line for outcome in world.report.outcomes for line in (*outcome.lines, *outcome.commands)
+    )
+    for field in dataclasses.fields(CREDENTIALS):
+        if field.name.endswith("password"):
+            assert getattr(CREDENTIALS, field.name).reveal() not in shown

@@ -1,0 +1,224 @@
+"""Step 06, and the probes of 02 to 05: what each check says of a cluster that is well, and of one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from kbpg import scram
+from kbpg.engine.compare import Comparison, compare
+from kbpg.model import Placed
+from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Standby
+from kbpg.raft import RaftFact, RaftStatus
+from kbpg.resources.probe import Probe
+from kbpg.resources.sql import RolesFact, RowsFact
+from kbpg.secret import Secret
+from kbpg.steps import ALL
+
+from .small_cluster import CREDENTIALS, DATABASES, context, knowing
+
+CONTEXT = context()
+NODE, CLUSTER, RAFT = NodeFact(8008), ClusterFact(8008), RaftFact(7000, CREDENTIALS.raft_password)
+ROLES = RolesFact(CONTEXT.superuser())
+LEADER = "db-1"
+Answers = dict[str, dict[str, object]]
+ROWS: Mapping[str, tuple[tuple[object, ...], ...]] = {
+    "protective settings": (
+        ("fsync", "on"),
+        ("full_page_writes", "on"),
+        ("password_encryption", "scram-sha-256"),
+        ("max_parallel_maintenance_workers", "0"),
+    ),
+    "extensions": (("plpgsql", "1.0"), ("vector", "0.8.1")),
+    "route": ((True,),),
+    "vector": (("1",),),
+    "answers": ((1,),),
+}
+
+
+def node(name: str) -> NodeStatus:
+    standbys = tuple(Standby(other, "streaming", "quorum") for other in DATABASES if other != LEADER)
+    plain = NodeStatus("running", "replica", 3, "4.1.5", "77", False, False, True, ())
+    return replace(plain, role="primary", standbys=standbys) if name == LEADER else plain
+
+
+def members() -> tuple[Member, ...]:
+    return tuple(
+        Member(
+            name,
+            "leader" if name == LEADER else "quorum_standby",
+            "running",
+            "",
+            3,
+            None if name == LEADER else 0,
+            False,
+        )
+        for name in DATABASES
+    )
+
+
+def well() -> Answers:
+    """Return what is known of a cluster that is well."""
+    verifier = scram.verifier(Secret("x"))
+    role = {"login": True, "superuser": False, "replication": False, "verifier": verifier, "valid": True}
+    names = ("kb_admin", "kb_app", "replicator", "rewind_user", "pgbouncer_auth", "somebody")
+    partners = {f"192.0.2.{number}:7000": True for number in (1, 2, 3)}
+    found: Answers = {}
+    for number, name in enumerate(DATABASES, 1):
+        others = {
+            address: up for address, up in partners.items() if not address.startswith(f"192.0.2.{number}:")
+        }
+        found[name] = {
+            NODE.key: node(name),
+            CLUSTER.key: members(),
+            RAFT.key: RaftStatus("192.0.2.1:7000", True, 1, 1, 1, others),
+            ROLES.key: {each: dict(role) for each in names},
+        }
+    for step in ALL:
+        for stage in step.stages(CONTEXT):
+            for item in stage.items:
+                for place, fact in item.resource.asks(item.place, CONTEXT):
+                    if isinstance(fact, RowsFact) and fact.name in ROWS:
+                        found.setdefault(place, {})[fact.key] = ROWS[fact.name]
+    return found
+
+
+PROBES = {
+    (step.number, item.place, item.resource.id): item
+    for step in ALL
+    for stage in step.stages(CONTEXT)
+    for item in stage.items
+    if isinstance(item.resource, Probe)
+}
+
+
+def check(probe: Placed, answers: Answers) -> Comparison:
+    return compare(probe, knowing(answers, probe.place))
+
+
+@pytest.mark.parametrize("which", PROBES, ids=str)
+def test_a_cluster_that_is_well_passes_every_check(which: tuple[int, str, str]) -> None:
+    assert check(PROBES[which], well()).change is None
+
+
+@pytest.mark.parametrize("which", PROBES, ids=str)
+def test_where_nothing_answers_no_check_passes(which: tuple[int, str, str]) -> None:
+    found = check(PROBES[which], {})
+    assert found.unknown
+    assert "unexpected" not in found.lines[0]
+
+
+def roles(answers: Answers) -> dict[str, dict[str, object]]:
+    return answers[LEADER][ROLES.key]  # type: ignore[return-value]
+
+
+def become(host: str, **changes: object) -> Callable[[Answers], object]:
+    def change(answers: Answers) -> None:
+        answers[host][NODE.key] = replace(answers[host][NODE.key], **changes)  # type: ignore[type-var]
+
+    return change
+
+
+def raft(**changes: object) -> Callable[[Answers], object]:
+    def change(answers: Answers) -> None:
+        answers["db-2"][RAFT.key] = replace(answers["db-2"][RAFT.key], **changes)  # type: ignore[type-var]
+
+    return change
+
+
+def member(host: str, name: str, **changes: object) -> Callable[[Answers], object]:
+    def change(answers: Answers) -> None:
+        seen: tuple[Member, ...] = answers[host][CLUSTER.key]  # type: ignore[assignment]
+        changed = [replace(m, **changes) if m.name == name else m for m in seen]  # type: ignore[arg-type]
+        answers[host][CLUSTER.key] = tuple(changed)
+
+    return change
+
+
+def rows(name: str, answer: object) -> Callable[[Answers], object]:
+    def change(answers: Answers) -> None:
+        for found in answers.values():
+            for key in found:
+                if key.endswith(f":{name}"):
+                    found[key] = answer
+
+    return change
+
+
+only_one = (Standby("db-2", "streaming", "quorum"), Standby("db-3", "catchup", "async"))
+WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
+    (2, "1 leader, 2 streaming", become("db-1", standbys=only_one), "streaming: 1 → 2"),
+    (
+        2,
+        "1 leader, 2 streaming",
+        become("db-2", role="primary"),
+        "not known yet: db-1 and db-2 both say that they lead",
+    ),
+    (
+        6,
+        "every node sees",
+        member("db-3", "db-1", role="replica"),
+        "leader: db-3 thinks it is nobody → agreed",
+    ),
+    (6, "every standby", become("db-1", standbys=only_one), "standbys: db-3 does not stream → streaming"),
+    (6, "every standby", become("db-2", timeline=2), "standbys: db-2 is on timeline 2, not 3 → streaming"),
+    (
+        6,
+        "every standby",
+        member("db-1", "db-3", lag=1 << 30),
+        "standbys: db-3 is 1073741824 bytes behind → streaming",
+    ),
+    (6, "Raft quorum", raft(has_quorum=False), "quorum: False → True"),
+    (6, "Raft quorum", raft(partners={"a:1": True, "b:1": False}), "away: b:1 → none"),
+    (6, "Raft quorum", raft(partners={"a:1": True, "b:1": True, "ghost:1": True}), "partners: 3 → 2"),
+    (6, "roles use SCRAM", lambda a: roles(a).pop("kb_app"), "roles: kb_app is missing → SCRAM-SHA-256"),
+    (
+        6,
+        "roles use SCRAM",
+        lambda a: roles(a)["somebody"].update(verifier="md5" + "0" * 32),
+        "roles: somebody has no SCRAM password → SCRAM-SHA-256",
+    ),
+    (
+        6,
+        "protective",
+        rows("protective settings", (("fsync", "off"), *ROWS["protective settings"][1:])),
+        "fsync: off → on",
+    ),
+    (6, "protective", rows("protective settings", ()), "not known yet: the leader shows no settings"),
+    (6, "port 5432", rows("route", ((False,),)), "writable: False → True"),
+    (6, "a vector query", rows("vector", (("2",),)), "distance: 2 → 1"),
+    (5, "vector 0.8.1 here", rows("extensions", (("vector", "0.7.0"),)), "vector: 0.7.0 → 0.8.1"),
+    (5, "vector 0.8.1 here", rows("extensions", ()), "not known yet: vector is not there"),
+    (4, "port 6432 answers", rows("answers", ((2,),)), "answers: False → True"),
+    (3, "port 5432", rows("route", ((False,),)), "writable: False → True"),
+]
+
+
+@pytest.mark.parametrize(("step", "name", "change", "line"), WRONG, ids=lambda value: str(value)[:40])
+def test_what_is_wrong_is_said(step: int, name: str, change: Callable[[Answers], object], line: str) -> None:
+    answers = well()
+    change(answers)
+    probes = [p for (number, _, id), p in PROBES.items() if number == step and id.startswith(f"probe:{name}")]
+    assert probes
+    said = [line for probe in probes for line in check(probe, answers).lines]
+    assert line in said
+    assert set(said) == {line}
+
+
+def test_roles_that_do_not_log_in_need_no_password() -> None:
+    answers = well()
+    roles(answers)["group"] = {"login": False, "verifier": None}
+    probe = next(p for (_, _, id), p in PROBES.items() if id == "probe:roles use SCRAM")
+    assert check(probe, answers).change is None
+
+
+def test_parallel_index_builds_are_off_only_where_they_are_dangerous() -> None:
+    """CVE-2026-3172, fixed in pgvector 0.8.2."""
+    for version, wanted in (("0.8.1", True), ("0.8.2", False)):
+        stages = ALL[6].stages(context(f"versions: {{pgvector: {version}}}\n"))
+        (probe,) = [
+            i.resource for s in stages for i in s.items if i.resource.id == "probe:protective settings"
+        ]
+        assert ("max_parallel_maintenance_workers" in probe.want(knowing({}, "cluster"))) is wanted  # type: ignore[operator]

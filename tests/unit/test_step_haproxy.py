@@ -1,0 +1,157 @@
+"""Step 03: the program reads a configuration before it is put in place, and is reloaded without losing anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kbpg.context import Context
+from kbpg.engine.run import Run
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged
+from kbpg.hosts.fake import FakeHost
+from kbpg.hosts.port import Output, Reader
+from kbpg.model import Placed, Stage, Status, Step
+from kbpg.resources.loaded import Loaded
+from kbpg.steps import s03_haproxy
+from kbpg.steps.images import proxy_images
+
+from .fake_docker import docker, image, with_docker
+from .small_cluster import context, site
+
+CONFIG, MARKER = "/opt/keybuzz/haproxy/haproxy.cfg", "/opt/keybuzz/kbpg/loaded/haproxy"
+
+
+class World:
+    """A proxy with both images; `refuses` is what HAProxy says of a configuration, `answers` of reloads."""
+
+    def __init__(self, settings: str = "") -> None:
+        self.host = with_docker(
+            FakeHost("px-1"), "/opt/keybuzz/haproxy", "/opt/keybuzz/kbpg", "/opt/keybuzz/kbpg/loaded"
+        )
+        self.host.programs["docker"] = self._docker
+        self.set(context(settings))
+        self.host.images = {spec.name: image(spec.inputs, spec.name) for spec in proxy_images(self.context)}
+        self.refuses: str | None = None
+        self.checked: list[bytes] = []
+        self.answers: list[str] = []
+        self.pgbouncer: list[str] = []
+
+    def set(self, wanted: Context) -> None:
+        self.context = wanted
+        nodes = s03_haproxy.stages(wanted)[1]
+        items = tuple(Placed("px-1", item.resource) for item in nodes.items if item.place == "px-1")
+        self.step = Step(3, "haproxy", "", lambda _: [Stage("nodes", items)])
+
+    def _docker(self, host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+        if list(argv[-5:]) == ["haproxy", "-c", "-q", "-f", "/dev/stdin"]:
+            self.checked.append(stdin)
+            return Output(1, "", self.refuses) if self.refuses else Output(0, "")
+        if argv[0] == "exec":
+            return Output(0, self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        return docker(host, argv, stdin)
+
+    def apply(self) -> list[Status]:
+        self.host.journal.clear()
+        run = Run(self.context, {"px-1": self.host}, FakeHost("controller"))
+        self.report = run.apply([self.step])
+        return [outcome.status for outcome in self.report.outcomes]
+
+    def ran(self) -> list[str]:
+        return [" ".join(argv[:3]) for argv in self.host.journal]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A HAProxy that runs as it should, and a console of PgBouncer that keeps what it was told."""
+    world = World()
+
+    def command(context: Context, host: Reader, text: str) -> None:
+        world.pgbouncer.append(text)
+
+    monkeypatch.setattr("kbpg.pooler.command", command)
+    assert world.apply() == [Status.CHANGED, Status.CHANGED, Status.OK]
+    assert world.apply() == [Status.OK] * 3
+    world.checked.clear()
+    return world
+
+
+def test_a_configuration_that_haproxy_refuses_never_reaches_the_disk(world: World) -> None:
+    before = world.host.files[CONFIG].content
+    world.set(context("haproxy: {max_connections: 777}\n"))
+    world.refuses = "[ALERT] config : parsing [/dev/stdin:3] : unknown keyword"
+    assert world.apply()[0] is Status.FAILED
+    (failed,) = world.report.of(Status.FAILED)
+    assert isinstance(failed.error, NotConverged)
+    assert failed.error.message == "HAProxy would not load the new configuration"
+    assert failed.error.detail[0] == world.refuses
+    assert world.host.files[CONFIG].content == before
+    assert MARKER in world.host.files
+
+
+def test_a_changed_configuration_is_checked_written_and_reloaded(world: World) -> None:
+    world.set(context("haproxy: {max_connections: 777}\n"))
+    world.answers = ["Success=1\n"]
+    assert world.apply() == [Status.CHANGED, Status.OK, Status.CHANGED]
+    assert world.checked == [world.host.files[CONFIG].content]
+    assert b"777" in world.checked[0]
+    assert world.ran() == [
+        "docker exec --interactive",
+        f"rm -f {MARKER}",
+        f"write {CONFIG} 999:999",
+        "docker exec haproxy",
+        f"write {MARKER} 0:0",
+    ]
+    assert world.pgbouncer == []  # there is none here
+
+
+def test_the_check_is_made_apart_where_the_running_haproxy_is_another(world: World) -> None:
+    world.host.containers["haproxy"]["Config"]["Labels"]["kbpg.inputs"] = "0" * 64
+    world.set(context("haproxy: {max_connections: 777}\n"))
+    world.answers = ["Success=1\n"]
+    assert Status.FAILED not in world.apply()
+    check = world.host.journal[0]
+    assert check[:2] == ["docker", "run"]
+    assert "--rm" in check
+    assert check[check.index("--network") + 1] == "none"
+
+
+def reload(world: World) -> None:
+    """Reload as the resource would."""
+    (loaded,) = [
+        i.resource for i in world.step.stages(world.context)[0].items if isinstance(i.resource, Loaded)
+    ]
+    loaded._reload(there(world))
+
+
+def there(world: World) -> Site:
+    containers: dict[str, Any] = dict(world.host.containers)
+    known = {"px-1": {"containers:haproxy,pgbouncer": containers}}
+    return site("px-1", {"px-1": world.host}, known)
+
+
+def test_a_haproxy_that_is_not_ready_yet_is_asked_again(world: World) -> None:
+    world.answers = ["", "socat: refused", "Success=1\n--\n"]
+    reload(world)
+    assert len(world.answers) == 1
+
+
+def test_after_a_reload_pgbouncer_opens_new_connections(world: World) -> None:
+    """The old worker keeps its connections, but checks no server any more."""
+    world.answers = ["Success=1\n"]
+    world.host.containers["pgbouncer"] = {"Name": "/pgbouncer"}
+    reload(world)
+    assert world.pgbouncer == ["RECONNECT"]
+
+
+def test_a_haproxy_that_keeps_the_old_worker_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s03_haproxy, "RELOAD_DEADLINE", 0.0)
+    world.answers = ["Success=0\n--\n[ALERT] cannot bind socket\n"]
+    world.host.containers["pgbouncer"] = {"Name": "/pgbouncer"}
+    with pytest.raises(HostError, match="px-1: HAProxy did not reload") as caught:
+        reload(world)
+    assert "[ALERT] cannot bind socket" in caught.value.detail
+    assert "last lines of the container's log:" in caught.value.detail
+    assert world.pgbouncer == []
