@@ -101,10 +101,11 @@ class Run:
                 break
             outcomes = mend(self.reading, step, stage, todo)
             mended |= outcomes
-            if any(o.status is Status.FAILED for o in outcomes.values()):
-                # What the other hosts' fixes left to be done is told as it is now
-                self.reading.gather(items)
-                found = self._compare(stage)
+            ended = {outcome.status for outcome in outcomes.values()}
+            if Status.FAILED in ended:
+                if Status.CHANGED in ended:  # what those fixes left to be done is told as it is now
+                    self.reading.gather(items)
+                    found = self._compare(stage)
                 break
         self._conclude(step, found, mended)
 
