@@ -290,7 +290,9 @@ def bare(host: FakeHost, question: ShellFact[object]) -> Output:
     if isinstance(question, HardwareFact):
         return Output(0, f"{8 * GB}\n4\n")
     if isinstance(question, SystemFact):
-        return Output(0, "id=debian\nmachine=x86_64\napt=yes\nhard=1048576\nnr_open=1048576\ncapabilities=0\n")
+        return Output(
+            0, "id=debian\nmachine=x86_64\napt=yes\nhard=1048576\nnr_open=1048576\ncapabilities=0\n"
+        )
     if isinstance(question, DiskFact):
         return Output(0, "/\n5000000 4096 100000 100000 ext4\n")
     if isinstance(question, PortsFact | DataFact):
