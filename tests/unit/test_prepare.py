@@ -225,7 +225,7 @@ def test_another_apt_is_waited_for(said: str, waits: bool) -> None:
 def site() -> Site:
     local = LocalHost()
     run = Run(context(), {"db-1": local}, local)
-    return run._site("db-1", run.hosts)
+    return run.reading.site("db-1")
 
 
 def test_a_daemon_that_answers_is_started() -> None:
