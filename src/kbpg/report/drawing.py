@@ -13,7 +13,7 @@ ENTRY = 36
 """Height of the entry, where applications come in."""
 BETWEEN = 62
 """Height of the space between two rows, for the lines and their label."""
-ARC = 64
+ARC = 50
 """Height of the space below the nodes in which replication is drawn."""
 NAME = 21
 """Characters of a name that fit on a card beside its role."""
@@ -23,7 +23,7 @@ SPINE = 26
 
 @dataclass(frozen=True)
 class Card:
-    """A host: its corner, name, role, address, and lines of (text, class)."""
+    """A host: its corner, name, role, address, a word beside that, and what is said of it as (text, class)."""
 
     x: float
     y: float
@@ -33,6 +33,7 @@ class Card:
     address: str
     words: tuple[tuple[str, str], ...]
     title: str
+    aside: str = ""
 
     @property
     def short(self) -> str:
@@ -157,11 +158,10 @@ def _node(node: dict[str, Any], x: float, y: float) -> Card:
         words.append((node["synchronous"], ""))
     if node["lag_bytes"] is not None:
         words.append((f"lag {node['lag_bytes']} B", ""))
-    if node["timeline"] is not None:
-        words.append((f"TL {node['timeline']}", ""))
     kind = role if good else "down"
     title = f"{node['name']}: {node['problem'] or node['state']}"
-    return Card(x, y, node["name"], role, kind, node["address"], tuple(words), title)
+    aside = "" if node["timeline"] is None else f"timeline {node['timeline']}"
+    return Card(x, y, node["name"], role, kind, node["address"], tuple(words), title, aside)
 
 
 def _proxy(proxy: dict[str, Any], x: float, y: float) -> Card:
@@ -201,7 +201,7 @@ def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
 def _arc(leader: Card, replica: Card, y: float) -> Line:
     """Return replication from the leader to a replica, below the cards, with its lag."""
     steps = abs(replica.x - leader.x) / (WIDTH + GAP)
-    depth = min(ARC - 10, 24 + 14 * steps)
+    depth = min(ARC + 6, 26 + 15 * steps)
     toward = 1 if replica.x > leader.x else -1
     x1, x2 = _centre(leader) + 14 * toward, _centre(replica) - 14 * toward
     path = f"M{x1:g} {y:g} C{x1:g} {y + depth:g} {x2:g} {y + depth:g} {x2:g} {y + 4:g}"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kbpg.report.document import Document
 
 MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
+WRONG = ("critical", "warning")
+"""Severities of findings that somebody has to do something about."""
 NOT_MEASURED = "not measured yet"
 
 
@@ -31,8 +33,11 @@ def markdown(document: Document) -> str:
 
 def _words(document: Document) -> dict[str, Any]:
     checks = document["checks"]
+    findings = document["findings"]
     return {
         "report": document,
+        "wrong": [each for each in findings if each["severity"] in WRONG],
+        "notices": [each for each in findings if each["severity"] not in WRONG],
         "verdict": verdict(document),
         "groups": [(name, list(found)) for name, found in groupby(checks, lambda check: check["group"])],
         "figures": {name: ms for check in checks for name, ms in check["milliseconds"].items()},

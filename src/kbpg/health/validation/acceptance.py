@@ -36,8 +36,10 @@ class Verdict:
 def judged(problems: list[str], summary: str, evidence: list[str], **figures: float) -> Verdict:
     """Return a failure that names the problems, or that it is as `summary` says, with the same evidence."""
     if problems:
-        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        return Verdict(Outcome.FAILED, f"{problems[0]}{more}", (*problems, *evidence), figures)
+        if len(problems) == 1:
+            return Verdict(Outcome.FAILED, problems[0], tuple(evidence), figures)
+        summary = f"{problems[0]}, and {len(problems) - 1} more"
+        return Verdict(Outcome.FAILED, summary, (*problems, *evidence), figures)
     return Verdict(Outcome.PASSED, summary, tuple(evidence), figures)
 
 

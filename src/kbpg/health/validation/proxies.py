@@ -19,10 +19,10 @@ Look = Callable[[str], tuple[list[str], str]]
 def _everywhere(subject: Subject, summary: str, look: Look) -> Verdict:
     """Judge every proxy alike."""
     problems, evidence = [], []
-    lost = subject.without(subject.context.proxy_names)
+    lost = subject.snapshot.unreachable
     for name in subject.context.proxy_names:
         if name in lost:
-            problems.append(f"{name}: {lost[name]}")
+            problems.append(f"{name}: {lost[name].reason}")
             continue
         wrong, line = look(name)
         problems += [f"{name}: {text}" for text in wrong]
@@ -50,7 +50,7 @@ def listening(subject: Subject) -> Verdict:
 
     def look(name: str) -> tuple[list[str], str]:
         rows, reason = subject.known(subject.snapshot.ask.views.primary, name)
-        return ([f"port {port}: {reason}"], "") if not rows else ([], f"a query through port {port} answers")
+        return ([reason], "") if not rows else ([], f"a query through port {port} answers")
 
     return _everywhere(subject, f"port {port} answers a query on every proxy", look)
 
@@ -111,7 +111,7 @@ def pgbouncer_active(subject: Subject) -> Verdict:
         rows, reason = subject.known(subject.snapshot.ask.views.pooled, name)
         if rows:
             return wrong, f"{line or PGBOUNCER}, a query through port {port} answers"
-        return [*wrong, f"port {port}: {reason}"], line
+        return [*wrong, reason], line
 
     proxies = len(subject.context.proxy_names)
     return _everywhere(subject, f"running on {proxies} proxies, port {port} answers a query", look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
 from kbpg.facts import CallFact, Fact, Login, NotKnown, ShellFact
+from kbpg.health.asking import wanted
 from kbpg.health.looking import look
-from kbpg.health.snapshot import Snapshot, wanted
+from kbpg.health.snapshot import Snapshot
 from kbpg.health.validation.aside import NoResult
 from kbpg.health.validation.trial import Trial
 from kbpg.hosts.port import Output, Reader
@@ -128,7 +130,8 @@ class Subject:
     def without(self, names: Iterable[str]) -> dict[str, str]:
         """Return those of the hosts that are not connected, with the reason."""
         lost = self.snapshot.unreachable
-        return {name: lost[name].reason for name in names if name in lost}
+        away = [name for name in names if name not in self.hosts]
+        return {name: lost[name].reason if name in lost else "not connected" for name in away}
 
 
 def pooler_config(context: Context) -> PoolerConfigFact:
@@ -146,4 +149,5 @@ def gather(
     questions = wanted(context)
     for name in context.proxy_names:
         questions[name] += [pooler_config(context), HaproxyVersionFact()]
-    return Subject(context, found, hosts, Snapshot(context, look(hosts, questions), unreachable))
+    taken = time.time()
+    return Subject(context, found, hosts, Snapshot(context, look(hosts, questions), unreachable, taken))
