@@ -1,0 +1,123 @@
+"""`kbpg validate` as a user sees it: what it prints, its exit codes, and what it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbpg.__main__ import run
+from kbpg.cli.validating import shown
+from kbpg.console import Style, plain
+from kbpg.errors import Unreachable
+from kbpg.health.validation.catalogue import ALL
+from kbpg.hosts.local import LocalHost
+from kbpg.hosts.settings import Silence
+from kbpg.session import Session, read_context
+
+from .health_world import INVENTORY
+from .validation_world import document, world
+
+Capture = pytest.CaptureFixture[str]
+PASSWORD = "wonderful-secret-0123456789"
+USERS = {"POSTGRES_SUPERUSER": "kb_admin", "POSTGRES_APP_USER": "kb_app"}
+NAMES = (
+    *("POSTGRES_SUPERUSER", "POSTGRES_SUPERPASS", "POSTGRES_APP_USER", "POSTGRES_APP_PASS"),
+    *("POSTGRES_REPLICATION_PASS", "POSTGRES_REWIND_PASS", "PGBOUNCER_AUTH_PASS", "RAFT_PASS"),
+    "PATRONI_REST_PASS",
+)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """An inventory and credentials in the current directory; no host can be reached. How sessions are opened."""
+    monkeypatch.chdir(tmp_path)
+    Path("inventory.yaml").write_text(INVENTORY)
+    Path("credentials").mkdir()
+    text = "".join(f"{name}='{USERS.get(name, f'{PASSWORD}-{name}')}'\n" for name in NAMES)
+    Path("credentials/postgres.env").write_text(text)
+    Path("credentials/postgres.env").chmod(0o600)
+    opened: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def open_session(options: Any, **how: Any) -> Iterator[Session]:
+        opened.append(how)
+        context, found = read_context(options, credentials_exist=how["credentials_exist"])
+        lost = {
+            h.name: Unreachable(h.name, f"no answer, {PASSWORD}-RAFT_PASS") for h in context.inventory.hosts
+        }
+        yield Session(context, found, {}, LocalHost(), Silence(), lost)
+
+    monkeypatch.setattr("kbpg.session.open_session", open_session)
+    return opened
+
+
+def test_a_cluster_that_is_away_fails_with_a_report(away: list[dict[str, Any]], capsys: Capture) -> None:
+    assert run(["validate", "--report", "out/today"]) == 1
+    captured = capsys.readouterr()
+    assert "✗ leader elected and active" in captured.out
+    assert "– write through 6432" in captured.out
+    assert "✓ credentials file complete, 0600" in captured.out
+    assert captured.out.splitlines()[-1] == "hint: kbpg diagnose names the cause and what mends it"
+    written = ["junit.xml", "report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in Path("out/today").iterdir()) == written
+    for path in Path("out/today").iterdir():
+        assert PASSWORD not in path.read_text()
+        assert f"wrote out/today/{path.name}" in captured.out
+    assert PASSWORD not in captured.out + captured.err
+    assert away == [
+        {"doing": "validate", "lock": False, "partial": True, "credentials_exist": True, "ask": None}
+    ]
+
+
+def test_json_is_the_whole_of_standard_output(away: list[dict[str, Any]], capsys: Capture) -> None:
+    assert run(["validate", "--json", "--report", "out"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is False
+    assert len(found["checks"]) == len(ALL)
+    assert found == json.loads(Path("out/report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "db-1"], "validate is about the whole cluster"),
+        (["--report", "inventory.yaml"], "inventory.yaml: file exists"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_opened(
+    away: list[dict[str, Any]], capsys: Capture, arguments: list[str], words: str
+) -> None:
+    assert run(["validate", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert away == []
+
+
+def test_without_credentials_nothing_is_tried(away: list[dict[str, Any]], capsys: Capture) -> None:
+    Path("credentials/postgres.env").unlink()
+    assert run(["validate"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_healthy_cluster_reads_in_groups() -> None:
+    lines = shown(document(), [Path("out/report.md")])
+    text = plain(lines)
+    groups = ["Cluster", "Database", "HAProxy", "PgBouncer", "Access", "Live tests"]
+    assert [line for line in text.splitlines() if line in groups] == groups
+    assert text.count("✓") == len(ALL)
+    assert "all 30 checks passed in 2.8 s\nwrote out/report.md\n" in text
+    assert "hint" not in text
+    assert not [line for line in lines if line.style is Style.BAD]
+
+
+def test_what_failed_comes_with_its_evidence() -> None:
+    broken = world()
+    broken.stop("db-3", "patroni")
+    lines = plain(shown(document(broken), [])).splitlines()
+    at = next(i for i, line in enumerate(lines) if "✗ Patroni REST" in line)
+    assert lines[at].endswith("db-3: nothing answers there")
+    assert lines[at + 1] == "      db-1: Patroni 4.1.5, primary, running"
