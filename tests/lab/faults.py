@@ -1,0 +1,373 @@
+"""Faults made for real on lab hosts, and how each is undone: by hand, or by `kbpg diagnose --repair --yes`.
+
+Every fault is a function that takes the lab, does the damage and returns the place that the finding is about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from tests.lab.conftest import DB, PROXIES, Lab
+
+PGDATA = "/opt/keybuzz/postgres/data/pgdata"
+HAPROXY_CFG = "/opt/keybuzz/haproxy/haproxy.cfg"
+PGBOUNCER_INI = "/opt/keybuzz/pgbouncer/pgbouncer.ini"
+CLUSTER, CONTROLLER = "cluster", "controller"
+
+Make = Callable[[Lab], str]
+Undo = Callable[[Lab, str], object]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`make` causes it and returns the host of the finding `id`; `undo` is None where kbpg mends it itself."""
+
+    id: str
+    severity: str
+    make: Make
+    undo: Undo | None = None
+    more: tuple[str, ...] = field(default=())
+
+    @property
+    def code(self) -> int:
+        return {"critical": 1, "warning": 3}[self.severity]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.make.__name__}".removesuffix(" <lambda>").strip()
+
+
+# --- the lab, asked and told -------------------------------------------------------------------------------
+
+
+def standby(lab: Lab) -> str:
+    return next(host for host in reversed(DB) if host != lab.leader())
+
+
+def on(host: str, script: str) -> Make:
+    """Return a fault that is a script on one host."""
+
+    def make(lab: Lab) -> str:
+        lab.sh(host, script)
+        return host
+
+    make.__name__ = ""
+    return make
+
+
+def back(script: str, where: str = "") -> Undo:
+    """Return what undoes a fault by a script on the finding's host, or on `where`."""
+    return lambda lab, host: lab.sh(where or host, script)
+
+
+def psql(lab: Lab, host: str, query: str, database: str = "postgres") -> str:
+    """Ask a node's own PostgreSQL over its socket, as the container's user."""
+    command = "docker exec -i -u 999 patroni psql -v ON_ERROR_STOP=1 -h /var/run/postgresql -U kb_admin"
+    return lab.sh(host, f"{command} -d {database} -Atq <<'SQL'\n{query}\nSQL").strip()
+
+
+def on_leader(query: str, database: str = "postgres") -> Make:
+    """Return a fault of the whole cluster that is a query on the leader."""
+
+    def make(lab: Lab) -> str:
+        psql(lab, lab.leader(), query, database)
+        return CLUSTER
+
+    make.__name__ = ""
+    return make
+
+
+def back_on_leader(query: str, database: str = "postgres") -> Undo:
+    return lambda lab, _: psql(lab, lab.leader(), query, database)
+
+
+def configured(change: dict[str, Any]) -> Make:
+    """Return a fault that is a PATCH of Patroni's /config, as an operator would send it with curl."""
+
+    def make(lab: Lab) -> str:
+        leader = lab.leader()
+        script = (
+            "p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' /opt/keybuzz/patroni/secrets.yml);"
+            f" curl -sf -u \"kbpg:$p\" -X PATCH -d '{json.dumps(change)}'"
+            f" http://{lab.addresses[leader]}:8008/config"
+        )
+        lab.sh(leader, script)
+        return CLUSTER
+
+    make.__name__ = ""
+    return make
+
+
+def parameters(**values: Any) -> dict[str, Any]:
+    return {"postgresql": {"parameters": values}}
+
+
+def pooler(lab: Lab, proxy: str, command: str) -> None:
+    """Say something on PgBouncer's console."""
+    script = 'sed -n \'s/^"pgbouncer_auth" "\\(.*\\)"$/\\1/p\' /opt/keybuzz/pgbouncer/userlist.txt'
+    with psycopg.connect(
+        host=lab.addresses[proxy],
+        port=6432,
+        dbname="pgbouncer",
+        user="pgbouncer_auth",
+        password=lab.sh(proxy, script).strip(),
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=5,
+    ) as console:
+        console.execute(command.encode())
+
+
+def cut(*rules: str) -> str:
+    """Return the script that drops packets: a cut cable is silence, not a refusal."""
+    return "; ".join(f"iptables -I {rule} -j DROP" for rule in rules)
+
+
+MENDED_CABLE = "iptables -F INPUT; iptables -F OUTPUT"
+RAFT = tuple(f"{chain} -i eth0 -p tcp --{side}port 7000" for chain in ("INPUT",) for side in ("s", "d"))
+
+
+# --- hosts -------------------------------------------------------------------------------------------------
+
+SLOW_CLOCK = (
+    'printf \'#!/bin/sh\\nexec /usr/bin/date -d "5 seconds ago" "$@"\\n\' > /usr/local/bin/date;'
+    " chmod 755 /usr/local/bin/date"
+)
+FULL_DISK = (
+    "mkdir -p /mnt/small && mount -t tmpfs -o size=16m tmpfs /mnt/small && cp -a /opt/keybuzz/. /mnt/small/"
+    " && mount --bind /mnt/small /opt/keybuzz && fallocate -l 15m /mnt/small/core"
+)
+TAKEN_PORT = (
+    "docker stop -t 1 haproxy && /usr/sbin/sshd -p 5432 -o PidFile=/run/taken.pid && docker start haproxy;"
+    " sleep 1"
+)
+
+
+# --- containers --------------------------------------------------------------------------------------------
+
+
+def by_hand(lab: Lab) -> str:
+    """HAProxy as somebody starts it by hand: the same image and directory, without kbpg."""
+    lab.sh(
+        "haproxy-02",
+        "i=$(docker inspect -f '{{.Image}}' haproxy) && docker rm -f haproxy && docker run -d --name haproxy"
+        " --network host -v /opt/keybuzz/haproxy:/etc/haproxy:ro --restart unless-stopped $i",
+    )
+    return "haproxy-02"
+
+
+def permissions(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, f"chmod 0777 {PGDATA}; docker restart -t 10 patroni")
+    return host
+
+
+# --- Raft --------------------------------------------------------------------------------------------------
+
+
+def isolated(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, cut(*RAFT))
+    return host
+
+
+def without_quorum(lab: Lab) -> str:
+    for host in DB[:2]:
+        lab.sh(host, cut(*RAFT))
+    return CLUSTER
+
+
+def everywhere(script: str, hosts: tuple[str, ...] = DB) -> Undo:
+    return lambda lab, _: lab.everywhere(script, hosts)
+
+
+def syncobj(lab: Lab, host: str, command: str) -> str:
+    script = (
+        "p=$(sed -n '/^raft:/,/^postgresql:/s/^ *password: \"\\(.*\\)\"$/\\1/p' /opt/keybuzz/patroni/secrets.yml);"
+        f' timeout 10 docker exec patroni syncobj_admin -conn {lab.addresses[host]}:7000 -pass "$p" {command}'
+    )
+    return lab.sh(host, script)
+
+
+def ghost(lab: Lab) -> str:
+    """A member that does not exist: an address where nobody listens."""
+    syncobj(lab, lab.leader(), f"-add {lab.addresses['haproxy-01']}:7000")
+    return CLUSTER
+
+
+def two_cut_apart(lab: Lab) -> str:
+    """The two followers do not reach each other; both reach Raft's leader. The finding names the second one."""
+    said = syncobj(lab, DB[0], "-status")
+    leader = next(line.split()[-1] for line in said.splitlines() if line.startswith("leader:"))
+    first, second = (host for host in DB if not leader.startswith(lab.addresses[host]))
+    for host, other in ((first, second), (second, first)):
+        lab.sh(host, cut(*(f"{rule} -s {lab.addresses[other]}" for rule in RAFT)))
+    return second
+
+
+def secret(section: str, after: str) -> str:
+    """Return the script that puts another password into Patroni's file of secrets."""
+    return (
+        f'sed -i \'/^{section}:/,/^{after}:/s/^\\( *password: \\)".*"/\\1"another"/\' '
+        "/opt/keybuzz/patroni/secrets.yml && docker restart -t 10 patroni"
+    )
+
+
+def raft_password(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, secret("raft", "postgresql"))
+    return host
+
+
+# --- replication -------------------------------------------------------------------------------------------
+
+
+def replication_password(lab: Lab) -> str:
+    host = standby(lab)
+    script = (
+        'sed -i \'/^    replication:/,/^    rewind:/s/^\\( *password: \\)".*"/\\1"another"/\' '
+        "/opt/keybuzz/patroni/secrets.yml && docker restart -t 10 patroni"
+    )
+    lab.sh(host, script)
+    return host
+
+
+def no_way_to_the_leader(lab: Lab) -> str:
+    """Packets between a replica and the leader's PostgreSQL are lost; both give up the old connection."""
+    host, leader = standby(lab), lab.leader()
+    address = lab.addresses[leader]
+    lab.sh(host, cut(f"OUTPUT -p tcp -d {address} --dport 5432", f"INPUT -p tcp -s {address} --sport 5432"))
+    end = "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '{}'"
+    psql(
+        lab,
+        leader,
+        f"select pg_terminate_backend(pid) from pg_stat_replication where application_name = '{host}'",  # noqa: S608
+    )
+    psql(lab, host, end.format("walreceiver"))
+    return host
+
+
+def wal_removed(lab: Lab) -> str:
+    """A replica that was away while the leader, told to keep nothing, wrote on and removed the log."""
+    host, leader = standby(lab), lab.leader()
+    lab.sh(host, "docker stop -t 30 patroni")
+    psql(lab, leader, "alter system set wal_keep_size = 0; select pg_reload_conf()")
+    slot = host.replace("-", "_")
+    gone = f"select pg_drop_replication_slot('{slot}')"
+    on_again = "select pg_logical_emit_message(true, 'x', 'x') is null, pg_switch_wal() is null"
+    psql(lab, leader, f"{on_again};\n{on_again};\n{gone};\n{on_again};\ncheckpoint")
+    psql(lab, leader, "alter system reset wal_keep_size; select pg_reload_conf()")
+    lab.sh(host, "docker start patroni")
+    return host
+
+
+def startup_process(signal: str) -> str:
+    return f"kill -{signal} $(pgrep -f 'postgres: keybuzz: startup')"
+
+
+def lagging(lab: Lab) -> str:
+    """Replay stands still while the leader writes more than the limit of 16 MB."""
+    host = standby(lab)
+    lab.sh(host, startup_process("STOP"))
+    psql(
+        lab,
+        lab.leader(),
+        "select count(pg_logical_emit_message(false, 'x', repeat(md5(n::text), 32768)))"
+        " from generate_series(1, 20) n",
+    )
+    return host
+
+
+def replay_paused(lab: Lab) -> str:
+    host = standby(lab)
+    psql(lab, host, "select pg_wal_replay_pause()")
+    return host
+
+
+# --- Patroni and PostgreSQL --------------------------------------------------------------------------------
+
+
+def second_primary(lab: Lab) -> str:
+    """A replica promoted by hand while Patroni is paused."""
+    host = standby(lab)
+    configured({"pause": True})(lab)
+    lab.until(lambda: bool(lab.rest(host).get("pause")), 10, "pause")
+    psql(lab, host, "select pg_promote()")
+    return CLUSTER
+
+
+def one_primary(lab: Lab, _: str) -> None:
+    """Patroni, no longer paused, makes the one without the lock a replica again and rewinds it."""
+    answering = next(h for h in DB if lab.rest(h)["role"] in ("primary", "master"))
+    body = json.dumps({"pause": None})
+    lab.sh(
+        answering,
+        "p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' /opt/keybuzz/patroni/secrets.yml);"
+        f" curl -sf -u \"kbpg:$p\" -X PATCH -d '{body}' http://{lab.addresses[answering]}:8008/config",
+    )
+
+
+def older_on_disk(lab: Lab) -> str:
+    """A replica whose image lacks the wanted version's script."""
+    host = standby(lab)
+    lab.sh(
+        host,
+        "docker exec -u 0 patroni sh -c 'cd /usr/lib/postgresql/16/share/*/extension 2>/dev/null ||"
+        " cd $(dirname $(find / -name vector.control 2>/dev/null | head -1)); pwd > /var/tmp/where;"
+        " mkdir -p /var/tmp/away && mv vector--0.8.1.sql vector--*--0.8.1.sql /var/tmp/away/'",
+    )
+    return host
+
+
+PUT_BACK = "docker exec -u 0 patroni sh -c 'mv /var/tmp/away/* $(cat /var/tmp/where)/'"
+
+
+# --- proxies -----------------------------------------------------------------------------------------------
+
+
+def edited(path: str, change: str, reload: str) -> str:
+    return f"sed -i '{change}' {path} && {reload}"
+
+
+RELOAD_HAPROXY = "docker kill -s USR2 haproxy"
+RELOAD_PGBOUNCER = "docker kill -s HUP pgbouncer"
+PAST_HAPROXY = "s/host=.127.0.0.1,[0-9.]*./host=172.29.77.121/"
+
+
+class Crowd:
+    """More clients than the pool of the superuser (10) has servers, each with a long query."""
+
+    def __init__(self) -> None:
+        self.clients: list[psycopg.Connection[Any]] = []
+
+    def make(self, lab: Lab) -> str:
+        for number in range(13):
+            client = lab.connect("haproxy-01", 6432, admin=True, dbname="postgres")
+            self.clients.append(client)
+            if number < 12:
+                client.pgconn.send_query(b"select pg_sleep(30)")
+        return "haproxy-01"
+
+    def undo(self, lab: Lab, _: str) -> None:
+        psql(
+            lab,
+            lab.leader(),
+            "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(30)%'"
+            " and pid <> pg_backend_pid()",
+        )
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+
+
+def credentials_open(lab: Lab) -> str:
+    Path(lab.directory / "credentials" / "postgres.env").chmod(0o644)
+    return CONTROLLER
+
+
+crowd = Crowd()
+NOBODY = PROXIES[1]
