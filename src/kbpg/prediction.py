@@ -114,7 +114,8 @@ class Recovery:
         return {
             "fault": self.fault.value,
             "title": self.title,
-            "predicted_seconds": {"low": self.low, "high": self.high},
+            "low_seconds": self.low,
+            "high_seconds": self.high,
             "formula": self.formula,
             "measured_seconds": measured,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,19 +55,36 @@ def run(options: Options, directory: Path | None) -> int:
     with Console(color=options.color) as console:
         console.busy("connecting to the hosts")
         ask = console.ask if sys.stdin.isatty() else None
-        with open_session(
-            options, doing="validate", lock=False, partial=True, credentials_exist=True, ask=ask
-        ) as session:
-            validation = validate(
-                session.context, session.found, session.hosts, session.unreachable, console.busy
-            )
-            document = build(validation)
+        with (
+            open_session(
+                options, doing="validate", lock=False, partial=True, credentials_exist=True, ask=ask
+            ) as session,
+            _connected_when_interrupted(),
+        ):
+            found = validate(session.context, session.found, session.hosts, session.unreachable, console.busy)
+        document = build(found)
         written = write(directory, document) if directory is not None else []
         if options.json:
             console.data(document)
         else:
             console.result(shown(document, written))
-    return int(validation.exit_code)
+    return int(found.exit_code)
+
+
+@contextlib.contextmanager
+def _connected_when_interrupted() -> Iterator[None]:
+    """Let Ctrl-C end the checks, but not the connections: the table of the live tests is dropped through them."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def shown(document: Document, written: list[Path]) -> list[Line]:

@@ -43,13 +43,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Line:
-    """A connection: the path's data, what it is, and what is written beside it."""
+    """A connection: the path's data, and what it is."""
 
     path: str
     kind: str
-    label: str = ""
-    x: float = 0
-    y: float = 0
 
 
 @dataclass(frozen=True)
@@ -102,36 +99,36 @@ def wide(topology: dict[str, Any]) -> Drawing:
 def tall(topology: dict[str, Any]) -> Drawing:
     """Return the drawing in one column, the leader before its replicas, which hang on a line."""
     nodes = sorted(topology["nodes"], key=lambda node: node["role"] != "leader")
-    width = 2 * MARGIN + WIDTH + 2 * SPINE
-    x, y = MARGIN + SPINE, MARGIN + ENTRY + 26
-    cards, lines = [], []
+    proxies = topology["proxies"]
+    x, proxy_y, step = MARGIN + SPINE, MARGIN + ENTRY + 26, HEIGHT + 10
+    node_y = proxy_y + len(proxies) * step + 18
+    ups = [_proxy(proxy, x, proxy_y + index * step) for index, proxy in enumerate(proxies)]
+    downs = [_node(node, x, node_y + index * step) for index, node in enumerate(nodes)]
     middle = x + WIDTH / 2
-    lines.append(Line(f"M{middle:g} {MARGIN + ENTRY} V{y - 3:g}", "entry"))
-    for proxy in topology["proxies"]:
-        cards.append(_proxy(proxy, x, y))
-        y += HEIGHT + 10
-    lines.append(Line(f"M{middle:g} {y - 10:g} V{y + 15:g}", "writes"))
-    y += 18
-    leader_y = y
-    for node in nodes:
-        card = _node(node, x, y)
-        if cards and card.role == "replica" and topology["leader"]:
-            start, end = leader_y + HEIGHT / 2, y + HEIGHT / 2
-            path = f"M{x:g} {start:g} H{MARGIN + 6:g} V{end:g} H{x - 4:g}"
-            lines.append(Line(path, "replication" if node["state"] == "streaming" else "broken"))
-        cards.append(card)
-        y += HEIGHT + 10
+    lines = [
+        Line(f"M{middle:g} {MARGIN + ENTRY} V{proxy_y - 3}", "entry"),
+        Line(f"M{middle:g} {node_y - 28} V{node_y - 3}", "writes" if topology["leader"] else "broken"),
+    ]
+    if topology["leader"]:
+        lines += [_hanging(downs[0], card) for card in downs if card.role == "replica"]
     return Drawing(
-        width,
-        y - 10 + MARGIN,
+        2 * MARGIN + WIDTH + 2 * SPINE,
+        node_y + len(nodes) * step - 10 + MARGIN,
         _entry(topology),
         x,
         MARGIN,
         WIDTH,
-        tuple(cards),
+        (*ups, *downs),
         tuple(lines),
         describe(topology),
     )
+
+
+def _hanging(leader: Card, replica: Card) -> Line:
+    """Return replication from the leader to a replica below it, around the cards between them."""
+    start, end = leader.y + HEIGHT / 2, replica.y + HEIGHT / 2
+    path = f"M{leader.x:g} {start:g} H{MARGIN + 6} V{end:g} H{replica.x - 4:g}"
+    return Line(path, _good(replica, "replication"))
 
 
 def describe(topology: dict[str, Any]) -> str:

@@ -66,9 +66,9 @@ def measured(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.1f} s"
 
 
-def predicted(span: dict[str, float]) -> str:
-    """Return a predicted range in full seconds."""
-    low, high = int(span["low"]), -int(-span["high"] // 1)
+def predicted(fault: Document) -> str:
+    """Return the predicted range of a fault in full seconds."""
+    low, high = int(fault["low_seconds"]), -int(-fault["high_seconds"] // 1)
     return f"{low}–{high} s"
 
 

@@ -40,7 +40,12 @@ def works(kind: Kind, *, admin: bool) -> Callable[[Subject], Verdict]:
         found, problems = _as(subject, login)
         wrong = [f"{p}: leads to a standby" for p, (_, standby) in found.items() if standby]
         wrong += [f"{p}: logged in as {who}" for p, (who, _) in found.items() if who != login.user]
-        evidence = [uri(subject.context.inventory, subject.context.credentials, kind, user=_which(admin))]
+        inventory = subject.context.inventory
+        evidence = [uri(inventory, subject.context.credentials, kind, user=_which(admin))]
+        if inventory.cluster.load_balancer:
+            evidence.append(
+                f"{inventory.cluster.load_balancer} is outside kbpg: the proxies behind it were tried"
+            )
         evidence += [f"{proxy}: logged in as {who}, takes writes" for proxy, (who, _) in found.items()]
         return judged([*problems, *wrong], f"{login.user} gets in through {len(found)} proxies", evidence)
 
@@ -108,16 +113,11 @@ def wrong_password(subject: Subject) -> Verdict:
 
     said, reasons = each([key for key in attempts if key[0] not in lost], attempt)
     problems = [f"{proxy}: {reason}" for proxy, reason in lost.items()]
-    problems += [f"{key[0]} port {key[1]}: {reason}" for key, reason in reasons.items()]
-    evidence = []
-    for key, text in said.items():
-        where = f"{key[0]} port {key[1]}, {attempts[key].user}"
-        if not text:
-            problems.insert(0, f"{where}: a wrong password was accepted")
-        elif REFUSED not in text:
-            problems.append(f"{where}: {text}")
-        else:
-            evidence.append(f"{where}: {text}")
+    where = {key: f"{key[0]} port {key[1]}, {login.user}" for key, login in attempts.items()}
+    problems += [f"{where[key]}: {reason}" for key, reason in reasons.items()]
+    problems += [f"{where[key]}: a wrong password was accepted" for key, text in said.items() if not text]
+    problems += [f"{where[key]}: {text}" for key, text in said.items() if text and REFUSED not in text]
+    evidence = [f"{where[key]}: {text}" for key, text in said.items() if REFUSED in text]
     return judged(problems, f"refused in {len(evidence)} of {len(attempts)} attempts", evidence)
 
 

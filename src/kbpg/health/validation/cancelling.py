@@ -16,6 +16,7 @@ from kbpg.hosts.forward import Forward
 if TYPE_CHECKING:
     import socket
 
+    from kbpg.facts import Login
     from kbpg.health.validation.subject import Subject
     from kbpg.hosts.port import Reader
 
@@ -57,42 +58,38 @@ def cancel(subject: Subject) -> Verdict:
 
 def _cancel(subject: Subject, query: str, request: str) -> float:
     """Run a query through one proxy and cancel it through another; return the milliseconds it took."""
-    port = subject.context.inventory.ports.pgbouncer
     mark = f"{subject.trial.name} {query} {request}"
-    way = _Way(subject.hosts[query], port)
-    login = subject.login(port)
-    with Forward(way.dial) as local:
-        connection = psycopg.connect(
-            host="127.0.0.1",
-            port=local,
-            user=login.user,
-            password=login.password.reveal(),
-            dbname=login.database,
-            connect_timeout=sql.CONNECT_TIMEOUT,
-            sslmode="prefer",
-            gssencmode="disable",
-            autocommit=True,
-            prepare_threshold=None,
-        )
-        with connection:
-            way.host = subject.hosts[request]
-            asked: list[float] = []
+    way = _Way(subject.hosts[query], subject.context.inventory.ports.pgbouncer)
+    with Forward(way.dial) as local, _connected(subject.login(way.port), local) as connection:
+        way.host = subject.hosts[request]
 
-            def ask_to_cancel(_: str) -> None:
-                _await_running(subject, mark)
-                asked.append(time.monotonic())
-                connection.cancel_safe(timeout=CANCELLED)
+        def ask_to_cancel() -> float:
+            _await_running(subject, mark)
+            asked = time.monotonic()
+            connection.cancel_safe(timeout=CANCELLED)
+            return asked
 
-            sleeping, reasons = each(
-                ("sleep", "cancel"),
-                lambda part: _sleep(connection, mark) if part == "sleep" else ask_to_cancel(part),
-                deadline=STARTED_DEADLINE + CANCELLED,
-            )
+        parts = {"sleep": lambda: _sleep(connection, mark), "cancel": ask_to_cancel}
+        moments, reasons = each(parts, lambda part: parts[part](), deadline=STARTED_DEADLINE + CANCELLED)
     if reasons:
         raise NoResult("; ".join(reasons.values()))
-    ended = sleeping["sleep"]
-    assert ended is not None  # noqa: S101
-    return 1000 * (ended - asked[0])
+    return 1000 * (moments["sleep"] - moments["cancel"])
+
+
+def _connected(login: Login, port: int) -> psycopg.Connection[Any]:
+    """Connect to a port of this machine, as `sql.connect` does to a forwarder of its own."""
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=port,
+        user=login.user,
+        password=login.password.reveal(),
+        dbname=login.database,
+        connect_timeout=sql.CONNECT_TIMEOUT,
+        sslmode="prefer",
+        gssencmode="disable",
+        autocommit=True,
+        prepare_threshold=None,
+    )
 
 
 def _sleep(connection: psycopg.Connection[Any], mark: str) -> float:

@@ -26,6 +26,7 @@ VECTORS = 5000
 """Rows enough that the planner takes the index by itself."""
 NEAREST = 5
 
+_ANY = "select id, embedding::text from {} where embedding is not null limit 1"
 _VECTORS = """
 insert into {table} (through, embedding)
 select 'vector', array_agg(random())::vector({dimensions})
@@ -140,11 +141,7 @@ def vector_search(subject: Subject) -> Verdict:
     index = f"{subject.trial.name}_hnsw"
     with sql.connect(subject.hosts[proxy], subject.login(port), pooled=True) as connection:
         building = _fill(subject, connection, index)
-        near = connection.execute(
-            SQL("select id, embedding::text from {} where embedding is not null limit 1").format(
-                subject.trial.table
-            )
-        ).fetchone()
+        near = connection.execute(SQL(_ANY).format(subject.trial.table)).fetchone()
         if near is None:
             raise NoResult("the vectors that were written are not there")
         search = SQL("select id, embedding <-> {} as distance from {} order by 2 limit {}").format(

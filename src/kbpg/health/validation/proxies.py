@@ -98,7 +98,11 @@ def health_checks(subject: Subject) -> Verdict:
 
 
 def _shown(servers: Iterable[Server], proxy: str) -> str:
-    mine = (f"{server.name} {server.status} ({server.check})" for server in servers if server.proxy == proxy)
+    mine = (
+        f"{server.name} {server.status} ({server.check.removeprefix('* ')})"
+        for server in servers
+        if server.proxy == proxy
+    )
     return f"{proxy}: {', '.join(mine)}"
 
 
