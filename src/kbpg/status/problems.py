@@ -39,10 +39,10 @@ def _of_member(member: Member, standing: Standing) -> Iterable[Problem]:
     leader = standing.leading
     if member.answers is False:
         yield Problem(f"PostgreSQL on {member.name} does not answer", f"Patroni says {member.state}")
-    elif member.refused:
-        yield Problem(f"PostgreSQL on {member.name} refuses kbpg", member.refused)
-    if leader and not member.leads and member.state != "streaming":
+    elif leader and not member.leads and member.state != "streaming":
         yield Problem(f"{member.name} does not stream", f"its state is {member.state}")
+    if member.refused:
+        yield Problem(f"PostgreSQL on {member.name} refuses kbpg", member.refused)
     if leader and member.timeline and leader.timeline and member.timeline != leader.timeline:
         yield Problem(
             f"{member.name} is on timeline {member.timeline}", f"the leader is on {leader.timeline}"

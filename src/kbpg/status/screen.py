@@ -62,7 +62,7 @@ def _headline(standing: Standing) -> str:
         whole = f"{text}; {'; '.join(titles[:count])}{more}"
         if len(whole) <= WIDTH:
             return whole
-    return _cut(text)
+    return _cut(f"{text}; {len(titles)} problems" if titles else text)
 
 
 def _versions(standing: Standing) -> list[str]:
@@ -97,7 +97,8 @@ _PROXY_HEAD: Row = (
 
 
 def _member(member: Member) -> Row:
-    state = "not answering" if member.answers is False and not member.problem else member.state
+    silent = member.answers is False and member.state in ("running", "streaming")
+    state = "not answering" if silent else member.state
     timeline = "-" if member.timeline is None else str(member.timeline)
     cells = (member.name, member.address, _role(member), state, timeline, behind(member))
     well = member.leads or member.state == "streaming"
