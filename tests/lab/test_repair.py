@@ -40,10 +40,16 @@ def repaired(lab: Lab, *args: str) -> dict[str, Any]:
     return document
 
 
+def psql(lab: Lab, host: str, query: str, database: str = "keybuzz") -> str:
+    """Ask a node's own PostgreSQL over its socket; nobody but the nodes may connect to it from outside."""
+    how = f"docker exec -u 999 patroni psql -U kb_admin -d {database} -Atc"
+    return lab.sh(host, f'{how} "{query}"', check=False).strip()
+
+
 def assert_kept(lab: Lab) -> None:
     lab.await_whole(deadline=10)
     for host in DB:
-        lab.until(lambda host=host: lab.one(host, 5432, "select n from kept", admin=True) == 42, 10, host)
+        lab.until(lambda host=host: psql(lab, host, "select n from kept") == "42", 10, f"the row on {host}")
 
 
 def verdicts(document: dict[str, Any]) -> dict[str, str]:
@@ -126,18 +132,17 @@ def test_damaged_pg_control(cluster: Lab) -> None:
 
 def test_database_dropped(cluster: Lab) -> None:
     """The application's database is made anew, empty; what is in other databases is not touched."""
-    with cluster.connect(cluster.leader(), 5432, admin=True, dbname="postgres") as connection:
-        connection.execute("create table if not exists elsewhere (n int primary key)")
-        connection.execute("insert into elsewhere values (7) on conflict do nothing")
-        connection.execute("drop database keybuzz with (force)")
+    leader = cluster.leader()
+    psql(cluster, leader, "create table if not exists elsewhere (n int primary key)", "postgres")
+    psql(cluster, leader, "insert into elsewhere values (7) on conflict do nothing", "postgres")
+    psql(cluster, leader, "drop database keybuzz with (force)", "postgres")
     ran = cluster.kbpg("diagnose", "--repair", "--yes", "--json")
     assert ran.code == 0, ran.everything
     assert verdicts(json.loads(ran.out)) == {"cluster: database-missing": "mended"}
     assert cluster.one("haproxy-01", 6432, "select '[1,2,3]'::vector <-> '[1,2,4]'::vector") == 1
-    assert cluster.one(cluster.leader(), 5432, "select n from elsewhere", admin=True, dbname="postgres") == 7
+    assert psql(cluster, leader, "select n from elsewhere", "postgres") == "7"
     assert cluster.kbpg("plan").code == 0
-    with cluster.connect(cluster.leader(), 5432, admin=True, dbname="postgres") as connection:
-        connection.execute("drop table elsewhere")
+    psql(cluster, leader, "drop table elsewhere", "postgres")
 
 
 # --- more that is safe -----------------------------------------------------------------------------------

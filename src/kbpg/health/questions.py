@@ -12,8 +12,9 @@ from typing import Any
 from kbpg.facts import CallFact, Login, NotKnown, RestFact, ShellFact
 from kbpg.hosts.port import Output, Reader
 
-LOG_LINES = 40
-"""Lines of each container's log: a failing start of PostgreSQL under Patroni takes about 15."""
+LOG_LINES = 250
+"""Lines of each container's log: Patroni prints some 75 for each attempt to start a damaged PostgreSQL, and tries two
+ways in turn, of which one tells more (seen: crash recovery, then a start)."""
 _MARK = "kbpg-log-of"
 
 Row = Mapping[str, Any]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.facts import Fact, NotKnown, ShellFact
+from kbpg.facts import Fact, Facts, NotKnown, ShellFact
 from kbpg.hosts.port import Output
 from kbpg.operations.guards import Standing
 from kbpg.patroni import NodeFact
@@ -66,36 +66,41 @@ class Watch:
 
     def look(self, site: Site) -> Standing:
         """Return what is so now."""
-        context, host = self._context, self._host
+        names, host = self._context.db_names, self._host
         everywhere: tuple[Fact[object], ...] = (self.node, self.raft, self._self, self._room)
-        wanted: dict[str, tuple[Fact[object], ...]] = dict.fromkeys(context.db_names, everywhere)
-        wanted[host] = (*everywhere, self._data, self._record)
-        facts = site.look(wanted)
-        nodes = {name: facts.known(self.node, name) for name in context.db_names}
+        wanted: dict[str, tuple[Fact[object], ...]] = dict.fromkeys(names, everywhere)
+        facts = site.look({**wanted, host: (*everywhere, self._data, self._record)})
+        nodes = {name: facts.known(self.node, name) for name in names}
         leaders = tuple(name for name, node in nodes.items() if node and node.leads)
-        rows = {name: facts.known(self._self, name) for name in context.db_names}
-        leader = leaders[0] if len(leaders) == 1 else ""
-        its = rows.get(leader)
-        raft = facts.known(self.raft, leader) if leader else None
-        data, record = facts.get(self._data, host), facts.get(self._record, host)
-        owner = Ownership.of(record.text if record else None)
-        mine, room = rows[host], facts.known(self._room, host) or (0, 0)
-        return Standing(
-            host=host,
-            leaders=leaders,
-            leads=bool(mine and mine[0][0] is False),
+        mine, room = facts.known(self._self, host), facts.known(self._room, host) or (0, 0)
+        seen = Standing(host, leaders, leads=bool(mine and mine[0][0] is False), size=room[0], free=room[1])
+        return self._judged(facts, self._of_leader(site, seen))
+
+    def _of_leader(self, site: Site, seen: Standing) -> Standing:
+        """Add what is known of the leader, where there is exactly one."""
+        facts, leader = site.facts, seen.leader
+        if not leader:
+            return seen
+        its, raft = facts.known(self._self, leader), facts.known(self.raft, leader)
+        return replace(
+            seen,
             writable=bool(its and its[0][0] is False),
             quorum=bool(raft and raft.has_quorum),
             leader_identifier=str(its[0][1]) if its else "",
+            reaches_leader=self._reaches(site, leader),
+            leader_size=(facts.known(self._room, leader) or (0, 0))[0],
+        )
+
+    def _judged(self, facts: Facts, seen: Standing) -> Standing:
+        """Add whose data lies here; data without a readable identifier is judged by the host's record alone."""
+        data, record = facts.get(self._data, self._host), facts.get(self._record, self._host)
+        owner, inventory = Ownership.of(record.text if record else None), self._context.inventory
+        foreign = judge(data, owner, inventory.cluster.name, inventory.versions.postgresql)
+        return replace(
+            seen,
             identifier=data.system_identifier,
             recorded=owner.system_identifier,
-            foreign=judge(data, owner, context.inventory.cluster.name, context.inventory.versions.postgresql)
-            if data.readable
-            else None,
-            reaches_leader=self._reaches(site, leader),
-            size=room[0],
-            leader_size=(facts.known(self._room, leader) or (0, 0))[0] if leader else 0,
-            free=room[1],
+            foreign=foreign if data.readable else None,
         )
 
     def statuses(self, site: Site) -> dict[str, RaftStatus]:
@@ -104,8 +109,6 @@ class Watch:
         return {name: status for name, status in found.items() if status}
 
     def _reaches(self, site: Site, leader: str) -> bool:
-        if not leader:
-            return False
         address = str(self._context.inventory.host(leader).address)
         try:
             site.hosts[self._host].dial(self._context.inventory.ports.postgresql, address=address).close()

@@ -24,6 +24,8 @@ from kbpg.steps.layout import DB_CONTAINERS, PATRONI
 DOCKER_DEADLINE = 60.0
 """Seconds for a Docker daemon that was started to answer."""
 
+PATIENCE = 10.0
+"""Seconds for a replica to come back by itself before its data is replaced: a few of Patroni's loops."""
 RETURN_SECONDS = 30.0
 """Seconds for a replica whose data is whole to stream again after its start; measured: 3 to 6 s."""
 
@@ -119,7 +121,13 @@ def _own_data(bench: Bench, repair: Repair) -> str:
 
 
 def _reinitialize(bench: Bench, repair: Repair) -> str:
-    return reinitialize(bench.site, repair.host)
+    """What a log says may be over: a replica that comes back by itself within `PATIENCE` keeps its data."""
+    site, host = bench.site, repair.host
+    try:
+        await_streaming(site, host, seconds=PATIENCE)
+    except NotConverged:
+        return reinitialize(site, host)
+    return f"{host} streams again by itself, its data was left alone"
 
 
 def _restart_patroni(bench: Bench, repair: Repair) -> str:
