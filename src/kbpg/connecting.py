@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbpg.errors import HostError, KbpgError
-from kbpg.hosts.settings import Ask, Recorder
+from kbpg.hosts.settings import Ask, Recorder, SshSettings
 from kbpg.inventory import Inventory
 from kbpg.options import Options
 
@@ -18,36 +17,10 @@ if TYPE_CHECKING:
     from kbpg.hosts.ssh import SshHost
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The inventory's SSH settings of one host, as `kbpg.hosts` wants them: defaults filled in."""
-
-    host: str
-    port: int
-    user: str
-    key: Path | None
-    jump: str | None
-    known_hosts: Path
-    connect_timeout: float
-    sudo: bool
-    given: frozenset[str]
-
-
-def _settings(inventory: Inventory, name: str, patience: float | None) -> _Settings:
-    host = inventory.host(name)
-    ssh = inventory.ssh_for(host)
-    names = ("host", "port", "user", "key", "jump", "known_hosts")
-    return _Settings(
-        host=ssh.host or str(host.address),
-        port=ssh.port or 22,
-        user=ssh.user or "root",
-        key=ssh.key,
-        jump=ssh.jump,
-        known_hosts=ssh.known_hosts or Path.home() / ".ssh" / "known_hosts",
-        connect_timeout=min(ssh.connect_timeout, patience or ssh.connect_timeout),
-        sudo=ssh.sudo,
-        given=frozenset(name for name in names if getattr(ssh, name) is not None),
-    )
+def _ssh(inventory: Inventory, name: str, patience: float | None) -> SshSettings:
+    """Return how the inventory wants a host reached; what it leaves open stays open, for `~/.ssh/config`."""
+    ssh = inventory.ssh_for(inventory.host(name))
+    return dataclasses.replace(ssh, connect_timeout=min(ssh.connect_timeout, patience or ssh.connect_timeout))
 
 
 def connect_all(
@@ -61,7 +34,7 @@ def connect_all(
             return connect(
                 name,
                 address,
-                _settings(inventory, name, options.patience),
+                _ssh(inventory, name, options.patience),
                 journal=journal,
                 ask=ask,
                 accept_new=options.accept_new_host_keys,
