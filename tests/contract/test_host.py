@@ -282,10 +282,11 @@ def test_forward_passes_connections_on(host: Writer, service: int) -> None:
 
 
 def test_forward_to_where_nobody_listens_closes_the_connection(host: Writer) -> None:
+    # Around both: the reset may come before the connection is made
     with (
         host.forward(1) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=5) as stream,
         pytest.raises(ConnectionResetError),
+        socket.create_connection(("127.0.0.1", port), timeout=5) as stream,
     ):
         stream.recv(100)
 

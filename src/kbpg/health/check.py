@@ -107,7 +107,8 @@ class Check:
             seen=seen.seen,
             why=seen.why or self.why,
             remedy=remedy.replace("{kbpg}", snapshot.kbpg),
-            evidence=seen.evidence,
+            # What a host answered may be anything; here it still counts as this check's failure
+            evidence=tuple(map(str, seen.evidence)),
             repair=seen.repair,
             about=seen.about or (seen.host,),
             part=seen.part or self.part,
