@@ -84,7 +84,8 @@ def restarting(snapshot: Snapshot) -> Iterable[Seen]:
         found = (snapshot.containers(host) or {})[name]
         code, count = found["State"].get("ExitCode"), found.get("RestartCount", "?")
         log = last_lines(snapshot, host, name)
-        cause = next((line for line in reversed(log) if _tells(line)), log[-1] if log else "its log is empty")
+        telling = [line for line in log if _tells(line)]
+        cause = telling[-1] if telling else log[-1] if log else "its log is empty"
         will = f"bring {name} on {host} back to what the inventory says, and start it"
         yield Seen(
             host,
@@ -95,6 +96,9 @@ def restarting(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def _tells(line: str) -> bool:
+    # HAProxy sums up after the line that names the error
+    if "rror" in line and "found in configuration" in line:
+        return False
     return any(word in line for word in ("FATAL", "ALERT", "ERROR", "Error", "error", "PANIC", "annot"))
 
 
