@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kbpg.operations.position import Position
+from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before, why_not_rebuild
 from kbpg.operations.raft_rebuild import alone, whole
 from kbpg.raft import RaftStatus
@@ -106,6 +106,11 @@ def test_a_lost_quorum_may_be_rebuilt() -> None:
         ({"positions": dict.fromkeys(DATABASES, "cannot be read")}, "no node's data can be read"),
         ({"positions": {**LOST.positions, "db-2": Position(2, 9, "8")}}, "data of different systems"),
         ({"recorded": {**LOST.recorded, "db-2": "8"}}, "data of different systems"),
+        (
+            {"positions": {**LOST.positions, "db-2": "no pg_control"}},
+            "db-2: no pg_control; that data may be the most",
+        ),
+        ({"started": "20261123T135809Z", "leaders": ("db-1", "db-2")}, "db-1 and db-2 lead both"),
     ],
 )
 def test_a_rebuild_is_refused(change: dict[str, Any], reason: str) -> None:
@@ -114,6 +119,31 @@ def test_a_rebuild_is_refused(change: dict[str, Any], reason: str) -> None:
 
 def test_who_goes_on_without_a_host_says_so() -> None:
     assert why_not_rebuild(replace(LOST, lost=("db-3",), without=("db-3",))) is None
+
+
+def test_a_node_whose_data_cannot_be_read_is_left_out_by_name_alone() -> None:
+    seen = replace(LOST, positions={**LOST.positions, "db-2": "no pg_control"}, without=("db-2",))
+    assert why_not_rebuild(seen) is None
+    assert seen.left_out == ("db-2",)
+    assert why_not_rebuild(replace(seen, without=("db-1",))) is not None
+
+
+def test_a_node_without_data_is_not_more_advanced() -> None:
+    assert why_not_rebuild(replace(LOST, positions={**LOST.positions, "db-2": NO_DATA})) is None
+
+
+def test_an_empty_host_that_is_named_needs_no_container() -> None:
+    seen = replace(
+        LOST, positions={**LOST.positions, "db-2": NO_DATA}, states={**LOST.states, "db-2": "missing"}
+    )
+    assert "does not run on db-2" in (why_not_rebuild(seen) or "")
+    assert why_not_rebuild(replace(seen, without=("db-2",))) is None
+    assert replace(seen, without=("db-2",)).bare == ("db-2",)
+
+
+def test_two_leaders_are_no_rebuild_that_goes_on() -> None:
+    left = replace(LOST, started="20261123T135809Z", leaders=("db-1", "db-2"), consensus=consensus())
+    assert not left.half_done
 
 
 def test_a_rebuild_that_was_left_half_way_goes_on() -> None:

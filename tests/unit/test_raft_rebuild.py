@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import yaml
 
 from kbpg.engine.site import Site
-from kbpg.errors import HostError
+from kbpg.errors import HostError, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.operations import raft_rebuild
-from kbpg.operations.position import Position
+from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before
 from kbpg.operations.raft_rebuild import Rebuild, whole
 from kbpg.patroni import NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
+from kbpg.resources.foreign import DataFact, DataState
 from kbpg.steps.layout import DB_CONTAINERS, layout
 
 from .fake_docker import with_docker
@@ -45,6 +46,7 @@ class Cluster:
     leader: str = ""
     joined: list[str] = field(default_factory=list)
     dies_after: tuple[str, str] | None = None
+    data: dict[str, DataState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, name in enumerate(DATABASES, 1):
@@ -99,6 +101,7 @@ class Cluster:
         return {
             NodeFact(8008).key: self._node(name) if up else NotKnown("no answer"),
             RaftFact(7000, CREDENTIALS.raft_password).key: self._raft(name) if up else NotKnown("no answer"),
+            DataFact(PATHS.data).key: self.data.get(name, DataState(PATHS.pgdata, present=True)),
             DB_CONTAINERS.key: dict(host.containers),
             FileFact(NOTE).key: FileState("0:0", 0o600, "", note.content.decode()) if note else None,
             FileFact(f"{PATHS.base}/kbpg/cluster.json").key: None,
@@ -175,3 +178,52 @@ def test_killed_anywhere_the_next_run_finishes(cluster: Cluster, what: str, wher
     assert {host.files[CONFIG].content.decode() for host in cluster.hosts.values()} == {
         whole(CONTEXT, name) for name in DATABASES
     }
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    found = POSITIONS | dict.fromkeys(names, "the position of its data cannot be read: no pg_control")
+    monkeypatch.setattr(raft_rebuild, "read_position", lambda _, host: found[host.name])
+
+
+def test_data_that_cannot_be_read_after_the_stop_ends_it_and_everything_runs_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, "db-2")
+    monkeypatch.setattr(cluster, "_start", lambda host: None)  # with the partners that they had
+    with pytest.raises(Refused, match="not rebuilt: db-2: the position of its data cannot be read") as caught:
+        Rebuild(cluster.site()).run(LOST)
+    assert "no Raft directory was moved; started again: db-1, db-2, db-3" in caught.value.detail
+    words = [what for _, what in cluster.journal]
+    assert words == ["docker stop"] * 3 + ["docker start", "rm"] * 3
+    assert not any(NOTE in host.files for host in cluster.hosts.values())
+
+
+def test_what_did_not_run_is_not_started_and_an_earlier_note_stays(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, "db-2")
+    before = replace(LOST, started="20261123T135809Z", states=dict.fromkeys(DATABASES, "exited"))
+    with pytest.raises(Refused) as caught:
+        Rebuild(cluster.site()).run(before)
+    assert "no Raft directory was moved; started again: none" in caught.value.detail
+    assert all(NOTE in host.files for host in cluster.hosts.values())
+
+
+def test_a_node_that_is_named_stays_stopped_and_the_best_of_the_others_leads(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, "db-2")
+    before = replace(LOST, positions={**POSITIONS, "db-2": "no pg_control"}, without=("db-2",))
+    assert Rebuild(cluster.site(), ("db-2",)).run(before) == "db-3"
+    assert cluster.joined == ["db-1"]
+    assert ("db-2", "docker stop") in cluster.journal
+
+
+def test_a_node_that_certainly_holds_nothing_is_no_obstacle(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, "db-1")
+    cluster.data["db-1"] = DataState(PATHS.pgdata, present=False)
+    assert Rebuild(cluster.site()).look().positions["db-1"] == NO_DATA
+    assert Rebuild(cluster.site()).run(LOST) == "db-2"
+    assert cluster.joined == ["db-1", "db-3"]

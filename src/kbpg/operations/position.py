@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kbpg.context import Context
@@ -12,6 +12,8 @@ from kbpg.hosts.port import Writer
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import OWNER, layout
 
+NO_DATA = "holds no data"
+"""What is said of a node that certainly has none; every other text means that its data may be the best there is."""
 TIMEOUT = 300.0
 """Seconds to read all WAL since the last checkpoint; pg_waldump reads some 100 MB a second."""
 
@@ -108,3 +110,22 @@ def most_advanced(positions: Mapping[str, Position | str]) -> str | None:
     known = {name: found for name, found in positions.items() if isinstance(found, Position)}
     best = max(((found.timeline, found.lsn) for found in known.values()), default=None)
     return next((name for name, found in known.items() if (found.timeline, found.lsn) == best), None)
+
+
+def unread(positions: Mapping[str, Position | str], without: Sequence[str] = ()) -> str | None:
+    """Return which nodes hold data, or may hold some, of which nobody knows how far it reaches, or None.
+
+    One of them may be the most advanced, and a node that starts from less rewinds it. `without` names nodes that
+    the user goes on without.
+    """
+    found = {
+        name: why
+        for name, why in positions.items()
+        if isinstance(why, str) and why != NO_DATA and name not in without
+    }
+    if not found:
+        return None
+    listed = "; ".join(f"{name}: {why}" for name, why in found.items())
+    return f"{listed}; that data may be the most advanced; mend that, or go on with --without " + (
+        " --without ".join(found)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kbpg.operations.position import Position, most_advanced
+from kbpg.operations.position import Position, most_advanced, unread
 from kbpg.raft_admin import Consensus
 from kbpg.steps.layout import PATRONI
 
@@ -36,7 +36,17 @@ class Before:
     @property
     def half_done(self) -> bool:
         """Return whether an earlier run got as far as a node that leads, so that only the others have to join."""
-        return bool(self.started and self.leaders and self.consensus.with_quorum)
+        return bool(self.started and len(self.leaders) == 1 and self.consensus.with_quorum)
+
+    @property
+    def bare(self) -> tuple[str, ...]:
+        """Return the connected hosts without a container that the user goes on without: nothing to stop there."""
+        return tuple(n for n, state in self.states.items() if state == "missing" and n in self.without)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return the connected nodes that the user goes on without: no position is known, so they stay stopped."""
+        return tuple(n for n in self.without if isinstance(self.positions.get(n), str))
 
 
 def why_not_rebuild(seen: Before) -> str | None:
@@ -45,19 +55,25 @@ def why_not_rebuild(seen: Before) -> str | None:
         return f"{', '.join(seen.consensus.with_quorum)} sees a quorum: there is nothing to rebuild"
     if seen.leaders and not seen.started:
         return f"{', '.join(seen.leaders)} leads"
+    if len(seen.leaders) > 1:
+        return (
+            f"{' and '.join(seen.leaders)} lead both; stop the container {PATRONI} of the one that must not"
+        )
     if missing := [name for name in seen.lost if name not in seen.without]:
         return (
             f"{', '.join(missing)} cannot be reached, and its data may be the most advanced; "
             "bring it back, or go on with --without " + " --without ".join(missing)
         )
     stopped = [
-        name for name, state in seen.states.items() if state in ("exited", "created", "missing", "paused")
+        name
+        for name, state in seen.states.items()
+        if state in ("exited", "created", "missing", "paused") and name not in seen.bare
     ]
     if stopped and not seen.started:
         return (
             f"the container {PATRONI} does not run on {', '.join(stopped)}: start it first, that may be all"
         )
-    return _strangers(seen)
+    return _strangers(seen) or (None if seen.half_done else unread(seen.positions, seen.without))
 
 
 def _strangers(seen: Before) -> str | None:

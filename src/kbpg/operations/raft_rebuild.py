@@ -21,7 +21,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
-from kbpg.operations.position import Position, most_advanced, read_position
+from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
 from kbpg.operations.raft_lost import Before
 from kbpg.operations.raft_members import look
 from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
@@ -30,6 +30,7 @@ from kbpg.raft_admin import addresses
 from kbpg.render import render
 from kbpg.resources.container import log_lines
 from kbpg.resources.file import FileFact
+from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
 from kbpg.resources.patroni import INTERVAL, change_by_rest
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
@@ -70,14 +71,14 @@ class Rebuild:
         self._raft, self._config = paths.raft, f"{paths.patroni}/patroni.yml"
         self._note = f"{paths.base}/kbpg/{NOTE}"
         self._record = FileFact(record_path(paths.base))
+        self._data = DataFact(paths.data)
         self._node = NodeFact(site.context.inventory.ports.patroni)
 
     # --- looking -------------------------------------------------------------------------------------
 
     def look(self) -> Before:
         """Return what is so now. Changes nothing; waits some seconds for a quorum that is about to form."""
-        site = self.site
-        ends = time.monotonic() + WATCHED
+        site, ends = self.site, time.monotonic() + WATCHED
         consensus = look(site)
         while not consensus.with_quorum and time.monotonic() < ends:
             time.sleep(INTERVAL)
@@ -100,7 +101,14 @@ class Rebuild:
         return {name: found for name in self.names if (found := facts.known(self._node, name))}
 
     def _positions(self) -> dict[str, Position | str]:
-        return self._each(lambda name: read_position(self._context, self.site.hosts[name]))
+        facts = self.site.look(dict.fromkeys(self.names, (self._data,)))
+
+        def reach(name: str) -> Position | str:
+            found = facts.known(self._data, name)
+            bare = found is not None and not found.present
+            return NO_DATA if bare else read_position(self._context, self.site.hosts[name])
+
+        return self._each(reach)
 
     def _each(self, work: Callable[[str], Result]) -> dict[str, Result]:
         with ThreadPoolExecutor(len(self.names)) as pool:
@@ -113,19 +121,20 @@ class Rebuild:
 
         Raises `Refused` where what holds after the stop does not allow it, `NotConverged`, `HostError`.
         """
+        self.names = [name for name in self.names if name not in before.bare]
         if before.half_done:
             leader, started = before.leaders[0], before.started
         else:
             started = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            leader = self._restart(started)
+            leader = self._restart(started, before)
         self._restore(leader)
         for name in self.names:
-            if name != leader:
+            if name != leader and name not in before.left_out:
                 self._join(name, leader, started)
         self._each(lambda name: self.site.hosts[name].run(["rm", "-f", self._note]))
         return leader
 
-    def _restart(self, started: str) -> str:
+    def _restart(self, started: str, before: Before) -> str:
         """Stop everything, choose the most advanced node, start it alone and return it."""
         site = self.site
         self._each(lambda name: self._write_note(name, started))
@@ -133,10 +142,8 @@ class Rebuild:
         self._each(self._stop)
         positions = self._positions()
         chosen = most_advanced(positions)
-        if chosen is None:
-            raise Refused(
-                "no node's data can be read", detail=[f"{name}: {p}" for name, p in positions.items()]
-            )
+        if chosen is None or unread(positions, self._without):
+            raise self._given_up(positions, before)
         for name, position in positions.items():
             site.say(f"{name}: {position}{', the most advanced' if name == chosen else ''}")
         self._each(lambda name: self._move_aside(name, started))
@@ -146,13 +153,29 @@ class Rebuild:
         self._await(chosen, "lead", LEAD_DEADLINE, lambda: self._leads(chosen))
         return chosen
 
+    def _given_up(self, positions: dict[str, Position | str], before: Before) -> Refused:
+        """Start what ran before, forget a rebuild that has not begun, and return what to raise."""
+        again = [name for name in self.names if before.states.get(name) in ("running", "restarting")]
+        left = [f"{name}: {position}" for name, position in positions.items()]
+        for name in self.names:
+            try:
+                if name in again:
+                    self.site.hosts[name].run(["docker", "start", PATRONI])
+                if not before.started:
+                    self.site.hosts[name].run(["rm", "-f", self._note])
+            except HostError as error:
+                left.append(f"{name} is not as it was: {error.reason}")
+        left.append(f"no Raft directory was moved; started again: {', '.join(again) or 'none'}")
+        why = unread(positions, self._without) or "no node's data can be read"
+        return Refused(f"not rebuilt: {why}", detail=left)
+
     def _write_note(self, name: str, started: str) -> None:
         text = json.dumps({"id": started, "doing": "kbpg raft rebuild"}) + "\n"
         self.site.hosts[name].write(self._note, text.encode(), owner="0:0", mode=0o600)
 
     def _stop(self, name: str) -> None:
-        argv = ["docker", "stop", "--time", str(STOP_SECONDS), PATRONI]
-        self.site.hosts[name].run(argv, timeout=STOP_SECONDS + 60)
+        command = ["docker", "stop", "--time", str(STOP_SECONDS), PATRONI]
+        self.site.hosts[name].run(command, timeout=STOP_SECONDS + 60)
 
     def _move_aside(self, name: str, started: str) -> None:
         """Move the Raft directory aside once in a rebuild, and put an empty one in its place."""
@@ -183,8 +206,7 @@ class Rebuild:
     def _join(self, name: str, leader: str, started: str) -> None:
         """Start a partner and wait until it is a member of the consensus and streams."""
         site = self.site
-        fact = DB_CONTAINERS
-        found = site.look({name: (fact,)}).get(fact, name).get(PATRONI)
+        found = site.look({name: (DB_CONTAINERS,)}).get(DB_CONTAINERS, name).get(PATRONI)
         if found is None:
             raise HostError(name, f"there is no container {PATRONI}", hint="kbpg step 02 makes it")
         if found["State"]["Status"] != "running":
@@ -197,8 +219,7 @@ class Rebuild:
         )
 
     def _joined(self, name: str, leader: str, *, add: bool) -> bool:
-        address = addresses(self._context)[name]
-        status = look(self.site).answering.get(leader)
+        address, status = addresses(self._context)[name], look(self.site).answering.get(leader)
         if status is None:
             return False
         if address not in status.partners and add:
