@@ -17,10 +17,11 @@ from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.package import Docker
 from kbpg.resources.patroni import DynamicConfig, PendingRestart
+from kbpg.resources.pause import NotPaused
 from kbpg.resources.preflight import Preflight
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import Database, Extension, Role
-from kbpg.steps.s00_credentials import CredentialsFact, CredentialsFile, Safe
+from kbpg.steps.s00_credentials import CredentialsFact, CredentialsFile, Safe, Unchanged
 
 OTHERS: tuple[type[Resource], ...] = (
     AuthQuery,
@@ -30,10 +31,12 @@ OTHERS: tuple[type[Resource], ...] = (
     Extension,
     Images,
     Loaded,
+    NotPaused,
     PendingRestart,
     Preflight,
     Probe,
     Safe,
+    Unchanged,
 )
 """What other checks look at, more closely."""
 LINES = 12
@@ -79,6 +82,8 @@ def _told(snapshot: Snapshot, found: Comparison) -> bool:
     if isinstance(resource, CredentialsFile):
         own = snapshot.facts.known(CredentialsFact(snapshot.inventory.credentials_path), CONTROLLER)
         return change.only("mode") and own is not None and own.too_open
+    if resource.id == "patroni:pause":
+        return True
     if isinstance(resource, DynamicConfig):
         return change.names() == ["pause"]
     if isinstance(resource, File) and not resource.mode & 0o077 and change.only("mode"):
