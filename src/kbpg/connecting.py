@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kbpg.errors import HostError, KbpgError
 from kbpg.hosts.settings import Ask, Recorder, SshSettings
 from kbpg.inventory import Inventory
 from kbpg.options import Options
+from kbpg.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from kbpg.hosts.ssh import SshHost
@@ -26,10 +27,13 @@ def _ssh(inventory: Inventory, name: str, patience: float | None) -> SshSettings
 def connect_all(
     inventory: Inventory, options: Options, journal: Recorder, ask: Ask | None, stack: ExitStack
 ) -> tuple[dict[str, SshHost], dict[str, HostError]]:
-    """Connect to every host side by side; return those that answered, and the others' errors."""
+    """Connect to every host side by side; return those that answered, and the others' errors.
+
+    Questions are asked in the caller's thread; Ctrl-C there waits for no host.
+    """
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
 
-    def attempt(name: str, address: str) -> SshHost | HostError:
+    def attempt(name: str, address: str, ask: Ask | None) -> SshHost | HostError:
         try:
             return connect(
                 name,
@@ -42,17 +46,19 @@ def connect_all(
         except HostError as error:
             return error
 
-    names = [host.name for host in inventory.hosts]
-    addresses = [str(host.address) for host in inventory.hosts]
+    def close(result: SshHost | HostError) -> None:
+        if not isinstance(result, HostError):
+            result.close()
+
+    jobs = {host.name: partial(attempt, host.name, str(host.address)) for host in inventory.hosts}
     hosts: dict[str, SshHost] = {}
     errors: dict[str, HostError] = {}
-    with ThreadPoolExecutor(len(names)) as pool:
-        for name, result in zip(names, pool.map(attempt, names, addresses), strict=True):
-            if isinstance(result, HostError):
-                errors[name] = result
-            else:
-                hosts[name] = result
-                stack.callback(result.close)
+    for name, result in side_by_side(jobs, ask=ask, undo=close).items():
+        if isinstance(result, HostError):
+            errors[name] = result
+        else:
+            hosts[name] = result
+            stack.callback(result.close)
     return hosts, errors
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from kbpg.connecting import connect_all
 from kbpg.hosts.settings import Silence
 from kbpg.inventory import load
 from kbpg.options import Options
+
+from .test_session import write_inventory
 
 NAMES = ("db-1", "db-2", "db-3", "proxy-1")
 
@@ -48,3 +53,24 @@ def test_patience_shortens_the_wait_and_nothing_else(options: Options, tmp_path:
         (tmp_path / "home/.ssh/config").write_text(f"Host alias-*\n HostName 127.0.0.1\n Port {port}\n")
         _, errors = connect_all(load(options.inventory), options, Silence(), None, stack)
     assert all("does not speak SSH within 0.3 s" in errors[name].reason for name in NAMES)
+
+
+def test_ctrl_c_ends_the_program_while_hosts_are_silent(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        silent = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in NAMES}
+        options = write_inventory(
+            tmp_path, {name: server.getsockname()[1] for name, server in silent.items()}
+        )
+        text = options.inventory.read_text()
+        options.inventory.write_text(text.replace("connect_timeout: 2", "connect_timeout: 60"))
+        argv = [sys.executable, "-m", "kbpg", "--inventory", str(options.inventory), "plan"]
+        program = stack.enter_context(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
+        stack.callback(program.kill)
+        for server in silent.values():
+            server.settimeout(15)
+            stack.enter_context(server.accept()[0])
+        program.send_signal(signal.SIGINT)
+        _, said = program.communicate(timeout=10)
+    assert program.returncode == 130
+    assert said.startswith("interrupted; ")
+    assert len(said.splitlines()) == 1

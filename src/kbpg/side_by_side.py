@@ -1,0 +1,84 @@
+"""Work done side by side that Ctrl-C ends at once.
+
+The threads of a `ThreadPoolExecutor` are waited for when the program ends, however long a dead host takes, and
+a question that one of them asks is deaf to Ctrl-C: Python delivers that to the main thread alone. So here the
+caller's thread waits and asks, and nobody waits for the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+Ask = Callable[[str], bool]
+Job = Callable[[Ask | None], T]
+"""Is given what it may ask with, if anything."""
+_Turns = SimpleQueue[Callable[[], object]]
+
+
+def side_by_side(
+    jobs: Mapping[str, Job[T]], *, ask: Ask | None = None, undo: Callable[[T], object]
+) -> dict[str, T]:
+    """Do all jobs, each in a thread of its own, and return their results in the same order.
+
+    `ask` is called in the caller's thread, for one job at a time. When the caller is interrupted, or a job
+    raises, that is raised at once: open questions are answered with no, and `undo` gets every result there is
+    or will be.
+    """
+    turns: _Turns = SimpleQueue()
+    questions = _Questions(ask, turns) if ask else None
+    results: dict[str, Future[T]] = {name: Future() for name in jobs}
+    try:
+        for name, job in jobs.items():
+            work = (job, questions.put if questions else None, results[name], turns)
+            threading.Thread(target=_work, args=work, name=name, daemon=True).start()
+        while not all(result.done() for result in results.values()):
+            turns.get()()
+        return {name: result.result() for name, result in results.items()}
+    except BaseException:
+        if questions:
+            questions.give_up()
+        for result in results.values():
+            result.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+        raise
+
+
+def _work(job: Job[T], ask: Ask | None, result: Future[T], turns: _Turns) -> None:
+    try:
+        result.set_result(job(ask))
+    except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        result.set_exception(error)
+    turns.put(lambda: None)
+
+
+class _Questions:
+    """Passes questions on to the thread that takes turns."""
+
+    def __init__(self, ask: Ask, turns: _Turns) -> None:
+        self._ask = ask
+        self._turns = turns
+        self._open: list[Future[bool]] = []
+        self._given_up = threading.Event()
+
+    def put(self, question: str) -> bool:
+        """Return the answer, no when there will be none."""
+        answer: Future[bool] = Future()
+        self._open.append(answer)
+        # After the line above: whoever gives up sets the event first, so one of the two sees the other
+        if self._given_up.is_set():
+            return False
+        self._turns.put(lambda: answer.set_result(self._ask(question)))
+        try:
+            return answer.result()
+        except CancelledError:
+            return False
+
+    def give_up(self) -> None:
+        """Answer all questions, also later ones, with no."""
+        self._given_up.set()
+        for answer in self._open:
+            answer.cancel()

@@ -1,0 +1,77 @@
+"""Work side by side: results in order, questions in the caller's thread, and nobody waits after Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kbpg.side_by_side import Ask, Job, side_by_side
+
+
+def unexpected(result: object) -> None:
+    pytest.fail(f"{result} was undone")
+
+
+def test_results_come_in_the_order_of_the_jobs() -> None:
+    first = threading.Event()
+
+    def second(ask: Ask | None) -> bool:
+        first.set()
+        return False
+
+    results = side_by_side({"a": lambda ask: first.wait(5), "b": second}, undo=unexpected)
+    assert list(results.items()) == [("a", True), ("b", False)]
+
+
+def test_questions_are_asked_in_the_callers_thread() -> None:
+    asked: list[tuple[str, threading.Thread]] = []
+
+    def ask(question: str) -> bool:
+        asked.append((question, threading.current_thread()))
+        return question == "b?"
+
+    def job(name: str) -> Job[bool]:
+        return lambda ask: ask is not None and ask(f"{name}?")
+
+    jobs = {name: job(name) for name in "abc"}
+    assert side_by_side(jobs, ask=ask, undo=unexpected) == {"a": False, "b": True, "c": False}
+    assert sorted(question for question, _ in asked) == ["a?", "b?", "c?"]
+    assert {thread for _, thread in asked} == {threading.current_thread()}
+
+
+def test_what_a_job_raises_is_raised() -> None:
+    def broken(ask: Ask | None) -> None:
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError, match="no such thing"):
+        side_by_side({"a": broken}, undo=unexpected)
+
+
+def test_an_interrupted_question_waits_for_nobody() -> None:
+    """One job is done, two ask, one still works when Ctrl-C comes: all results are undone in the end."""
+    go_on, all_undone = threading.Event(), threading.Semaphore(0)
+    undone: list[object] = []
+
+    def ask(question: str) -> bool:
+        raise KeyboardInterrupt
+
+    def curious(ask: Ask | None) -> object:
+        assert ask
+        return "yes" if ask("?") else "no"
+
+    def undo(result: object) -> None:
+        undone.append(result)
+        all_undone.release()
+
+    def slow(ask: Ask | None) -> object:
+        return go_on.wait(30) and "slow"
+
+    jobs: dict[str, Job[object]] = {"a": lambda ask: "at once", "b": curious, "c": curious, "d": slow}
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(jobs, ask=ask, undo=undo)
+    assert "slow" not in undone
+    go_on.set()
+    for _ in jobs:
+        assert all_undone.acquire(timeout=5)
+    assert sorted(map(str, undone)) == ["at once", "no", "no", "slow"]
