@@ -20,6 +20,7 @@ from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.inventory import load
 from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
+from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.file import File
@@ -258,8 +259,17 @@ def test_every_container_has_a_marker_that_its_files_remove(cluster: Context) ->
 
 
 def test_only_the_first_db_host_can_give_birth_to_a_cluster(cluster: Context) -> None:
-    born = [host for host, file, text in files(cluster) if "\nbootstrap:" in f"\n{text}"]
-    assert born == [cluster.inventory.db[0].name]
+    able = [host for host, file, text in files(cluster) if "\nbootstrap:" in f"\n{text}"]
+    assert able == [cluster.inventory.db[0].name]
+
+
+def test_what_gives_birth_is_removed_after_the_cluster_is_recorded(cluster: Context) -> None:
+    titles = [stage.title for step, stage in stages(cluster) if step.number == 2]
+    assert titles.index("files") < titles.index("identity") < titles.index("born")
+    removed = [(i.place, i.resource.id) for i in items(cluster) if isinstance(i.resource, Removed)]
+    path = f"{cluster.inventory.cluster.base_dir}/patroni/bootstrap.yml"
+    assert removed == [(cluster.inventory.db[0].name, f"removed:{path}")]
+    assert f"file:{path}" in {item.resource.id for item in items(cluster)}
 
 
 def test_the_addresses_of_raft_are_a_reason_to_start_anew(cluster: Context) -> None:

@@ -83,7 +83,8 @@ class File(Resource):
     `check`: called with the content before it is put in place; raises `KbpgError` when the program that will
     read it would not. `marker`: the path of the `Loaded` marker that a new content makes void; it is removed
     first, so that a run that dies in between leaves the reload to be done. `impact`: what a new content
-    means for the program that reads it.
+    means for the program that reads it. `absent`: a pure function of the facts; where it is true, nothing must be
+    at `path`, and what is there is removed.
     """
 
     def __init__(
@@ -98,11 +99,12 @@ class File(Resource):
         marker: str | None = None,
         impact: Impact = Impact.NONE,
         sources: Sources = (),
+        absent: Callable[[Facts], bool] | None = None,
     ) -> None:
         self.id = f"file:{path}"
         self.path, self._content, self.owner, self.mode = path, content, owner, mode
         self.secret, self._check, self._marker, self._impact = secret, check, marker, impact
-        self._sources = tuple(sources)
+        self._sources, self._absent = tuple(sources), absent
         self._fact = FileFact(path, secret)
         self.facts = (self._fact,)
 
@@ -115,7 +117,9 @@ class File(Resource):
         return self._content if isinstance(self._content, bytes) else self._content(facts)
 
     def want(self, facts: Facts) -> Want:
-        """Return owner, mode and the digest (or only that it matches)."""
+        """Return owner, mode and the digest (or only that it matches); or that nothing must be there."""
+        if self._absent and self._absent(facts):
+            return ABSENT
         return self._state(self.owner, self.mode, self._digest(facts), facts)
 
     def have(self, facts: Facts) -> Want:
@@ -139,7 +143,8 @@ class File(Resource):
     def diff(self, change: Change, facts: Facts) -> list[str]:
         """Return the difference; of a file that is no secret line by line."""
         found = facts.known(self._fact)
-        if self.secret or found is None or found.text is None or "content" not in change.names():
+        hidden = self.secret or isinstance(change.want, Absent) or "content" not in change.names()
+        if hidden or found is None or found.text is None:
             return change.lines()
         lines = list(
             difflib.unified_diff(
@@ -151,7 +156,10 @@ class File(Resource):
         return [line for line in change.lines() if not line.startswith("content")] + shown[:DIFF_LINES] + more
 
     def fix(self, site: Site, change: Change) -> None:
-        """Write the file, or only set owner and mode."""
+        """Write the file, or only set owner and mode, or remove it."""
+        if isinstance(change.want, Absent):
+            site.host.run(["rm", "-f", self.path])
+            return
         if change.only("owner", "mode"):
             site.host.run(["chown", self.owner, self.path])
             site.host.run(["chmod", f"{self.mode:04o}", self.path])

@@ -16,6 +16,7 @@ from kbpg.inventory import Host
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.patroni import NodeFact
 from kbpg.render import render
+from kbpg.resources.birth import Removed, born, signs
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
@@ -65,6 +66,7 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("nodes", tuple(p for host in hosts for p in _node(context, host)), rollout),
         Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
+        Stage("born", (Placed(context.inventory.first_db.name, Removed(_bootstrap(context).path)),)),
         Stage("configuration", (Placed(CLUSTER, DynamicConfig(context)),)),
         Stage("restarts", tuple(Placed(name, PendingRestart(context)) for name in names), rollout),
         Stage("roles", tuple(Placed(CLUSTER, role) for role in _roles(context))),
@@ -111,15 +113,27 @@ def _file(context: Context, name: str, content: bytes, marker: str) -> File:
 
 
 def _bootstrap(context: Context) -> File:
-    """Return the file that only the first db host has, and that Patroni reads once: when the cluster is born."""
+    """Return the file that only the first db host has, and only until the cluster is born.
+
+    Patroni initialises a cluster wherever it is; a later stage removes it, so that nothing gives birth twice. A
+    Patroni that was started without it has to reload to see it: hence the marker.
+    """
 
     def content(facts: Facts) -> bytes:
         dynamic = wanted_configuration(context, facts)
         return render("patroni/bootstrap.yml.j2", inventory=context.inventory, dynamic=dynamic).encode()
 
     path = f"{layout(context).patroni}/bootstrap.yml"
-    sources = [(name, HardwareFact()) for name in context.db_names]
-    return File(path, content, owner=OWNER, mode=0o600, sources=sources)
+    sources = [*((name, HardwareFact()) for name in context.db_names), *signs(context)]
+    return File(
+        path,
+        content,
+        owner=OWNER,
+        mode=0o600,
+        marker=layout(context).marker(PATRONI),
+        sources=sources,
+        absent=partial(born, context),
+    )
 
 
 def _container(context: Context, host: Host) -> ContainerSpec:
