@@ -70,7 +70,7 @@ class Bench:
             lambda: self.kbpg("apply-all", inventory=self.changed), self.change
         )
         self.apply()
-        found["kbpg --help"] = self.measure(lambda: run(KBPG, "--help"))
+        found["kbpg --help"] = self.measure(lambda: must(KBPG, "--help"))
         used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         found["controller memory, the largest process (MB)"] = {"max": round(used, 1)}
         return found
@@ -119,12 +119,19 @@ class Bench:
     def everywhere(self, script: str) -> None:
         """Run a script on every lab host."""
         with ThreadPoolExecutor(len(HOSTS)) as pool:
-            list(pool.map(lambda host: run("docker", "exec", f"kbpg-{host}", "sh", "-c", script), HOSTS))
+            list(pool.map(lambda host: must("docker", "exec", f"kbpg-{host}", "sh", "-c", script), HOSTS))
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def must(*argv: str) -> None:
+    """Run a command; anything but success ends the benchmark."""
+    done = run(*argv)
+    if done.returncode:
+        raise SystemExit(f"{argv[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 def machine() -> dict[str, object]:

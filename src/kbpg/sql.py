@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import psycopg
@@ -17,13 +20,18 @@ CONNECT_TIMEOUT = 5
 """Seconds; a PostgreSQL that accepts connections answers in milliseconds."""
 STATEMENT_TIMEOUT = 30_000
 """Milliseconds a statement of kbpg's own may take before the server ends it."""
+PATIENCE = 60.0
+"""Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 
 
 @contextmanager
-def connect(reader: Reader, login: Login, *, pooled: bool = False) -> Iterator[psycopg.Connection[Any]]:
+def connect(
+    reader: Reader, login: Login, *, pooled: bool = False, seconds: float = PATIENCE
+) -> Iterator[psycopg.Connection[Any]]:
     """Open an autocommit connection to `login.port` on the host, as `login.user`.
 
-    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name.
+    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. After
+    `seconds` the connection is cut, whatever it waits for: a frozen server does not hold kbpg for ever.
     Raises `psycopg.Error` or `HostError`.
     """
     with reader.forward(login.port) as port:
@@ -41,8 +49,27 @@ def connect(reader: Reader, login: Login, *, pooled: bool = False) -> Iterator[p
             prepare_threshold=None,
             options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
         )
-        with connection:
+        with connection, _cut_after(connection, seconds):
             yield connection
+
+
+@contextmanager
+def _cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """End the connection's stream at the deadline; whoever waits on it gets a `psycopg.OperationalError`."""
+    stream = socket.socket(fileno=os.dup(connection.fileno()))
+    timer = threading.Timer(seconds, _shut, (stream,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        stream.close()
+
+
+def _shut(stream: socket.socket) -> None:
+    with suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]]:
@@ -50,13 +77,13 @@ def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]
     return cast(list[tuple[Any, ...]], connection.execute(query.encode()).fetchall())
 
 
-def execute(reader: Reader, login: Login, *statements: SQL | Composed) -> None:
+def execute(reader: Reader, login: Login, *statements: SQL | Composed, seconds: float = PATIENCE) -> None:
     """Run statements that change something, each in its own transaction.
 
     Raises `HostError` with the server's message, which names the object and holds no password.
     """
     try:
-        with connect(reader, login) as connection:
+        with connect(reader, login, seconds=seconds) as connection:
             for statement in statements:
                 connection.execute(statement)
     except (OSError, psycopg.Error) as error:

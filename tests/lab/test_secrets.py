@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.lab.conftest import HOSTS, PROXIES, Lab, killed_at_end
+from tests.lab.conftest import HOSTS, Lab, killed_at_end
 
 pytestmark = pytest.mark.lab
 
@@ -58,7 +58,7 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
                 except OSError:
                     continue
 
-    watchers = [threading.Thread(target=look, args=(host,)) for host in ("db-master-01", *PROXIES)]
+    watchers = [threading.Thread(target=look, args=(host,)) for host in HOSTS]
     watchers.append(threading.Thread(target=look_here))
     with killed_at_end(bare.start("apply-all", "-v")) as process:
         for watcher in watchers:

@@ -34,7 +34,7 @@ from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.disk import Disk, DiskFact
 from kbpg.resources.preflight.ports import Ports, PortsFact
 from kbpg.resources.preflight.system import System, SystemFact
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret
 from kbpg.steps.images import patroni_image, proxy_images

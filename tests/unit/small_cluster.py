@@ -188,4 +188,3 @@ def knowing(answers: Mapping[str, Mapping[str, object]], here: str) -> Facts:
     for host, found in answers.items():
         knowledge.put(host, found)
     return Facts(knowledge, here)
-

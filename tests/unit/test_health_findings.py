@@ -675,3 +675,28 @@ def test_a_member_that_closes_connections_has_another_password_unless_it_just_st
     world.lonely("db-2")
     world.taken = STARTED + seconds
     assert id_ in {finding.id for finding in world.diagnose().findings}
+
+
+def test_a_broken_configuration_is_named_by_its_line_not_by_the_sum() -> None:
+    """HAProxy 3.0.11's words, as seen on a lab host."""
+    world = World()
+    world.stop("proxy-2", "haproxy", "restarting")
+    line = "[ALERT]    (1) : config : parsing [/etc/haproxy/haproxy.cfg:68]: unknown keyword 'nonsense'"
+    world.log(
+        "proxy-2",
+        "haproxy",
+        line,
+        "[ALERT]    (1) : config : Error(s) found in configuration file : /etc/haproxy/haproxy.cfg",
+        "[ALERT]    (1) : config : Fatal errors found in configuration.",
+    )
+    assert world.diagnose().findings[0].seen.endswith(line)
+
+
+def test_a_pause_does_not_hide_that_nobody_leads() -> None:
+    world = World()
+    paused(world)
+    world.change("db-1", world.ask.node, role="replica", standbys=())
+    found = world.diagnose()
+    assert [f.id for f in found.findings if f.severity is CRITICAL][:1] == ["no-leader"]
+    assert ("cluster", "patroni-paused") in shown(world)
+    assert found.exit_code == 1

@@ -152,20 +152,23 @@ def drift(change: Callable[[dict[str, Any]], object]) -> Comparison:
     ("change", "line"),
     [
         (lambda c: c.update(ttl=60), "ttl: 60 → 20"),
-        (lambda c: c.update(pause=True), "pause: True → none"),
         (lambda c: c.pop("failsafe_mode"), "failsafe_mode: none → False"),
         (
             lambda c: c["postgresql"]["parameters"].update(fsync="off"),
             "postgresql.parameters.fsync: off → none",
         ),
         (lambda c: c["postgresql"].pop("use_slots"), "postgresql.use_slots: none → True"),
-        (lambda c: c.update(slots={"a": {"type": "physical"}}), "slots.a.type: physical → none"),
     ],
 )
 def test_every_setting_is_seen_when_it_drifts(change: Callable[[dict[str, Any]], object], line: str) -> None:
     found = drift(change)
     assert found.lines == (line,)
     assert found.impact is Impact.RELOAD
+
+
+def test_what_operators_set_by_hand_is_theirs() -> None:
+    """A pause, and permanent slots, which a consumer's position hangs on, are neither wanted nor removed."""
+    assert drift(lambda c: c.update(pause=True, slots={"cdc": {"type": "logical"}})).change is None
 
 
 def test_a_configuration_that_is_right_is_left_alone() -> None:

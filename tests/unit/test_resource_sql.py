@@ -18,7 +18,8 @@ from kbpg.model import ABSENT, CLUSTER, Placed, Resource
 from kbpg.patroni import NodeFact
 from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
-from kbpg.resources.sql import Database, Extension, OnLeader, Role, RolesFact, RowsFact, Schema
+from kbpg.resources.sql import Database, Extension, OnLeader, Role, Schema
+from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.secret import Secret
 
 from .small_cluster import DATABASES, context, knowing, site
@@ -179,10 +180,11 @@ def database(encoding: str = "UTF8", allowed: bool = True, connect: Sequence[str
     ("answer", "line"),
     [
         (database(), None),
+        (database(connect=["reporting", "kb_app"]), None),
         ((), "create"),
         (database(allowed=False), "allows connections: False → True"),
-        (database(connect=["kb_app", "public"]), "connect: kb_app, public → kb_app"),
-        (database(connect=[]), "connect:  → kb_app"),
+        (database(connect=["kb_app", "public"]), "everybody may connect: True → False"),
+        (database(connect=[]), "kb_app may connect: False → True"),
         (database("LATIN1"), "encoding: LATIN1 → UTF8"),
     ],
 )
@@ -200,11 +202,11 @@ def test_a_database_is_made_for_one_user_alone(statements: Statements) -> None:
     ]
 
 
-def test_others_lose_their_connections_to_a_database(statements: Statements) -> None:
-    fix(Database(CONTEXT, "keybuzz", "kb_app"), database(connect=['ev"il', "kb_app", "public"]))
+def test_what_others_were_granted_on_a_database_stays(statements: Statements) -> None:
+    resource = Database(CONTEXT, "keybuzz", "kb_app")
+    fix(resource, database(connect=["reporting", "kb_app", "public"]))
     assert statements.seen == [
         'ALTER DATABASE "keybuzz" ALLOW_CONNECTIONS true',
-        'REVOKE CONNECT, TEMPORARY ON DATABASE "keybuzz" FROM "ev""il"',
         'REVOKE CONNECT, TEMPORARY ON DATABASE "keybuzz" FROM PUBLIC',
         'GRANT CONNECT, TEMPORARY ON DATABASE "keybuzz" TO "kb_app"',
     ]

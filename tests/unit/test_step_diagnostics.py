@@ -13,7 +13,7 @@ from kbpg.model import Placed
 from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.probe import Probe
-from kbpg.resources.sql import RolesFact, RowsFact
+from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.secret import Secret
 from kbpg.steps import ALL
 
@@ -35,6 +35,7 @@ ROWS: Mapping[str, tuple[tuple[object, ...], ...]] = {
     "route": ((True,),),
     "vector": (("1",),),
     "answers": ((1,),),
+    "replication": tuple((name, 0) for name in DATABASES if name != LEADER),
 }
 
 
@@ -128,6 +129,14 @@ def raft(**changes: object) -> Callable[[Answers], object]:
     return change
 
 
+def lag(name: str, behind: int) -> Callable[[Answers], object]:
+    def change(answers: Answers) -> None:
+        (key,) = (key for key in answers[LEADER] if key.endswith(":replication"))
+        answers[LEADER][key] = ((name, behind),)
+
+    return change
+
+
 def member(host: str, name: str, **changes: object) -> Callable[[Answers], object]:
     def change(answers: Answers) -> None:
         seen: tuple[Member, ...] = answers[host][CLUSTER.key]  # type: ignore[assignment]
@@ -167,7 +176,7 @@ WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
     (
         6,
         "every standby",
-        member("db-1", "db-3", lag=1 << 30),
+        lag("db-3", 1 << 30),
         "standbys: db-3 is 1073741824 bytes behind → streaming",
     ),
     (6, "Raft quorum", raft(has_quorum=False), "quorum: False → True"),

@@ -152,9 +152,9 @@ def test_one_key_is_one_question(cluster: Context) -> None:
             assert seen.setdefault((place, fact.key), question) == question
 
 
-def test_only_the_preflight_and_the_lost_credentials_stop_a_run_beforehand(cluster: Context) -> None:
+def test_credentials_the_preflight_and_a_pause_stop_a_run_beforehand(cluster: Context) -> None:
     required = [(step.number, stage.unlimited) for step, stage in stages(cluster) if stage.requirement]
-    assert required == [(0, True), (1, False)]
+    assert required == [(0, True), (0, False), (1, False), (2, False)]
 
 
 def test_only_changes_of_db_hosts_are_rolled_out_one_by_one(cluster: Context) -> None:
@@ -349,7 +349,9 @@ def test_a_bare_hosts_files_are_created_without_any_impact(cluster: Context) -> 
 def test_a_plan_of_silent_hosts_is_all_unknown(cluster: Context) -> None:
     run = Run(cluster, {}, FakeHost(CONTROLLER))
     report = run.plan(ALL)
-    hosts = [o for o in report.outcomes if o.place not in (CLUSTER, CONTROLLER)]
+    # a node that is silent does not say that it is paused
+    quiet = (CLUSTER, CONTROLLER), "patroni:pause"
+    hosts = [o for o in report.outcomes if o.place not in quiet[0] and o.resource != quiet[1]]
     assert {o.status for o in hosts} <= {Status.UNKNOWN, Status.FAILED}
     assert not any("unexpected" in line for o in report.outcomes for line in o.lines)
 

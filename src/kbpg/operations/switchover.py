@@ -50,7 +50,8 @@ def _checkpoint(site: Site, leader: str) -> None:
 
     from kbpg import sql
 
-    sql.execute(site.hosts[leader], site.context.superuser(), SQL("SET statement_timeout = 0; CHECKPOINT"))
+    statement = SQL("SET statement_timeout = 0; CHECKPOINT")
+    sql.execute(site.hosts[leader], site.context.superuser(), statement, seconds=CHECKPOINT_TIMEOUT)
 
 
 def _ask(site: Site, leader: str, candidate: str) -> None:

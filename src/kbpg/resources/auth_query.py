@@ -10,7 +10,8 @@ from kbpg.engine.site import Site
 from kbpg.facts import Facts
 from kbpg.model import ABSENT, Change, Want
 from kbpg.render import render
-from kbpg.resources.sql import OnLeader, RowsFact
+from kbpg.resources.sql import OnLeader
+from kbpg.resources.sql_facts import RowsFact
 
 _QUERY = """
 select p.prosrc, p.prosecdef, coalesce(array_to_string(p.proconfig, ', '), ''), pg_get_userbyid(p.proowner),

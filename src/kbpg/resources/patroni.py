@@ -16,7 +16,7 @@ from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
 from kbpg.resources.hardware import HardwareFact, smallest
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 
 REST_USER = "kbpg"
 """Who asks Patroni's REST API for changes; the name is in templates/patroni/secrets.yml.j2 by this constant."""
@@ -64,8 +64,12 @@ def patch(have: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+OPERATORS = frozenset({"pause", "slots", "ignore_slots", "standby_cluster"})
+"""Keys of the dynamic configuration that belong to whoever set them: kbpg neither wants nor removes them."""
+
+
 class DynamicConfig(Resource):
-    """Patroni's configuration in the consensus store is what the inventory says, all of it and nothing else."""
+    """Patroni's configuration in the consensus store is what the inventory says, but for OPERATORS' keys."""
 
     id = "patroni:config"
 
@@ -83,7 +87,11 @@ class DynamicConfig(Resource):
 
     def have(self, facts: Facts) -> Want:
         """Return the leader's view of it."""
-        return flatten(facts.get(self._config, leader_of(facts, self._node, self._context.db_names)))
+        return flatten(self._present(facts))
+
+    def _present(self, facts: Facts) -> dict[str, Any]:
+        found = facts.get(self._config, leader_of(facts, self._node, self._context.db_names))
+        return {key: value for key, value in found.items() if key not in OPERATORS}
 
     def impact(self, change: Change, facts: Facts) -> Impact:
         """Return RELOAD; a parameter that needs a restart shows as pending afterwards and has its own step."""
@@ -93,7 +101,7 @@ class DynamicConfig(Resource):
         """PATCH the difference, then wait until every node has taken it over."""
         names = self._context.db_names
         leader = leader_of(site.facts, self._node, names)
-        body = patch(site.facts.get(self._config, leader), wanted_configuration(self._context, site.facts))
+        body = patch(self._present(site.facts), wanted_configuration(self._context, site.facts))
         before = self._loaded(site)
         change_by_rest(self._context, site.hosts[leader], "PATCH", "/config", body)
         if any(name.startswith("postgresql.parameters") for name in change.names()):

@@ -7,71 +7,21 @@ reaches the server, its log or `pg_stat_statements`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from kbpg import scram
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
-from kbpg.facts import Fact, Facts, Login, SqlFact
+from kbpg.facts import Fact, Facts
 from kbpg.model import ABSENT, Change, Resource, State, Want
 from kbpg.patroni import NodeFact, leader_of
+from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.secret import Secret
 
 if TYPE_CHECKING:
     from psycopg.sql import SQL, Composed
-
-
-@dataclass(frozen=True)
-class RolesFact(SqlFact[Mapping[str, Mapping[str, Any]]]):
-    """All roles by name, with their verifiers: for comparison in memory, never shown."""
-
-    login: Login
-
-    @property
-    def key(self) -> str:
-        """Return the name of the question."""
-        return "sql:roles"
-
-    @property
-    def query(self) -> str:
-        """Return the query."""
-        return (
-            "select rolname, rolcanlogin, rolsuper, rolreplication, rolpassword,"
-            " rolvaliduntil is null or rolvaliduntil > now() from pg_catalog.pg_authid"
-        )
-
-    def parse(self, rows: Sequence[tuple[Any, ...]]) -> Mapping[str, Mapping[str, Any]]:
-        """Read the answer."""
-        names = ("login", "superuser", "replication", "verifier", "valid")
-        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
-
-
-@dataclass(frozen=True)
-class RowsFact(SqlFact[tuple[tuple[Any, ...], ...]]):
-    """The rows of one query, as they come."""
-
-    login: Login
-    name: str
-    sql: str
-    pooled: bool = False
-    live: bool = False
-
-    @property
-    def key(self) -> str:
-        """Return the name of the question."""
-        return f"sql:{self.login.user}@{self.login.database}:{self.login.port}:{self.name}"
-
-    @property
-    def query(self) -> str:
-        """Return the query."""
-        return self.sql
-
-    def parse(self, rows: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
-        """Return the rows."""
-        return tuple(rows)
 
 
 class OnLeader(Resource):
@@ -148,7 +98,7 @@ class Role(OnLeader):
 
 
 class Database(OnLeader):
-    """A database that only `user` (and superusers) may connect to."""
+    """A database that `user` may connect to and the public may not; what others were granted stays."""
 
     def __init__(self, context: Context, name: str, user: str) -> None:
         super().__init__(context)
@@ -159,21 +109,29 @@ class Database(OnLeader):
             "databases",
             "select datname, pg_encoding_to_char(encoding), datallowconn, array(select"
             " coalesce(r.rolname, 'public') from aclexplode(coalesce(datacl, acldefault('d', datdba))) a left"
-            " join pg_catalog.pg_authid r on r.oid = a.grantee where a.privilege_type = 'CONNECT' and"
-            " not coalesce(r.rolsuper, false) order by 1)::text[] from pg_catalog.pg_database",
+            " join pg_catalog.pg_authid r on r.oid = a.grantee where a.privilege_type = 'CONNECT')::text[]"
+            " from pg_catalog.pg_database",
         )
         self.facts = (self._fact,)
 
     def want(self, facts: Facts) -> Want:
         """Return encoding and who may connect."""
-        return {"encoding": "UTF8", "allows connections": True, "connect": self._user}
+        return self._state("UTF8", True, [self._user])
 
     def have(self, facts: Facts) -> Want:
         """Return what the leader has."""
         for name, encoding, allowed, connect in facts.get(self._fact, self.leader(facts)):
             if name == self._name:
-                return {"encoding": encoding, "allows connections": allowed, "connect": ", ".join(connect)}
+                return self._state(encoding, allowed, connect)
         return ABSENT
+
+    def _state(self, encoding: str, allowed: bool, connect: Sequence[str]) -> State:
+        return {
+            "encoding": encoding,
+            "allows connections": allowed,
+            f"{self._user} may connect": self._user in connect,
+            "everybody may connect": "public" in connect,
+        }
 
     def fix(self, site: Site, change: Change) -> None:
         """Create the database, or mend who may connect. Raises `NotConverged` for another encoding."""
@@ -187,14 +145,10 @@ class Database(OnLeader):
                 f"database {self._name} has another encoding: {'; '.join(change.lines())}",
                 hint="an encoding cannot be changed in place: dump, create anew, restore",
             )
-        have = change.have if isinstance(change.have, Mapping) else {}
-        others = [o for o in str(have.get("connect", "public")).split(", ") if o and o != self._user]
-        grantees = [SQL("PUBLIC") if other == "public" else Identifier(other) for other in others]
-        revokes = [SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM {}").format(name, g) for g in grantees]
         self.execute(
             site,
             SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
-            *revokes,
+            SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(name),
             SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(name, user),
         )
 

@@ -89,6 +89,36 @@ class Safe(Resource):
         raise Refused("credentials are not generated while a cluster exists")
 
 
+class Unchanged(Resource):
+    """The file holds what this run works with: it was read before the hosts were locked."""
+
+    id = "credentials:as read"
+
+    def __init__(self, context: Context) -> None:
+        self._values = context.credentials.values()
+        self._fact = CredentialsFact(context.inventory.credentials_path)
+        self.facts = (self._fact,)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that nobody changed it."""
+        return {"since it was read": "unchanged"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether somebody did."""
+        found = facts.get(self._fact)
+        values = found.values if found else {}
+        same = all(self._values.get(name) == value for name, value in values.items() if name in self._values)
+        return {"since it was read": "unchanged" if same else "changed"}
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return what happened, and what to do."""
+        return [f"{self._fact.path} was changed while this run began", "hint: run the same command again"]
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Never: this is a requirement."""
+        raise Refused("the credentials file was changed meanwhile")
+
+
 class CredentialsFile(Resource):
     """The file has all names, and only its owner may read it."""
 
@@ -121,6 +151,7 @@ def stages(context: Context) -> Sequence[Stage]:
     lost = tuple(Placed(name, Safe(context)) for name in context.db_names)
     return (
         Stage("no cluster without its credentials", lost, requirement=True, unlimited=True),
+        Stage("credentials as read", (Placed(CONTROLLER, Unchanged(context)),), requirement=True),
         Stage("file", (Placed(CONTROLLER, CredentialsFile(context)),)),
     )
 

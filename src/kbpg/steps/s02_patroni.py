@@ -31,9 +31,12 @@ from kbpg.resources.patroni import (
     change_by_rest,
     wanted_configuration,
 )
+from kbpg.resources.pause import NotPaused
 from kbpg.resources.probe import Probe
+from kbpg.resources.rewind import RewindRights
 from kbpg.resources.rolling import OneNodeAtATime
 from kbpg.resources.sql import Role
+from kbpg.resources.superuser import SuperuserAccess
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout
 
@@ -54,6 +57,7 @@ def stages(context: Context) -> Sequence[Stage]:
     rollout = OneNodeAtATime(context)
     node = NodeFact(context.inventory.ports.patroni)
     return (
+        Stage("not paused", tuple(Placed(name, NotPaused(context)) for name in names), requirement=True),
         Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
         Stage("claim", tuple(Placed(name, Claimed(context)) for name in names)),
         Stage(
@@ -67,9 +71,11 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
         Stage("born", (Placed(context.inventory.first_db.name, Removed(_bootstrap(context).path)),)),
+        Stage("superuser", (Placed(CLUSTER, SuperuserAccess(context)),)),
         Stage("configuration", (Placed(CLUSTER, DynamicConfig(context)),)),
         Stage("restarts", tuple(Placed(name, PendingRestart(context)) for name in names), rollout),
         Stage("roles", tuple(Placed(CLUSTER, role) for role in _roles(context))),
+        Stage("rewind", (Placed(CLUSTER, RewindRights(context, REWIND_USER)),)),
     )
 
 

@@ -20,7 +20,7 @@ from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.images import proxy_images
 from kbpg.steps.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 

@@ -18,7 +18,8 @@ from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
-from kbpg.resources.sql import Role, RowsFact
+from kbpg.resources.sql import Role
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.images import proxy_images
 from kbpg.steps.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 

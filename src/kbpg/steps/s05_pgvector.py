@@ -8,7 +8,8 @@ from kbpg.context import Context
 from kbpg.facts import Facts, NotKnown
 from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.resources.probe import Probe
-from kbpg.resources.sql import Database, Extension, Role, RowsFact, Schema, extensions
+from kbpg.resources.sql import Database, Extension, Role, Schema, extensions
+from kbpg.resources.sql_facts import RowsFact
 
 REPLAY_DEADLINE = 30.0
 """Seconds until a standby has replayed what the leader just did; measured: milliseconds."""

@@ -13,7 +13,7 @@ from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.patroni import ClusterFact, NodeFact
 from kbpg.raft import RaftFact
 from kbpg.resources.probe import Probe
-from kbpg.resources.sql import RolesFact, RowsFact
+from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.steps.s03_haproxy import route
 from kbpg.steps.s05_pgvector import vector_query
@@ -54,26 +54,29 @@ def _leader_seen(members: Sequence[patroni.Member]) -> str:
 
 
 def _streaming(context: Context) -> Probe:
-    """Every standby streams, on the leader's timeline, within the lag that a failover would accept."""
-    ports, names = context.inventory.ports, context.db_names
-    node, cluster = NodeFact(ports.patroni), ClusterFact(ports.patroni)
-    limit = context.inventory.timers.maximum_lag_on_failover
+    """Every standby streams, on the leader's timeline, no farther behind than HAProxy lets it serve reads."""
+    names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
+    limit = context.inventory.haproxy.replica_max_lag
+    query = (
+        "select application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
+        " from pg_stat_replication where not pg_is_in_recovery()"
+    )
+    lags = RowsFact(context.superuser(), "replication", query, live=True)
 
     def see(facts: Facts) -> State:
         leader = patroni.leader_of(facts, node, names)
         streaming = patroni.streaming_of(facts, node, leader)
-        timeline = facts.get(node, leader).timeline
+        timeline, behind = facts.get(node, leader).timeline, dict(facts.get(lags, leader))
         problems = [f"{name} does not stream" for name in names if name != leader and name not in streaming]
         for name in streaming:
-            own = facts.get(node, name).timeline
+            own, lag = facts.get(node, name).timeline, behind.get(name) or 0
             if own != timeline:
                 problems.append(f"{name} is on timeline {own}, not {timeline}")
-        for member in facts.get(cluster, leader):
-            if member.lag is not None and member.lag > limit:
-                problems.append(f"{member.name} is {member.lag} bytes behind")
+            if lag > limit:
+                problems.append(f"{name} is {lag} bytes behind")
         return {"standbys": "; ".join(problems) or "streaming"}
 
-    sources = [(name, fact) for name in names for fact in (node, cluster)]
+    sources = [(name, fact) for name in names for fact in (node, lags)]
     return Probe("every standby streams", {"standbys": "streaming"}, see, sources, deadline=SETTLE_DEADLINE)
 
 
@@ -96,7 +99,7 @@ def _quorum(context: Context, host: str) -> Probe:
 
 
 def _scram(context: Context) -> Probe:
-    """Every role that logs in has a SCRAM verifier, and kbpg's own roles are all there."""
+    """kbpg's own roles are all there with a SCRAM verifier, and no other role has a weaker one."""
     names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
     roles, credentials = RolesFact(context.superuser()), context.credentials
     ours = (credentials.superuser, credentials.app_user, REPLICATION_USER, REWIND_USER, POOLER_USER)
@@ -107,7 +110,8 @@ def _scram(context: Context) -> Probe:
         weak = [
             f"{name} has no SCRAM password"
             for name, role in found.items()
-            if role["login"] and not str(role["verifier"] or "").startswith("SCRAM-SHA-256$")
+            if (name in ours or role["verifier"])
+            and not str(role["verifier"] or "").startswith("SCRAM-SHA-256$")
         ]
         return {"roles": "; ".join(missing + weak) or "SCRAM-SHA-256"}
 

@@ -1,0 +1,57 @@
+"""The superuser's password, mended through the way in that needs none: the socket inside the container.
+
+All other roles are read and altered as the superuser. When its own password in the credentials file was edited,
+PostgreSQL refuses kbpg, and nothing else could be mended.
+"""
+
+from __future__ import annotations
+
+from kbpg import scram
+from kbpg.context import Context
+from kbpg.engine.site import Site
+from kbpg.facts import Facts, NotKnown
+from kbpg.model import Change, Want
+from kbpg.resources.sql import OnLeader
+from kbpg.resources.sql_facts import RolesFact
+
+REFUSED = "password authentication failed"
+"""PostgreSQL's words (auth.c, auth_failed) for a wrong password; kbpg's servers speak English."""
+
+
+class SuperuserAccess(OnLeader):
+    """PostgreSQL lets the superuser in with the password of the credentials file."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._name, self._password = context.credentials.superuser, context.credentials.superuser_password
+        self.id = f"access:{self._name}"
+        self._fact = RolesFact(self._login)
+        self.facts = (self._fact,)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that the password is taken."""
+        return {"password": "accepted"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether it is. Raises `NotKnown` where PostgreSQL says neither."""
+        leader = self.leader(facts)
+        try:
+            facts.get(self._fact, leader)
+        except NotKnown as reason:
+            if REFUSED in reason.reason:
+                return {"password": "refused"}
+            raise
+        return {"password": "accepted"}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Set the verifier through the socket, where the container's own user is the superuser."""
+        from psycopg.sql import SQL, Identifier, Literal
+
+        statement = SQL("ALTER ROLE {} WITH LOGIN PASSWORD {}").format(
+            Identifier(self._name), Literal(scram.verifier(self._password))
+        )
+        psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self._name, "-d", "postgres", "-f", "-"]
+        site.hosts[self.leader(site.facts)].run(
+            ["docker", "exec", "--interactive", "--user", "999", "patroni", *psql],
+            stdin=statement.as_string().encode() + b";\n",
+        )
