@@ -85,7 +85,9 @@ class UsageError(InputError):
 class HostError(KbpgError):
     """Something went wrong on, or on the way to, one host."""
 
-    def __init__(self, host: str, message: str, *, detail: Sequence[str] = (), hint: str | None = None) -> None:
+    def __init__(
+        self, host: str, message: str, *, detail: Sequence[str] = (), hint: str | None = None
+    ) -> None:
         super().__init__(f"{host}: {message}", detail=detail, hint=hint)
         self.host = host
         self.reason = message
@@ -110,7 +112,9 @@ class ConnectionLost(HostError):
 class CommandFailed(HostError):
     """A command ended with a non-zero exit code."""
 
-    def __init__(self, host: str, command: str, exit_code: int, output: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, host: str, command: str, exit_code: int, output: str, *, hint: str | None = None
+    ) -> None:
         last = [line for line in output.strip().splitlines() if line.strip()][-8:]
         super().__init__(host, f"`{command}` ended with exit code {exit_code}", detail=last, hint=hint)
         self.command = command

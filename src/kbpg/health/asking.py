@@ -22,7 +22,8 @@ from kbpg.raft import RaftFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
 from kbpg.resources.preflight.system import SystemFact
-from kbpg.resources.sql import RolesFact, extensions
+from kbpg.resources.sql import extensions
+from kbpg.resources.sql_facts import RolesFact
 from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kbpg.context import Context
 from kbpg.facts import Login
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 
 _NODE = """
 select pg_is_in_recovery(), (pg_control_checkpoint()).timeline_id, (pg_control_system()).system_identifier::text,

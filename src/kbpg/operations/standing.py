@@ -15,7 +15,7 @@ from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge
 from kbpg.resources.identity import record_path
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.layout import layout
 
 _SELF = "select pg_is_in_recovery(), (pg_control_system()).system_identifier::text"

@@ -185,7 +185,7 @@ CHECKS = (
         "nothing can be written",
         "{kbpg} raft status",
         no_leader,
-        explained_by=(*NODE_FAULT, "raft-no-quorum", "patroni-paused"),
+        explained_by=(*NODE_FAULT, "raft-no-quorum"),
     ),
     Check(
         "postgres-down",

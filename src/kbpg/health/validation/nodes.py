@@ -9,7 +9,7 @@ from kbpg import sql
 from kbpg.health.validation.acceptance import Acceptance, Verdict, failed, judged
 from kbpg.health.validation.aside import DEADLINE, each
 from kbpg.patroni import LEADER_ROLES
-from kbpg.resources.sql import RowsFact
+from kbpg.resources.sql_facts import RowsFact
 
 if TYPE_CHECKING:
     from kbpg.health.validation.subject import Subject
