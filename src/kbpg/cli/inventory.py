@@ -10,9 +10,16 @@ app = typer.Typer(no_args_is_help=True, help="Check the inventory, print its sch
 @app.command()
 def check(ctx: typer.Context) -> None:
     """Check the inventory file; no host is contacted."""
+    import json
+
     from kbpg.inventory import load
 
     inventory = load(ctx.obj.inventory)
+    if ctx.obj.json:
+        names = {kind: [host.name for host in getattr(inventory, kind)] for kind in ("db", "proxies")}
+        document = {"path": str(inventory.path), "cluster": inventory.cluster.name, **names}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
     hosts = _count(len(inventory.db), "db host", "db hosts")
     proxies = _count(len(inventory.proxies), "proxy", "proxies")
     typer.echo(f"{inventory.path}: ok, cluster {inventory.cluster.name}: {hosts}, {proxies}")
