@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
-from kbpg.cli import endings
+from kbpg.cli import endings, streams
 from kbpg.cli.app import command
 from kbpg.errors import KbpgError
 from kbpg.options import Options
@@ -40,14 +37,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    streams.prepare()
     code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone; the interpreter's own flush at its end must not complain about it
-        with contextlib.suppress(OSError):
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    sys.exit(code)
+    lost = streams.finish()
+    sys.exit(code or lost)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kbpg.cli.exact import echo_exactly
+
 if TYPE_CHECKING:
     from kbpg.model import Step
 
@@ -166,7 +168,7 @@ def uri(
         import json
 
         line = json.dumps({"kind": kind.value, "uri": line})
-    typer.echo(line)
+    echo_exactly(line)
 
 
 def find_step(which: str) -> Step:

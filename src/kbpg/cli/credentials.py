@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kbpg.cli.exact import echo_exactly
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,10 +39,10 @@ def show(
         everything = {name: values.get(name) for name in NAMES}
         mode = None if found.mode is None else f"{found.mode:04o}"
         document = {"path": str(found.path), "mode": mode, "credentials": everything}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        echo_exactly(json.dumps(document, indent=2, ensure_ascii=False))
         return
     for name, value in values.items():
-        typer.echo(f"{name}={value if value == MASK else quote(value)}")
+        echo_exactly(f"{name}={value if value == MASK else quote(value)}")
     _remarks(found)
 
 
@@ -50,7 +52,7 @@ def path(ctx: typer.Context) -> None:
     import json
 
     file = _path(ctx)
-    typer.echo(json.dumps({"path": str(file), "exists": file.is_file()}) if ctx.obj.json else str(file))
+    echo_exactly(json.dumps({"path": str(file), "exists": file.is_file()}) if ctx.obj.json else str(file))
 
 
 def _path(ctx: typer.Context) -> Path:
