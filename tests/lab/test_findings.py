@@ -190,7 +190,7 @@ def serious(document: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def await_healthy(lab: Lab) -> None:
+def await_healthy(lab: Lab, deadline: float = HEALTHY) -> None:
     last: list[Any] = []
 
     def healthy() -> bool:
@@ -199,7 +199,7 @@ def await_healthy(lab: Lab) -> None:
         return ran.code == 0 and not last[1]
 
     try:
-        lab.until(healthy, HEALTHY, "healthy")
+        lab.until(healthy, deadline, "healthy")
     except AssertionError as late:
         raise AssertionError(f"{late}: {last}") from None
 
@@ -208,7 +208,7 @@ def await_healthy(lab: Lab) -> None:
 def healthy(lab: Lab) -> Lab:
     """A cluster in which diagnose finds nothing above a notice."""
     try:
-        await_healthy(lab)
+        await_healthy(lab, deadline=5)
     except AssertionError:
         lab.apply()
         await_healthy(lab)

@@ -20,6 +20,7 @@ from kbpg.model import CLUSTER, CONTROLLER, Resource
 from kbpg.patroni import Member, NodeStatus, Standby
 from kbpg.raft import RaftStatus
 from kbpg.render import render
+from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container, ContainerSpec
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.directory import Directory, DirectoryFact
@@ -315,6 +316,8 @@ class World:
             text = None if resource.secret else content.decode()
             state = FileState(resource.owner, resource.mode, found, text)
             self.say(place, FileFact(resource.path, resource.secret), state)
+        elif isinstance(resource, Removed):
+            self.say(place, resource.facts[0], None)
         elif isinstance(resource, Directory):
             self.say(place, DirectoryFact(resource.path), (resource.owner, resource.mode))
         elif isinstance(resource, Container):

@@ -10,6 +10,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource, Step
 from kbpg.resources.auth_query import AuthQuery
+from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container
 from kbpg.resources.datadir import DataDirectoryOwner
 from kbpg.resources.file import File, FileFact
@@ -35,10 +36,11 @@ OTHERS: tuple[type[Resource], ...] = (
     PendingRestart,
     Preflight,
     Probe,
+    Removed,
     Safe,
     Unchanged,
 )
-"""What other checks look at, more closely."""
+"""What other checks look at, more closely, or another resource of the same step (`Removed`: a `File`)."""
 LINES = 12
 
 
@@ -82,8 +84,6 @@ def _told(snapshot: Snapshot, found: Comparison) -> bool:
     if isinstance(resource, CredentialsFile):
         own = snapshot.facts.known(CredentialsFact(snapshot.inventory.credentials_path), CONTROLLER)
         return change.only("mode") and own is not None and own.too_open
-    if resource.id == "patroni:pause":
-        return True
     if isinstance(resource, DynamicConfig):
         return change.names() == ["pause"]
     if isinstance(resource, File) and not resource.mode & 0o077 and change.only("mode"):
