@@ -219,7 +219,8 @@ def test_the_inventorys_own_minimum_counts() -> None:
 def test_a_proxy_and_data_that_are_there_may_be_in_memory() -> None:
     tmpfs = replace(ROOM, kind="tmpfs")
     assert one("px-1", px_1={f"disk:{BASE}": tmpfs}) == ""
-    assert one("db-1", db_1={DISK: tmpfs, DATA: MINE, RECORD: record()}) == ""
+    mine = {DATA: MINE, RECORD: record()}
+    assert one("db-1", db_1={DISK: tmpfs, **mine}, db_2=mine) == ""
 
 
 def test_open_files() -> None:

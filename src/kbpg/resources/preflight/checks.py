@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kbpg.inventory import Role, human_size
 from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.preflight.born import survivors
 from kbpg.resources.preflight.clock import ClockFact, skew
 from kbpg.resources.preflight.data import data, data_fact, identity
 from kbpg.resources.preflight.disk import IN_MEMORY, DiskFact
@@ -225,4 +226,5 @@ CHECKS = (
     Check("open files", ("proxy",), open_files),
     Check("data", ("db",), data),
     Check("identity", ("db",), identity),
+    Check("survivors", ("db",), survivors),
 )

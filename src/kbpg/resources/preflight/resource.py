@@ -11,6 +11,7 @@ from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.inventory import Host
 from kbpg.model import Change, Resource, Want
 from kbpg.resources.hardware import HardwareFact
+from kbpg.resources.preflight.born import node_fact
 from kbpg.resources.preflight.checks import CHECKS, Check, ports_fact
 from kbpg.resources.preflight.clock import ClockFact
 from kbpg.resources.preflight.data import data_fact, record_fact
@@ -47,6 +48,7 @@ class Preflight(Resource):
         for host in inventory.db if self._host.role == "db" else ():
             yield host.name, data_fact(inventory)
             yield host.name, record_fact(inventory)
+            yield host.name, node_fact(inventory)
 
     def want(self, facts: Facts) -> Want:
         """Return every check as ok."""
