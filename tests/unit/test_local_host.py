@@ -131,6 +131,26 @@ def test_stream_yields_and_raises_at_its_end() -> None:
         list(host.stream(["sleep", "60"], timeout=0.2))
 
 
+def test_a_streams_deadline_passes_while_its_reader_is_busy() -> None:
+    journal = Recorded()
+    stream = LocalHost(journal).stream(["sh", "-c", "echo $$; sleep 60"], timeout=0.5)
+    status = Path(f"/proc/{int(next(stream))}/status")
+    deadline = time.monotonic() + 10
+    while "\nState:\tZ" not in status.read_text():
+        assert time.monotonic() < deadline, "the command still runs after 10 s"
+        time.sleep(0.02)
+    with pytest.raises(CommandTimeout, match=r"did not end within 0\.5 s"):
+        next(stream)
+    assert journal.lines[0][1] == 137
+
+
+def test_a_stream_whose_child_keeps_the_output_open_ends_at_its_deadline() -> None:
+    started = time.monotonic()
+    with pytest.raises(CommandTimeout):
+        list(LocalHost().stream(["sh", "-c", "sleep 60 & exit 0"], timeout=0.3))
+    assert time.monotonic() - started < 5
+
+
 def test_a_stream_that_is_left_ends_its_command() -> None:
     journal = Recorded()
     stream = LocalHost(journal).stream(["yes"])

@@ -70,7 +70,7 @@ class LocalHost(Writer):
         process = self._start(argv)
         errors = bytearray()
         reader = threading.Thread(target=lambda: errors.extend(_pipe(process.stderr).read()), daemon=True)
-        late = threading.Timer(timeout, _end, (process,))
+        late = threading.Timer(timeout, _kill, (process,))
         try:
             _pipe(process.stdin).close()
             reader.start()
@@ -182,9 +182,15 @@ def _status(code: int) -> int:
     return 128 - code if code < 0 else code
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group, and leave the pipes to whoever reads them."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
