@@ -60,6 +60,12 @@ def test_lines_that_say_nothing_are_passed_over(tmp_path: Path) -> None:
     ]
 
 
+def test_a_directory_is_no_known_hosts_file(tmp_path: Path) -> None:
+    with pytest.raises(HostKeyError) as caught:
+        known_keys([tmp_path], "[127.0.0.5]:22", host="db-1")
+    assert caught.value.lines()[0] == f"db-1: its host key cannot be looked up in {tmp_path}: is a directory"
+
+
 def test_the_fingerprint_is_spelled_as_ssh_keygen_does() -> None:
     digest = base64.b64encode(hashlib.sha256(KEY.blob).digest()).decode().rstrip("=")
     assert KEY.fingerprint == f"SHA256:{digest}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kbpg.errors import CredentialsError, InventoryError, KbpgError, Unreachable, UsageError
+from kbpg.errors import CredentialsError, HostKeyError, InventoryError, KbpgError, Unreachable, UsageError
 from kbpg.options import Options
 from kbpg.session import interruptible, open_session, read_context
 
@@ -93,6 +93,20 @@ def test_hosts_are_tried_side_by_side(tmp_path: Path) -> None:
         with open_session(options, doing="status", lock=False, partial=True) as session:
             assert len(session.unreachable) == 4
         assert time.monotonic() - started < 2 * 2
+
+
+def test_a_known_hosts_file_that_is_none_is_noticed_before_dialling(tmp_path: Path) -> None:
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        options.limit = frozenset({"db-1"})
+        (tmp_path / "known_hosts").mkdir()
+        with (
+            pytest.raises(
+                HostKeyError, match=r"db-1: .* cannot be looked up in .*/known_hosts: is a directory"
+            ),
+            open_session(options, doing="plan", lock=False),
+        ):
+            pytest.fail("it opened")
 
 
 def test_nothing_is_dialled_while_the_files_are_wrong(

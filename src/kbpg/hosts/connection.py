@@ -159,9 +159,10 @@ def _open_one(target: Target, through: Transport | None, *, ask: Ask | None, acc
 
 
 def _handshake(target: Target, through: Transport | None) -> Transport:
+    # First: a file that cannot be used must not leave a connection behind
+    known = known_keys(target.known_hosts, target.key_name, host=target.name)
     sock = dial(target) if through is None else _dial_through(target, through)
     transport = Transport(sock)
-    known = known_keys(target.known_hosts, target.key_name)
     transport.prefer_host_keys([entry.kind for entry in known if not entry.revoked])
     transport.banner_timeout = transport.handshake_timeout = target.connect_timeout
     started = time.monotonic()

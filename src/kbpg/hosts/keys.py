@@ -54,9 +54,21 @@ class Known:
     revoked: bool = False
 
 
-def known_keys(paths: Sequence[Path], name: str) -> list[Known]:
-    """Return what the files say about the host `name` (`host` or `[host]:port`)."""
-    return [entry for path in paths for entry in _entries(path, name)]
+def known_keys(paths: Sequence[Path], name: str, *, host: str = "") -> list[Known]:
+    """Return what the files say about the host `name` (`host` or `[host]:port`).
+
+    Files that are missing or not readable say nothing. Raises `HostKeyError`, about `host` (default: `name`),
+    for what is no file, such as a directory.
+    """
+    try:
+        return [entry for path in paths for entry in _entries(path, name)]
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise HostKeyError(
+            host or name,
+            f"its host key cannot be looked up in {exc.filename}: {reason}",
+            hint="check `known_hosts` in the inventory and UserKnownHostsFile in ~/.ssh/config",
+        ) from exc
 
 
 def _entries(path: Path, name: str) -> Iterator[Known]:
@@ -111,11 +123,11 @@ def verify(
     A new key that is accepted is appended to `paths[0]`. Raises `HostKeyError` for a key that is unknown and
     not accepted, changed, or revoked.
     """
-    if _is_known(key, host, where, known_keys(paths, name)):
+    if _is_known(key, host, where, known_keys(paths, name, host=host)):
         return False
     with _one_at_a_time:
         # Somebody may have accepted it while this thread waited for its turn.
-        if _is_known(key, host, where, known_keys(paths, name)):
+        if _is_known(key, host, where, known_keys(paths, name, host=host)):
             return False
         if not accept_new:
             _put_to_user(key, host, where, ask)
