@@ -7,7 +7,6 @@ mistake in them touches nothing.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import shlex
 import signal
 import socket
@@ -24,6 +23,7 @@ from kbpg.credentials import load as load_credentials
 from kbpg.engine.journal import Journal
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import CredentialsError, HostError
+from kbpg.home import user
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Writer
 from kbpg.hosts.settings import Ask, Recorder
@@ -119,7 +119,7 @@ def open_session(
 def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Locks]:
     from kbpg.engine.lock import Locks
 
-    return Locks.acquire(hosts, who=f"{getpass.getuser()}@{socket.gethostname()}", doing=doing)
+    return Locks.acquire(hosts, who=f"{user()}@{socket.gethostname()}", doing=doing)
 
 
 @contextlib.contextmanager

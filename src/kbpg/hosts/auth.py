@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbpg.errors import AccessDenied, ConnectionLost
+from kbpg.home import expanded
 from kbpg.hosts.lean import UnknownKeyType, paramiko
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Candidates:
     def _from_files(self, paths: tuple[Path, ...]) -> Iterator[paramiko.PKey]:
         for path in paths:
             try:
-                key = paramiko.PKey.from_path(path.expanduser())
+                key = paramiko.PKey.from_path(expanded(path))
             except paramiko.PasswordRequiredException:
                 self._locked.append(path)
             except TypeError:

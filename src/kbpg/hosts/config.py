@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbpg.errors import Unreachable
+from kbpg.home import expanded, home
 from kbpg.hosts.lean import paramiko
 from kbpg.hosts.settings import SshSettings
 
@@ -53,8 +54,8 @@ def resolve(name: str, address: str, settings: SshSettings) -> Target:
     options = _options(name, (settings.host,) if settings.host else (name, address))
     host = _text(options, "hostname") or settings.host or address
     port = settings.port or _port(name, _text(options, "port") or "22")
-    configured = tuple(Path(key).expanduser() for key in _list(options, "identityfile"))
-    defaults = tuple(path for key in DEFAULT_KEYS if (path := Path.home() / ".ssh" / key).is_file())
+    configured = tuple(expanded(key) for key in _list(options, "identityfile"))
+    defaults = tuple(path for key in DEFAULT_KEYS for path in _own(key) if path.is_file())
     return Target(
         name=name,
         host=host,
@@ -117,19 +118,30 @@ def _port(name: str, text: str) -> int:
 
 
 def _options(name: str, aliases: tuple[str, ...]) -> Options:
-    path = Path.home() / ".ssh" / "config"
-    if not path.is_file():
+    path = next(iter(_own("config")), None)
+    if path is None or not path.is_file():
         return {}
     try:
         config = paramiko.SSHConfig.from_path(str(path))
+        found = [(alias, config.lookup(alias)) for alias in aliases]
+    except KeyError as exc:
+        # paramiko asks for it, whether the file does or not
+        hint = "set USER in the environment"
+        raise Unreachable(name, f"{path} cannot be used: the user has no name", hint=hint) from exc
     except (OSError, UnicodeDecodeError, paramiko.ConfigParseError) as exc:
         raise Unreachable(name, f"{path} cannot be used: {exc}") from exc
     merged: Options = {}
-    for alias in aliases:
-        for option, value in config.lookup(alias).items():
+    for alias, said in found:
+        for option, value in said.items():
             if option != "hostname" or value != alias:
                 merged.setdefault(option, value)
     return merged
+
+
+def _own(name: str) -> tuple[Path, ...]:
+    """Return the file of that name in ~/.ssh, nothing where there is no home directory."""
+    directory = home()
+    return (directory / ".ssh" / name,) if directory else ()
 
 
 def _text(options: Options, name: str) -> str | None:
@@ -161,8 +173,8 @@ def _known_hosts(settings: SshSettings, options: Options) -> tuple[Path, ...]:
     if settings.known_hosts:
         return (settings.known_hosts,)
     stated = (_text(options, "userknownhostsfile") or "").split()
-    own = [Path(path).expanduser() for path in stated if path != "none"]
-    return (*(own or [Path.home() / ".ssh" / "known_hosts"]), SYSTEM_KNOWN_HOSTS)
+    own = [expanded(path) for path in stated if path != "none"]
+    return (*(own or _own("known_hosts")), SYSTEM_KNOWN_HOSTS)
 
 
 def _key_name(host: str, port: int) -> str:

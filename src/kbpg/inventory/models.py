@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr
 
 from kbpg.errors import UsageError
+from kbpg.home import expanded
 from kbpg.inventory.build import BaseImages, Build, Prepare
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
@@ -106,7 +107,7 @@ class Inventory(Section):
 
     def resolve(self, path: str) -> Path:
         """Return `path` absolute: `~/` expanded, relative to the inventory's directory."""
-        return self.directory / Path(path).expanduser()
+        return self.directory / expanded(path)
 
     def ssh_for(self, host: Host) -> Ssh:
         """Return how SSH reaches `host`: its own settings first, then those of all hosts."""
