@@ -66,6 +66,7 @@ FAULTS = (
         "image-missing",
         "warning",
         on("haproxy-02", "docker tag kbpg-haproxy:latest kept:1 && docker rmi kbpg-haproxy:latest"),
+        back("docker tag kept:1 kbpg-haproxy:latest && docker rmi kept:1"),
     ),
     Fault(
         "configuration-not-loaded",
