@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact, Imag
 from kbpg.resources.file import File, FileFact, FileState, digest
 from kbpg.resources.foreign import DataFact, DataState
 from kbpg.resources.hardware import Hardware, HardwareFact
-from kbpg.resources.identity import record_path
+from kbpg.resources.identity import fixed_ports, record_path
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.patroni import wanted_configuration
 from kbpg.resources.preflight.clock import ClockFact, Offset
@@ -330,7 +331,8 @@ class World:
             for name in self.context.db_names:
                 self.say(name, self.ask.config, wanted_configuration(self.context, seen))
         elif resource.id == "identity:claimed":
-            record = f'{{"cluster": "test", "system_identifier": "{SYSTEM_ID}"}}'
+            ports = fixed_ports(self.context.inventory)
+            record = json.dumps({"cluster": "test", "system_identifier": SYSTEM_ID, "ports": ports})
             path = record_path(self.context.inventory.cluster.base_dir)
             self.say(place, FileFact(path), FileState("0:0", 0o600, "", record))
 

@@ -21,6 +21,7 @@ from .small_cluster import context, site, stage, step
 PATH = "/opt/keybuzz/kbpg/cluster.json"
 MINE, OTHER = "7711358168570589216", "1234567890123456789"
 CONTEXT = context()
+PORTS = {"postgresql": 5432, "patroni": 8008, "raft": 7000}
 NODE = NodeFact(CONTEXT.inventory.ports.patroni)
 
 
@@ -110,13 +111,32 @@ def fix(facts: Facts, on: FakeHost) -> None:
 def test_the_identifier_is_filled_in_when_the_cluster_is_born(record: object) -> None:
     facts, on = identified(record)
     fix(facts, on)
-    assert kept(on) == {"cluster": "kb", "system_identifier": MINE}
+    assert kept(on) == {"cluster": "kb", "system_identifier": MINE, "ports": PORTS}
+
+
+def test_ports_are_added_once_to_the_record_of_an_older_kbpg() -> None:
+    facts, on = identified({"cluster": "kb", "system_identifier": MINE})
+    fix(facts, on)
+    assert kept(on) == {"cluster": "kb", "system_identifier": MINE, "ports": PORTS}
+    facts, _ = identified(kept(on))
+    assert compare(Placed("db-2", Identified(CONTEXT, NODE)), facts).change is None
+
+
+def test_other_ports_are_refused_and_not_touched() -> None:
+    record = {"cluster": "kb", "system_identifier": MINE, "ports": PORTS | {"raft": 7001}}
+    facts, on = identified(record)
+    with pytest.raises(
+        Refused, match=r"ports are fixed once the cluster is born: ports: .*raft 7001 → .*7000"
+    ):
+        fix(facts, on)
+    assert on.journal == []
 
 
 def test_the_identifier_that_is_there_is_right() -> None:
-    facts, _ = identified({"cluster": "kb", "system_identifier": MINE})
+    facts, _ = identified({"cluster": "kb", "system_identifier": MINE, "ports": PORTS})
     resource = Identified(CONTEXT, NODE)
-    assert resource.have(facts) == resource.want(facts) == {"system_identifier": MINE}
+    shown = {"system_identifier": MINE, "ports": "postgresql 5432, patroni 8008, raft 7000"}
+    assert resource.have(facts) == resource.want(facts) == shown
 
 
 def test_another_identifier_is_refused_and_not_touched() -> None:

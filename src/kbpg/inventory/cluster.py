@@ -26,12 +26,15 @@ Synchronous = Annotated[Literal["quorum", "strict", "off"], BeforeValidator(as_p
 class Cluster(Section):
     """The cluster's names and its promise about acknowledged commits."""
 
-    name: ClusterName = Field(description="name of the cluster, Patroni's scope")
+    name: ClusterName = Field(
+        description="name of the cluster, Patroni's scope; fixed once the cluster is born"
+    )
     database: Identifier = Field("keybuzz", description="the application's database")
     superuser: Identifier = Field("kb_admin", description="the cluster's superuser, for people and for kbpg")
     app_user: Identifier = Field("kb_app", description="the role the application connects as")
     base_dir: BaseDir = Field(
-        "/opt/keybuzz", description="directory on every host that holds kbpg's files and data"
+        "/opt/keybuzz",
+        description="directory on every host that holds kbpg's files and data; fixed once the cluster is born",
     )
     load_balancer: OutsideEndpoint | None = Field(
         None,
@@ -90,9 +93,13 @@ class Timers(Section):
 class Ports(Section):
     """TCP ports. 1024 or higher, because nothing in the containers runs as root."""
 
-    postgresql: Port = Field(5432, description="PostgreSQL on the db hosts")
-    patroni: Port = Field(8008, description="Patroni's REST API on the db hosts")
-    raft: Port = Field(7000, description="Raft, the consensus store, on the db hosts")
+    postgresql: Port = Field(5432, description="PostgreSQL on the db hosts; fixed once the cluster is born")
+    patroni: Port = Field(
+        8008, description="Patroni's REST API on the db hosts; fixed once the cluster is born"
+    )
+    raft: Port = Field(
+        7000, description="Raft, the consensus store, on the db hosts; fixed once the cluster is born"
+    )
     primary: Port = Field(5432, description="HAProxy to the leader, on the proxies")
     replicas: Port = Field(5433, description="HAProxy to the standbys, read-only, on the proxies")
     stats: Port = Field(8404, description="HAProxy's statistics and metrics, on the proxies")

@@ -88,7 +88,10 @@ def judge(data: DataState, record: Ownership, cluster: str, major: int) -> str |
     A record without identifier is a claim, made where there was no data: what appeared afterwards is ours.
     """
     if record.cluster and record.cluster != cluster:
-        return f"this host's record says that it belongs to the cluster {record.cluster}, not to {cluster}"
+        return (
+            f"this host's record says that it belongs to the cluster {record.cluster}, not to {cluster}; "
+            "cluster.name is fixed once the cluster is born"
+        )
     if not data.present:
         return None
     what = describe(data)

@@ -8,16 +8,19 @@ the identifier is filled in. Data that no record explains is foreign, and step 0
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.inventory import Inventory
 from kbpg.model import ABSENT, Change, Resource, Want
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.file import FileFact
+
+NOT_RECORDED = "not recorded"
 
 
 def record_path(base_dir: str) -> str:
@@ -34,10 +37,17 @@ def read_record(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def fixed_ports(inventory: Inventory) -> dict[str, int]:
+    """Return the ports that a cluster keeps for life: Patroni and Raft know each other by them."""
+    ports = inventory.ports
+    return {"postgresql": ports.postgresql, "patroni": ports.patroni, "raft": ports.raft}
+
+
 class _Record(Resource):
     """The record on one db host."""
 
     def __init__(self, context: Context) -> None:
+        self._ports = fixed_ports(context.inventory)
         self._name = context.inventory.cluster.name
         self._path = record_path(context.inventory.cluster.base_dir)
         self._fact = FileFact(self._path)
@@ -48,7 +58,9 @@ class _Record(Resource):
         return read_record(found.text if found else None)
 
     def _write(self, site: Site, identifier: str) -> None:
-        record = {"cluster": self._name, "system_identifier": identifier}
+        record: dict[str, object] = {"cluster": self._name, "system_identifier": identifier}
+        if identifier:  # until the cluster is born its ports may still change
+            record["ports"] = self._ports
         site.host.write(self._path, (json.dumps(record) + "\n").encode(), owner="0:0", mode=0o600)
 
 
@@ -77,7 +89,7 @@ class Claimed(_Record):
 
 
 class Identified(_Record):
-    """The record holds the system identifier of the cluster that the leader leads."""
+    """The record holds the system identifier of the cluster that the leader leads, and the ports it was born with."""
 
     id = "identity:recorded"
 
@@ -90,22 +102,32 @@ class Identified(_Record):
         return [(place, self._fact), *((host, self._node) for host in self._hosts)]
 
     def want(self, facts: Facts) -> Want:
-        """Return the leader's system identifier. Raises `NotKnown` without a leader."""
+        """Return the leader's system identifier and the ports. Raises `NotKnown` without a leader."""
         leader = leader_of(facts, self._node, self._hosts)
         identifier = facts.get(self._node, leader).system_identifier
         if not identifier:
             raise NotKnown(f"{leader} does not tell its system identifier yet")
-        return {"system_identifier": identifier}
+        return {"system_identifier": identifier, "ports": _shown(self._ports)}
 
     def have(self, facts: Facts) -> Want:
-        """Return the identifier recorded."""
+        """Return the identifier and the ports recorded."""
         record = self._read(facts)
-        return {"system_identifier": str(record.get("system_identifier") or "not recorded")}
+        identifier, ports = record.get("system_identifier"), record.get("ports")
+        return {
+            "system_identifier": str(identifier or NOT_RECORDED),
+            "ports": _shown(ports) if isinstance(ports, dict) else NOT_RECORDED,
+        }
 
     def fix(self, site: Site, change: Change) -> None:
-        """Fill in the identifier. Raises `Refused` where another one stands."""
-        assert isinstance(change.have, dict)  # noqa: S101 (`have` above)
-        if change.have["system_identifier"] != "not recorded":
+        """Fill in what is not recorded. Raises `Refused` where another identifier or port stands."""
+        assert isinstance(change.have, Mapping)  # noqa: S101 (`have` above)
+        assert isinstance(change.want, Mapping)  # noqa: S101 (`want` above)
+        if change.have["system_identifier"] not in (NOT_RECORDED, change.want["system_identifier"]):
             raise Refused(f"the data here belongs to another cluster: {'; '.join(change.lines())}")
-        assert isinstance(change.want, dict)  # noqa: S101 (`want` above)
+        if change.have["ports"] not in (NOT_RECORDED, change.want["ports"]):
+            raise Refused(f"the ports are fixed once the cluster is born: {'; '.join(change.lines())}")
         self._write(site, str(change.want["system_identifier"]))
+
+
+def _shown(ports: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {port}" for name, port in ports.items())

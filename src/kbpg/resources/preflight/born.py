@@ -1,13 +1,19 @@
-"""The preflight's check of a cluster that is born: enough of its data is there."""
+"""The preflight's checks of a cluster that is born: enough of its data is there, what is fixed is as it was."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from kbpg.inventory import Inventory
 from kbpg.patroni import NodeFact
 from kbpg.resources.foreign import Ownership
-from kbpg.resources.identity import record_path
+from kbpg.resources.identity import fixed_ports, read_record, record_path
 from kbpg.resources.preflight.data import data_fact, record_fact
 from kbpg.resources.preflight.subject import Problem, Subject
+
+MOUNT_POINT = "/var/lib/postgresql/data"
+"""Where step 02 mounts the data in the container `patroni`."""
 
 
 def node_fact(inventory: Inventory) -> NodeFact:
@@ -42,3 +48,41 @@ def survivors(subject: Subject) -> Problem | None:
         if holding
         else f"bring the hosts with its data back; to begin a new, empty cluster remove {path} on every db host",
     )
+
+
+def fixed(subject: Subject) -> Problem | None:
+    """What a running cluster cannot change is as it was when the cluster was born."""
+    inventory = subject.inventory
+    found = subject.facts.known(record_fact(inventory), subject.host.name)
+    differing = _ports(inventory, read_record(found.text if found else None))
+    containers = subject.facts.known(subject.needs.containers, subject.host.name) or {}
+    mount = data_fact(inventory).mount
+    if "patroni" in containers and (source := _source(containers["patroni"])) != mount:
+        base = source.removesuffix("/postgres/data") or "unknown"
+        differing.insert(0, f"cluster.base_dir: recorded {base}, wanted {inventory.cluster.base_dir}")
+    if not differing:
+        return None
+    verb = "is" if len(differing) == 1 else "are"
+    return Problem(
+        f"{'; '.join(differing)}: {verb} fixed once the cluster is born",
+        "put the recorded value back into the inventory",
+    )
+
+
+def _source(container: Mapping[str, Any]) -> str:
+    """Return the host's directory that the container mounts for data, "" without one."""
+    binds = (container.get("HostConfig") or {}).get("Binds") or []
+    mounts = [bind.split(":") for bind in binds]
+    return next((parts[0] for parts in mounts if parts[1:2] == [MOUNT_POINT]), "")
+
+
+def _ports(inventory: Inventory, record: Mapping[str, Any]) -> list[str]:
+    """Return the ports that are not as recorded; a record of an older kbpg has none, and says nothing."""
+    recorded = record.get("ports")
+    if not isinstance(recorded, dict):
+        return []
+    return [
+        f"ports.{name}: recorded {recorded[name]}, wanted {port}"
+        for name, port in fixed_ports(inventory).items()
+        if name in recorded and recorded[name] != port
+    ]

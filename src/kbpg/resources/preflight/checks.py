@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kbpg.inventory import Role, human_size
 from kbpg.resources.hardware import HardwareFact
-from kbpg.resources.preflight.born import survivors
+from kbpg.resources.preflight.born import fixed, survivors
 from kbpg.resources.preflight.clock import ClockFact, skew
 from kbpg.resources.preflight.data import data, data_fact, identity
 from kbpg.resources.preflight.disk import IN_MEMORY, DiskFact
@@ -227,4 +227,5 @@ CHECKS = (
     Check("data", ("db",), data),
     Check("identity", ("db",), identity),
     Check("survivors", ("db",), survivors),
+    Check("fixed settings", ("db",), fixed),
 )
