@@ -23,13 +23,20 @@ from kbpg.__main__ import run
 from kbpg.errors import Unreachable
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.settings import Silence
-from kbpg.session import Session, read_context
+from kbpg.session import Session, open_session, read_context
 
 Capture = pytest.CaptureFixture[str]
 Answers = dict[str, dict[str, Any]]
 
 
 WEB = (8008, 8404)
+INCOMPLETE = """\
+POSTGRES_SUPERUSER=kb_admin
+POSTGRES_SUPERPASS=wonderful-secret-1
+POSTGRES_APP_USER=kb_app
+POSTGRES_APP_PASS=wonderful-secret-2
+"""
+"""As the four names of the first version of that file: step 00 adds the others."""
 
 
 class Near(LocalHost):
@@ -134,6 +141,7 @@ def cluster(
         def opened(options: Any, **how: Any) -> Iterator[Session]:
             assert how["partial"] is True
             assert how["lock"] is False
+            assert how["credentials_exist"] is True
             context, found = read_context(options)
             yield Session(context, found, hosts, LocalHost(), Silence(), unreachable)
 
@@ -266,3 +274,36 @@ def test_a_watch_outlives_a_host(world: Any, monkeypatch: pytest.MonkeyPatch, ca
 def test_a_watch_without_sense(words: list[str], world: Any, capsys: Capture) -> None:
     assert run(["status", *words]) == 2
     assert "--watch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--watch"], ["--json", "status"]])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file\nhint: run kbpg step 00 first"),
+        (INCOMPLETE, "RAFT_PASS, PATRONI_REST_PASS missing\nhint: run kbpg step 00 first"),
+        ("nonsense\n", "credentials/postgres.env:1: "),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_refused_before_any_connection(
+    words: list[str],
+    text: str | None,
+    said: str,
+    world: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    def connect(*args: object, **more: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
+    monkeypatch.setattr("kbpg.cli.status.open_session", open_session)
+    file = Path("credentials/postgres.env")
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err

@@ -44,7 +44,9 @@ def status(options: Options, *, every: float | None = None) -> int:
         with Console(color=options.color) as console:
             console.busy("connecting to the hosts")
             ask = console.ask if sys.stdin.isatty() else None
-            with open_session(options, doing="status", lock=False, partial=True, ask=ask) as session:
+            with open_session(
+                options, doing="status", lock=False, partial=True, credentials_exist=True, ask=ask
+            ) as session:
                 console.busy("reading the hosts")
                 if every is None:
                     return _once(console, session, options)
