@@ -107,6 +107,7 @@ class Options:
     """What the global options leave in the context: here the inventory alone."""
 
     inventory = SHIPPED
+    json = False
 
 
 def run(*arguments: str) -> str:
