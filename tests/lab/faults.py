@@ -5,14 +5,13 @@ Every fault is a function that takes the lab, does the damage and returns the pl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.conftest import DB, Lab
 
 PGDATA = "/opt/keybuzz/postgres/data/pgdata"
 HAPROXY_CFG = "/opt/keybuzz/haproxy/haproxy.cfg"
@@ -31,7 +30,6 @@ class Fault:
     severity: str
     make: Make
     undo: Undo | None = None
-    more: tuple[str, ...] = field(default=())
 
     @property
     def code(self) -> int:
@@ -83,27 +81,6 @@ def on_leader(query: str, database: str = "postgres") -> Make:
 
 def back_on_leader(query: str, database: str = "postgres") -> Undo:
     return lambda lab, _: psql(lab, lab.leader(), query, database)
-
-
-def configured(change: dict[str, Any]) -> Make:
-    """Return a fault that is a PATCH of Patroni's /config, as an operator would send it with curl."""
-
-    def make(lab: Lab) -> str:
-        leader = lab.leader()
-        script = (
-            "p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' /opt/keybuzz/patroni/secrets.yml);"
-            f" curl -sf -u \"kbpg:$p\" -X PATCH -d '{json.dumps(change)}'"
-            f" http://{lab.addresses[leader]}:8008/config"
-        )
-        lab.sh(leader, script)
-        return CLUSTER
-
-    make.__name__ = ""
-    return make
-
-
-def parameters(**values: Any) -> dict[str, Any]:
-    return {"postgresql": {"parameters": values}}
 
 
 def pooler(lab: Lab, proxy: str, command: str) -> None:
@@ -200,115 +177,19 @@ def ghost(lab: Lab) -> str:
 
 
 def two_cut_apart(lab: Lab) -> str:
-    """The two followers do not reach each other; both reach Raft's leader. The finding names the second one."""
+    """The two followers do not reach each other; both reach Raft's leader.
+
+    The one with the higher address dials, and so is the one that notices: the finding names the other.
+    """
     said = syncobj(lab, DB[0], "-status")
     leader = next(line.split()[-1] for line in said.splitlines() if line.startswith("leader:"))
     first, second = (host for host in DB if not leader.startswith(lab.addresses[host]))
     for host, other in ((first, second), (second, first)):
         lab.sh(host, cut(*(f"{rule} -s {lab.addresses[other]}" for rule in RAFT)))
-    return second
+    return first
 
 
-def secret(section: str, after: str) -> str:
-    """Return the script that puts another password into Patroni's file of secrets."""
-    return (
-        f'sed -i \'/^{section}:/,/^{after}:/s/^\\( *password: \\)".*"/\\1"another"/\' '
-        "/opt/keybuzz/patroni/secrets.yml && docker restart -t 10 patroni"
-    )
-
-
-def raft_password(lab: Lab) -> str:
-    host = standby(lab)
-    lab.sh(host, secret("raft", "postgresql"))
-    return host
-
-
-# --- replication -------------------------------------------------------------------------------------------
-
-
-def replication_password(lab: Lab) -> str:
-    host = standby(lab)
-    script = (
-        'sed -i \'/^    replication:/,/^    rewind:/s/^\\( *password: \\)".*"/\\1"another"/\' '
-        "/opt/keybuzz/patroni/secrets.yml && docker restart -t 10 patroni"
-    )
-    lab.sh(host, script)
-    return host
-
-
-def no_way_to_the_leader(lab: Lab) -> str:
-    """Packets between a replica and the leader's PostgreSQL are lost; both give up the old connection."""
-    host, leader = standby(lab), lab.leader()
-    address = lab.addresses[leader]
-    lab.sh(host, cut(f"OUTPUT -p tcp -d {address} --dport 5432", f"INPUT -p tcp -s {address} --sport 5432"))
-    end = "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '{}'"
-    psql(
-        lab,
-        leader,
-        f"select pg_terminate_backend(pid) from pg_stat_replication where application_name = '{host}'",  # noqa: S608
-    )
-    psql(lab, host, end.format("walreceiver"))
-    return host
-
-
-def wal_removed(lab: Lab) -> str:
-    """A replica that was away while the leader, told to keep nothing, wrote on and removed the log."""
-    host, leader = standby(lab), lab.leader()
-    lab.sh(host, "docker stop -t 30 patroni")
-    psql(lab, leader, "alter system set wal_keep_size = 0; select pg_reload_conf()")
-    slot = host.replace("-", "_")
-    gone = f"select pg_drop_replication_slot('{slot}')"
-    on_again = "select pg_logical_emit_message(true, 'x', 'x') is null, pg_switch_wal() is null"
-    psql(lab, leader, f"{on_again};\n{on_again};\n{gone};\n{on_again};\ncheckpoint")
-    psql(lab, leader, "alter system reset wal_keep_size; select pg_reload_conf()")
-    lab.sh(host, "docker start patroni")
-    return host
-
-
-def startup_process(signal: str) -> str:
-    return f"kill -{signal} $(pgrep -f 'postgres: keybuzz: startup')"
-
-
-def lagging(lab: Lab) -> str:
-    """Replay stands still while the leader writes more than the limit of 16 MB."""
-    host = standby(lab)
-    lab.sh(host, startup_process("STOP"))
-    psql(
-        lab,
-        lab.leader(),
-        "select count(pg_logical_emit_message(false, 'x', repeat(md5(n::text), 32768)))"
-        " from generate_series(1, 20) n",
-    )
-    return host
-
-
-def replay_paused(lab: Lab) -> str:
-    host = standby(lab)
-    psql(lab, host, "select pg_wal_replay_pause()")
-    return host
-
-
-# --- Patroni and PostgreSQL --------------------------------------------------------------------------------
-
-
-def second_primary(lab: Lab) -> str:
-    """A replica promoted by hand while Patroni is paused."""
-    host = standby(lab)
-    configured({"pause": True})(lab)
-    lab.until(lambda: bool(lab.rest(host).get("pause")), 10, "pause")
-    psql(lab, host, "select pg_promote()")
-    return CLUSTER
-
-
-def one_primary(lab: Lab, _: str) -> None:
-    """Patroni, no longer paused, makes the one without the lock a replica again and rewinds it."""
-    answering = next(h for h in DB if lab.rest(h)["role"] in ("primary", "master"))
-    body = json.dumps({"pause": None})
-    lab.sh(
-        answering,
-        "p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' /opt/keybuzz/patroni/secrets.yml);"
-        f" curl -sf -u \"kbpg:$p\" -X PATCH -d '{body}' http://{lab.addresses[answering]}:8008/config",
-    )
+# --- what is in PostgreSQL ---------------------------------------------------------------------------------
 
 
 def older_on_disk(lab: Lab) -> str:
@@ -335,7 +216,17 @@ def edited(path: str, change: str, reload: str) -> str:
 
 RELOAD_HAPROXY = "docker kill -s USR2 haproxy"
 RELOAD_PGBOUNCER = "docker kill -s HUP pgbouncer"
-PAST_HAPROXY = "s/host=.127.0.0.1,[0-9.]*./host=172.29.77.121/"
+
+
+def paused(lab: Lab) -> str:
+    pooler(lab, "haproxy-01", "PAUSE")
+    return "haproxy-01"
+
+
+def past_haproxy(lab: Lab) -> str:
+    """PgBouncer sent straight to a node, which leads or does not."""
+    change = f"s/host=.127.0.0.1,[0-9.]*./host={lab.addresses['db-slave-01']}/"
+    return on("haproxy-01", edited(PGBOUNCER_INI, change, RELOAD_PGBOUNCER))(lab)
 
 
 class Crowd:
@@ -370,4 +261,3 @@ def credentials_open(lab: Lab) -> str:
 
 
 crowd = Crowd()
-NOBODY = PROXIES[1]
