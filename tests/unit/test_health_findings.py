@@ -678,7 +678,7 @@ def test_a_member_that_closes_connections_has_another_password_unless_it_just_st
 
 
 def test_a_broken_configuration_is_named_by_its_line_not_by_the_sum() -> None:
-    """HAProxy 3.0.11's words, as seen on a lab host."""
+    """The last line is what a lab host's HAProxy 3.0 said; it names nothing."""
     world = World()
     world.stop("proxy-2", "haproxy", "restarting")
     line = "[ALERT]    (1) : config : parsing [/etc/haproxy/haproxy.cfg:68]: unknown keyword 'nonsense'"
