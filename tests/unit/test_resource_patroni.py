@@ -22,6 +22,7 @@ from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.hosts.fake import FakeHost
 from kbpg.model import CLUSTER, Change, Impact, Placed
 from kbpg.patroni import ConfigFact, NodeFact
+from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.hardware import Hardware, HardwareFact, smallest
 from kbpg.resources.patroni import (
     DynamicConfig,
@@ -185,6 +186,7 @@ class Patroni:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, object, str]] = []
         self.answer: tuple[int, str] = (200, "")
+        self.answers: Iterator[tuple[int, str]] = iter(())
         self.raw: bytes | None = None
 
 
@@ -200,7 +202,7 @@ def patroni() -> Iterator[Patroni]:
             if world.raw is not None:
                 self.wfile.write(world.raw)
                 return
-            status, text = world.answer
+            status, text = next(world.answers, world.answer)
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
@@ -361,3 +363,34 @@ def test_a_restart_is_asked_of_the_node_itself(patroni: Patroni) -> None:
     there = site("db-3", world(patroni))
     PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
     assert patroni.asked == [("POST", "/restart", {}, LOGIN)]
+
+
+def leading(setting: str, pending: bool = True) -> dict[str, dict[str, object]]:
+    """Return a cluster whose leader, db-2, runs with this max_connections where 200 is configured."""
+    found = answers({"postgresql": {"parameters": {"max_connections": 200}}})
+    found["db-2"][NODE.key] = status("primary", pending)
+    found["db-2"][LeaderSettings(CONTEXT).settings.key] = (("max_connections", setting),)
+    found["db-1"][NODE.key] = status("replica", pending)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "setting", "impact"),
+    [
+        ("db-2", "100", Impact.SWITCHOVER),
+        ("db-2", "200", Impact.SWITCHOVER),
+        ("db-2", "250", Impact.RESTART),
+        ("db-1", "250", Impact.RESTART),
+    ],
+)
+def test_a_leader_whose_bounds_shrink_is_restarted_in_place(place: str, setting: str, impact: Impact) -> None:
+    found = compare(Placed(place, PendingRestart(CONTEXT)), knowing(leading(setting), place))
+    assert found.impact is impact
+    said = "the leader is restarted in place, which interrupts its clients: max_connections shrinks"
+    assert (said in found.lines) is (place == "db-2" and setting == "250")
+
+
+def test_a_leader_has_time_to_start_before_it_is_failed_over(patroni: Patroni) -> None:
+    there = site("db-2", world(patroni), leading("250"))
+    PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
+    assert patroni.asked == [("POST", "/restart", {"timeout": 90}, LOGIN)]

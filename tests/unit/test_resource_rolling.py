@@ -16,10 +16,11 @@ from kbpg.hosts.fake import FakeHost
 from kbpg.inventory import parse
 from kbpg.model import Impact
 from kbpg.operations.switchover import switchover
-from kbpg.patroni import NodeFact, NodeStatus, Standby
+from kbpg.patroni import ConfigFact, NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources import rolling
-from kbpg.resources.rolling import OneNodeAtATime
+from kbpg.resources.bounds import LeaderSettings
+from kbpg.resources.rolling import OneNodeAtATime, RestartOrder
 
 from .small_cluster import CREDENTIALS, DATABASES, context, site
 
@@ -247,6 +248,71 @@ def test_a_node_that_does_not_listen_is_left_to_the_probe_that_follows(
     watched = Watched(iter([]))
     OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
     assert watched.looked == 0
+
+
+# --- restarts for parameters -------------------------------------------------------------------------
+
+CONFIG = ConfigFact(8008)
+SETTINGS = LeaderSettings(CONTEXT).settings
+SHRINKS, GROWS = ("max_connections", "250"), ("max_wal_senders", "5")
+"""What the leader runs with, where 200 and 10 are configured."""
+
+
+def bounded(cluster: Cluster, *settings: tuple[str, str]) -> Knowledge:
+    found = cluster.knowledge()
+    config = {"postgresql": {"parameters": {"max_connections": 200, "max_wal_senders": 10}}}
+    for name in DATABASES:
+        found.put(name, {CONFIG.key: config, SETTINGS.key: settings if name == cluster.leader else ()})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ((GROWS,), ["db-1", "db-3", "db-2"]),
+        ((("max_connections", "200"),), ["db-1", "db-3", "db-2"]),
+        ((SHRINKS,), ["db-2", "db-1", "db-3"]),
+        ((SHRINKS, GROWS), ["db-1", "db-3", "db-2", "db-1", "db-3"]),
+    ],
+)
+def test_who_is_restarted_first_for_a_bound(settings: tuple[tuple[str, str], ...], order: list[str]) -> None:
+    facts = Facts(bounded(Cluster(leader="db-2"), *settings), "cluster")
+    found = RestartOrder(CONTEXT).waves(dict.fromkeys(DATABASES, Impact.RESTART), facts)
+    assert [wave[0] for wave in found] == order
+
+
+def test_a_leader_that_waits_for_nothing_is_not_restarted() -> None:
+    facts = Facts(bounded(Cluster(leader="db-2"), SHRINKS), "cluster")
+    found = RestartOrder(CONTEXT).waves(dict.fromkeys(("db-1", "db-3"), Impact.RESTART), facts)
+    assert found == [["db-1"], ["db-3"]]
+
+
+@dataclass
+class Restarting(Watched):
+    """The same, with what the leader runs with."""
+
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def look(self, wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+        self.looked += 1
+        found = bounded(next(self.looks), *self.settings)
+        for name in DATABASES:
+            answers = {fact.key: _answer(found, name, fact) for fact in (NODE, RAFT, CONFIG, SETTINGS)}
+            self.knowledge.put(name, answers)
+
+
+@pytest.fixture
+def checkpointed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts that a checkpoint was asked of."""
+    asked: list[str] = []
+    monkeypatch.setattr(rolling, "checkpoint", lambda site, leader: asked.append(leader))
+    return asked
+
+
+def test_a_leader_that_shrinks_stays_the_leader(switched: list[str], checkpointed: list[str]) -> None:
+    watched = Restarting(iter([Cluster()]), settings=(SHRINKS,))
+    RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.RESTART)
+    assert (switched, checkpointed) == ([], ["db-1"])
 
 
 # --- the switchover itself ---------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def switchover(site: Site, *, leaving: str) -> str:
     if not candidates:
         raise NotConverged(f"{leaving} has no synchronous standby to hand over to")
     site.say(f"switchover from {leaving} to {candidates[0]}")
-    _checkpoint(site, leaving)
+    checkpoint(site, leaving)
     _ask(site, leaving, candidates[0])
     ends = time.monotonic() + DEADLINE
     while time.monotonic() < ends:
@@ -45,7 +45,8 @@ def switchover(site: Site, *, leaving: str) -> str:
     raise NotConverged(f"{leaving} still leads {DEADLINE:g} s after a switchover was asked for")
 
 
-def _checkpoint(site: Site, leader: str) -> None:
+def checkpoint(site: Site, leader: str) -> None:
+    """Write what is dirty now, so that the shutdown that follows is short. Raises `HostError`."""
     from psycopg.sql import SQL
 
     from kbpg import sql

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kbpg import dynamic, rest, tuning
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
-from kbpg.facts import Facts
+from kbpg.facts import Fact, Facts
 from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
+from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.hardware import HardwareFact, smallest
 from kbpg.resources.sql_facts import RowsFact
 
@@ -24,6 +25,9 @@ RETURN_DEADLINE = 120.0
 """Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
 INTERVAL = 0.25
 """Seconds between two looks."""
+START_TIMEOUT = 90
+"""Seconds for a leader that is restarted in place to start, before Patroni gives its leadership away; without
+a word of ours that would be primary_start_timeout, which is 0: it is meant for crashes."""
 RELOAD_MARGIN = 5.0
 """Seconds beyond two of Patroni's loops for a new configuration to be in force on every node."""
 
@@ -143,7 +147,12 @@ class PendingRestart(Resource):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._node = NodeFact(context.inventory.ports.patroni)
-        self.facts = (self._node,)
+        self._leader = LeaderSettings(context)
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask this node for itself, and every db host what decides the order of restarts."""
+        yield place, self._node
+        yield from ((name, fact) for name in context.db_names for fact in self._leader.facts)
 
     def want(self, facts: Facts) -> Want:
         """Return that nothing is pending."""
@@ -154,12 +163,25 @@ class PendingRestart(Resource):
         return {"pending restart": facts.get(self._node).pending_restart}
 
     def impact(self, change: Change, facts: Facts) -> Impact:
-        """Return SWITCHOVER on the leader, RESTART elsewhere."""
-        return node_impact(facts, self._node)
+        """Return SWITCHOVER on the leader, RESTART elsewhere, and where the leader is restarted in place."""
+        return Impact.RESTART if self._shrinking(facts) else node_impact(facts, self._node)
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return the difference, and why clients of the leader are interrupted."""
+        names = ", ".join(self._shrinking(facts))
+        why = [f"the leader is restarted in place, which interrupts its clients: {names} shrinks"]
+        return change.lines() + (why if names else [])
+
+    def _shrinking(self, facts: Facts) -> list[str]:
+        """Return the bounds because of which this node, the leader, has to be restarted in place."""
+        status = facts.known(self._node)
+        return sorted(self._leader.shift(facts).shrinks) if status and status.leads else []
 
     def fix(self, site: Site, change: Change) -> None:
         """Restart PostgreSQL through Patroni."""
-        change_by_rest(self._context, site.host, "POST", "/restart", {}, timeout=RETURN_DEADLINE)
+        status = site.facts.known(self._node)
+        body = {"timeout": START_TIMEOUT} if status and status.leads else {}
+        change_by_rest(self._context, site.host, "POST", "/restart", body, RETURN_DEADLINE)
 
 
 def node_impact(facts: Facts, node: NodeFact) -> Impact:

@@ -11,9 +11,10 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
-from kbpg.operations.switchover import switchover
+from kbpg.operations.switchover import checkpoint, switchover
 from kbpg.patroni import NodeFact, leader_of, streaming_of
 from kbpg.raft import RaftFact
+from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL, RETURN_DEADLINE
 
 LISTEN_DEADLINE = 10.0
@@ -62,13 +63,21 @@ class OneNodeAtATime:
                 hint="mend the other nodes first: kbpg diagnose",
             )
         if self._leads(facts, site.place):
-            switchover(site, leaving=site.place)
+            self._give_way(site)
+
+    def _give_way(self, site: Site) -> None:
+        """Let the leader be changed: somebody else leads from now on."""
+        switchover(site, leaving=site.place)
 
     def after(self, site: Site, impact: Impact) -> None:
         """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
         if impact < Impact.RESTART:
             self._listens(site)
             return
+        self._whole(site)
+
+    def _whole(self, site: Site) -> None:
+        """Wait until the cluster is whole. Raises `NotConverged`."""
         ends = time.monotonic() + RETURN_DEADLINE
         while problems := self._problems(site.look(self._everywhere()), without=None):
             if time.monotonic() > ends:
@@ -109,3 +118,35 @@ class OneNodeAtATime:
         spared = self._members.get(without or "")
         away = [p for p, connected in status.partners.items() if not connected and p != spared]
         return [f"{name} does not reach {partner}" for partner in away]
+
+
+class RestartOrder(OneNodeAtATime):
+    """Restarts of PostgreSQL for its parameters: as above, but bounds that shrink begin with the leader, in place.
+
+    A standby keeps what its leader had until the leader itself, as leader, was restarted (see `bounds`), so a
+    switchover would change nothing, ever. Where other bounds grow with the same change, standbys are restarted
+    twice: before the leader to have enough for it, after it to have no more.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._leader = LeaderSettings(context)
+        self.facts = (*self.facts, *self._leader.facts)
+
+    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
+        """Return the places one by one; a place may come twice."""
+        order, shift = super().waves(impacts, facts), self._leader.shift(facts)
+        leader = [wave for wave in order if self._leads(facts, wave[0])]
+        if not shift.shrinks or not leader:
+            return order
+        standbys = [wave for wave in order if wave not in leader]
+        return [*(standbys if shift.grows else []), *leader, *standbys]
+
+    def _give_way(self, site: Site) -> None:
+        """Prepare a restart in place, or hand over."""
+        shrinks = sorted(self._leader.shift(site.facts).shrinks)
+        if shrinks:
+            site.say(f"{site.place} leads and is restarted in place: {', '.join(shrinks)} shrinks")
+            checkpoint(site, site.place)
+            return
+        super()._give_way(site)

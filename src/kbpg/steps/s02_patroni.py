@@ -34,7 +34,7 @@ from kbpg.resources.patroni import (
 from kbpg.resources.pause import NotPaused
 from kbpg.resources.probe import Probe
 from kbpg.resources.rewind import RewindRights
-from kbpg.resources.rolling import OneNodeAtATime
+from kbpg.resources.rolling import OneNodeAtATime, RestartOrder
 from kbpg.resources.sql import Role
 from kbpg.resources.superuser import SuperuserAccess
 from kbpg.steps.images import patroni_image
@@ -73,7 +73,9 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("born", (Placed(context.inventory.first_db.name, Removed(_bootstrap(context).path)),)),
         Stage("superuser", (Placed(CLUSTER, SuperuserAccess(context)),)),
         Stage("configuration", (Placed(CLUSTER, DynamicConfig(context)),)),
-        Stage("restarts", tuple(Placed(name, PendingRestart(context)) for name in names), rollout),
+        Stage(
+            "restarts", tuple(Placed(name, PendingRestart(context)) for name in names), RestartOrder(context)
+        ),
         Stage("roles", tuple(Placed(CLUSTER, role) for role in _roles(context))),
         Stage("rewind", (Placed(CLUSTER, RewindRights(context, REWIND_USER)),)),
     )
