@@ -394,3 +394,31 @@ def test_a_leader_has_time_to_start_before_it_is_failed_over(patroni: Patroni) -
     there = site("db-2", world(patroni), leading("250"))
     PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
     assert patroni.asked == [("POST", "/restart", {"timeout": 90}, LOGIN)]
+
+
+def test_a_node_that_a_switchover_has_restarted_is_left_alone(patroni: Patroni) -> None:
+    there = site("db-2", world(patroni), leading("200", pending=False))
+    PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
+    assert patroni.asked == []
+
+
+def test_a_patroni_that_is_busy_is_asked_again(patroni: Patroni, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    patroni.answers = iter(
+        [(503, "demote already in progress"), (503, "follow already in progress"), (200, "")]
+    )
+    PendingRestart(CONTEXT).fix(site("db-3", world(patroni)), Change({"pending restart": True}, {}))
+    assert len(patroni.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "deadline"), [("demote already in progress", 0.5), ("postgres is still starting", 120.0)]
+)
+def test_a_restart_that_is_refused_is_said(
+    text: str, deadline: float, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.resources.patroni.RETURN_DEADLINE", deadline)
+    patroni.answers = itertools.repeat((503, text))
+    with pytest.raises(HostError, match=f"Patroni refused POST /restart with 503: {text}"):
+        PendingRestart(CONTEXT).fix(site("db-3", world(patroni)), Change({"pending restart": True}, {}))

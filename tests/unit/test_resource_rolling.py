@@ -315,6 +315,25 @@ def test_a_leader_that_shrinks_stays_the_leader(switched: list[str], checkpointe
     assert (switched, checkpointed) == ([], ["db-1"])
 
 
+def test_after_a_switchover_the_old_leader_streams_before_it_is_restarted(
+    switched: list[str], checkpointed: list[str]
+) -> None:
+    after = [Cluster(leader="db-2", silent={"db-1"}), Cluster(leader="db-2", lagging={"db-1"})]
+    watched = Restarting(iter([Cluster(), *after, Cluster(leader="db-2")]), settings=(GROWS,))
+    RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.SWITCHOVER)
+    assert (switched, checkpointed, watched.looked) == (["db-1"], [], 4)
+
+
+def test_an_old_leader_that_does_not_come_back_is_not_restarted(
+    switched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rolling, "RETURN_DEADLINE", 0.0)
+    away = [Cluster(leader="db-2", silent={"db-1"})] * 1000
+    watched = Restarting(iter([Cluster(), *away]), settings=(GROWS,))
+    with pytest.raises(NotConverged, match="not whole again within 0 s: db-1 does not stream"):
+        RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.SWITCHOVER)
+
+
 # --- the switchover itself ---------------------------------------------------------------------------
 
 

@@ -178,10 +178,22 @@ class PendingRestart(Resource):
         return sorted(self._leader.shift(facts).shrinks) if status and status.leads else []
 
     def fix(self, site: Site, change: Change) -> None:
-        """Restart PostgreSQL through Patroni."""
-        status = site.facts.known(self._node)
-        body = {"timeout": START_TIMEOUT} if status and status.leads else {}
-        change_by_rest(self._context, site.host, "POST", "/restart", body, RETURN_DEADLINE)
+        """Restart PostgreSQL through Patroni, unless it was restarted since: a switchover does that."""
+        status = site.look({site.place: [self._node]}).known(self._node)
+        if status is None or status.pending_restart:
+            self._restart(site, {"timeout": START_TIMEOUT} if status and status.leads else {})
+
+    def _restart(self, site: Site, body: Mapping[str, int]) -> None:
+        """Ask Patroni, and again where it still does something else with PostgreSQL, such as to demote it."""
+        ends = time.monotonic() + RETURN_DEADLINE
+        while True:
+            try:
+                change_by_rest(self._context, site.host, "POST", "/restart", body, RETURN_DEADLINE)
+                return
+            except HostError as error:
+                if "already in progress" not in error.reason or time.monotonic() > ends:
+                    raise
+            time.sleep(INTERVAL)
 
 
 def node_impact(facts: Facts, node: NodeFact) -> Impact:

@@ -143,10 +143,11 @@ class RestartOrder(OneNodeAtATime):
         return [*(standbys if shift.grows else []), *leader, *standbys]
 
     def _give_way(self, site: Site) -> None:
-        """Prepare a restart in place, or hand over."""
+        """Prepare a restart in place, or hand over and wait until the old leader streams: demotion takes a while."""
         shrinks = sorted(self._leader.shift(site.facts).shrinks)
         if shrinks:
             site.say(f"{site.place} leads and is restarted in place: {', '.join(shrinks)} shrinks")
             checkpoint(site, site.place)
             return
         super()._give_way(site)
+        self._whole(site)
