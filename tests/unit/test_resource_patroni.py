@@ -172,6 +172,29 @@ def test_what_operators_set_by_hand_is_theirs() -> None:
     assert drift(lambda c: c.update(pause=True, slots={"cdc": {"type": "logical"}})).change is None
 
 
+@pytest.mark.parametrize(
+    ("parameters", "impact"),
+    [
+        ({"work_mem": "1GB"}, Impact.RELOAD),
+        ({"shared_buffers": "1GB"}, Impact.SWITCHOVER),
+        ({"max_connections": 10}, Impact.SWITCHOVER),
+        ({"max_connections": 9999}, Impact.RESTART),
+        ({"max_connections": 9999, "work_mem": "1GB", "shared_buffers": "1GB"}, Impact.RESTART),
+        ({"max_locks_per_transaction": 9999}, Impact.RESTART),  # not ours: Patroni's default comes back
+    ],
+)
+def test_a_change_that_needs_restarts_says_so(parameters: dict[str, Any], impact: Impact) -> None:
+    config = right()
+    config["postgresql"]["parameters"].update(parameters)
+    found = answers(config)
+    bounds = ("max_connections", "max_locks_per_transaction")
+    settings = [("shared_buffers", "131072"), *((name, str(parameters.get(name, 64))) for name in bounds)]
+    if "max_connections" not in parameters:
+        settings[1] = ("max_connections", str(right()["postgresql"]["parameters"]["max_connections"]))
+    found["db-2"][LeaderSettings(CONTEXT).settings.key] = tuple(settings)
+    assert compare(Placed(CLUSTER, DynamicConfig(CONTEXT)), knowing(found, CLUSTER)).impact is impact
+
+
 def test_a_configuration_that_is_right_is_left_alone() -> None:
     assert drift(lambda config: None).change is None
     assert drift(lambda c: c["postgresql"]["parameters"].update(max_connections="200")).change is None

@@ -15,7 +15,7 @@ from kbpg.facts import Fact, Facts
 from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
-from kbpg.resources.bounds import LeaderSettings
+from kbpg.resources.bounds import LeaderSettings, shift
 from kbpg.resources.hardware import HardwareFact, smallest
 from kbpg.resources.sql_facts import RowsFact
 
@@ -23,6 +23,8 @@ REST_USER = "kbpg"
 """Who asks Patroni's REST API for changes; the name is in templates/patroni/secrets.yml.j2 by this constant."""
 RETURN_DEADLINE = 120.0
 """Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
+PARAMETERS = "postgresql.parameters."
+"""How the flat names of PostgreSQL's parameters begin."""
 INTERVAL = 0.25
 """Seconds between two looks."""
 START_TIMEOUT = 90
@@ -83,7 +85,8 @@ class DynamicConfig(Resource):
         self._node, self._config = NodeFact(ports.patroni), ConfigFact(ports.patroni)
         query = "select pg_conf_load_time()::text, exists (select from pg_settings where pending_restart)"
         self._load = RowsFact(context.superuser(), "configuration load", query, live=True)
-        self.facts = (self._node, self._config, HardwareFact())
+        self._leader = LeaderSettings(context)
+        self.facts = (self._node, self._config, self._leader.settings, HardwareFact())
 
     def want(self, facts: Facts) -> Want:
         """Return the wanted configuration, flat."""
@@ -98,8 +101,18 @@ class DynamicConfig(Resource):
         return {key: value for key, value in found.items() if key not in OPERATORS}
 
     def impact(self, change: Change, facts: Facts) -> Impact:
-        """Return RELOAD; a parameter that needs a restart shows as pending afterwards and has its own step."""
-        return Impact.RELOAD
+        """Return what the change comes to, the restarts of a later stage included; RELOAD where none is needed.
+
+        SWITCHOVER for a parameter that only a restart changes; RESTART where the leader is restarted in place.
+        """
+        want = change.want if isinstance(change.want, Mapping) else {}
+        differing = {name.removeprefix(PARAMETERS) for name in change.names() if name.startswith(PARAMETERS)}
+        in_force = self._leader.in_force(facts)
+        if not differing & in_force.keys():
+            return Impact.RELOAD
+        wanted = {name.removeprefix(PARAMETERS): value for name, value in want.items()}
+        shrinks = shift(in_force, wanted).shrinks & differing
+        return Impact.RESTART if shrinks else Impact.SWITCHOVER
 
     def fix(self, site: Site, change: Change) -> None:
         """PATCH the difference, then wait until every node has taken it over."""
