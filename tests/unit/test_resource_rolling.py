@@ -15,8 +15,9 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.inventory import parse
 from kbpg.model import Impact
+from kbpg.operations import switchover as handover
 from kbpg.operations.switchover import switchover
-from kbpg.patroni import ConfigFact, NodeFact, NodeStatus, Standby
+from kbpg.patroni import ClusterFact, ConfigFact, Member, NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources import rolling
 from kbpg.resources.bounds import LeaderSettings
@@ -344,6 +345,52 @@ def test_no_switchover_without_a_synchronous_standby() -> None:
     there = site("db-1", {}, {"db-1": {NODE.key: status}})
     with pytest.raises(NotConverged, match="db-1 has no synchronous standby to hand over to"):
         switchover(there, leaving="db-1")
+
+
+def off() -> Context:
+    inventory = CONTEXT.inventory
+    cluster = inventory.cluster.model_copy(update={"synchronous": "off"})
+    return Context(inventory.model_copy(update={"cluster": cluster}), CREDENTIALS)
+
+
+def member(name: str, timeline: int = 3, lag: int | None = 0) -> Member:
+    return Member(name, "replica", "streaming", "192.0.2.9", timeline, lag, False)
+
+
+@pytest.mark.parametrize(
+    ("members", "chosen"),
+    [
+        ([member("db-2"), member("db-3")], "db-2"),
+        ([member("db-2", lag=9), member("db-3", lag=8)], "db-3"),
+        ([member("db-2", timeline=2), member("db-3")], "db-3"),
+        ([member("db-2", lag=None), member("db-3", lag=1 << 20)], "db-3"),
+        ([member("db-3", lag=(1 << 20) + 1), member("db-4")], None),
+        ([], None),
+    ],
+)
+def test_without_synchronous_replication_a_close_standby_takes_over(
+    members: list[Member], chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Asked(Exception):
+        pass
+
+    def ask(site: Site, leader: str, candidate: str) -> None:
+        asked.append(candidate)
+        raise Asked("here")
+
+    monkeypatch.setattr(handover, "_ask", ask)
+    monkeypatch.setattr(handover, "checkpoint", lambda site, leader: None)
+    standbys = tuple(Standby(name, "streaming", "async") for name in ("db-2", "db-3"))
+    status = NodeStatus("running", "primary", 3, "4.1.5", "7", False, False, False, standbys)
+    known = {"db-1": {NODE.key: status, ClusterFact(8008).key: tuple(members)}}
+    there = replace(site("db-1", {}, known), context=off())
+    with pytest.raises(
+        Asked if chosen else NotConverged, match="here" if chosen else "no streaming .* standby"
+    ):
+        switchover(there, leaving="db-1")
+    assert asked == ([chosen] if chosen else [])
 
 
 def test_a_host_that_is_lost_is_not_waited_for() -> None:
