@@ -29,6 +29,10 @@ RESERVED_CONNECTIONS = 5
 """superuser_reserved_connections: Patroni and a human always get in."""
 STEP = 256 * MB
 """Memory counts in whole steps: a kernel that keeps 3 MB more for itself must not restart PostgreSQL."""
+WAL_SHARES = {"max_wal_size": 10, "wal_keep_size": 5, "max_slot_wal_keep_size": 25}
+"""Percent of the data's file system that each limit may come to: together they leave more than half to the data."""
+LEAST_WAL = 256 * MB
+"""Bytes that no disk lowers these limits below: 16 segments."""
 
 FIXED: dict[str, Parameter] = {
     # Promises: what acknowledged commits, pg_rewind and SCRAM rest on.
@@ -63,16 +67,23 @@ FIXED: dict[str, Parameter] = {
 """Parameters that depend on nothing."""
 
 
-def parameters(memory: int, cores: int, inventory: Inventory) -> dict[str, Parameter]:
+def parameters(
+    memory: int, cores: int, inventory: Inventory, disk: int | None = None
+) -> dict[str, Parameter]:
     """Return PostgreSQL's parameters for hosts of `memory` bytes and `cores` cores, sorted by name.
 
+    `disk` is the size in bytes of the smallest file system that holds data; None where it is not known.
     They are the same on all nodes (a standby with a smaller max_connections than its leader does not start),
     so give the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not
     true. Those of `inventory.postgresql.parameters` come last and win.
     """
     memory = max(memory // STEP, 1) * STEP
     own = {name: _plain(value) for name, value in inventory.postgresql.parameters.items()}
-    computed = {**FIXED, **_memory(memory, max_connections(inventory)), **_wal(memory, len(inventory.db))}
+    computed = {
+        **FIXED,
+        **_memory(memory, max_connections(inventory)),
+        **_wal(memory, len(inventory.db), disk),
+    }
     return dict(sorted({**computed, **_workers(cores, inventory), **own}.items()))
 
 
@@ -107,19 +118,33 @@ def _memory(memory: int, connections: int) -> dict[str, Parameter]:
     }
 
 
-def _wal(memory: int, nodes: int) -> dict[str, Parameter]:
-    most = _between(memory // 2, GB, 8 * GB)
+def _wal(memory: int, nodes: int, disk: int | None) -> dict[str, Parameter]:
+    memory_allows = _between(memory // 2, GB, 8 * GB)
+    most = _fitting("max_wal_size", memory_allows, disk)
     # Per standby one stream and one more for pg_basebackup, four to spare.
     senders = max(10, 2 * (nodes - 1) + 4)
     return {
         "max_wal_size": size(most),
         "min_wal_size": size(most // 4),
-        "wal_keep_size": size(most // 4),
+        "wal_keep_size": size(_fitting("wal_keep_size", memory_allows // 4, disk)),
         # A standby that is away longer is cloned again; without a limit it would fill the leader's disk.
-        "max_slot_wal_keep_size": size(most * 4),
+        "max_slot_wal_keep_size": size(_fitting("max_slot_wal_keep_size", memory_allows * 4, disk)),
         "max_wal_senders": senders,
         "max_replication_slots": senders,
     }
+
+
+def _fitting(name: str, wanted: int, disk: int | None) -> int:
+    """Return `wanted` bytes, or less where the disk is too small for it.
+
+    Sizes count in steps of an eighth of the power of two below them, so that a file system that lost a few blocks
+    to its own bookkeeping changes no setting.
+    """
+    if disk is None:
+        return wanted
+    step = 1 << max(disk.bit_length() - 4, 0)
+    limit = disk // step * step * WAL_SHARES[name] // 100
+    return min(wanted, max(limit // (64 * MB) * (64 * MB), LEAST_WAL))
 
 
 def _workers(cores: int, inventory: Inventory) -> dict[str, Parameter]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import subprocess
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from os import statvfs
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -18,12 +21,13 @@ from hypothesis import strategies as st
 from kbpg.engine.compare import Comparison, compare
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
-from kbpg.facts import Fact, Facts, Knowledge
+from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
+from kbpg.hosts.port import Output
 from kbpg.model import CLUSTER, Change, Impact, Placed
 from kbpg.patroni import ConfigFact, NodeFact
 from kbpg.resources.bounds import LeaderSettings
-from kbpg.resources.hardware import Hardware, HardwareFact, smallest
+from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact, smallest
 from kbpg.resources.patroni import (
     DynamicConfig,
     PendingRestart,
@@ -118,6 +122,30 @@ def test_the_smallest_host_decides() -> None:
     small = wanted_configuration(CONTEXT, facts)
     assert small == wanted_configuration(CONTEXT, knowing(hardware(8 * GB, 8 * GB, 8 * GB), CLUSTER))
     assert small["postgresql"]["parameters"]["shared_buffers"] == "2GB"
+
+
+def test_the_smallest_disk_limits_wal() -> None:
+    found = hardware(64 * GB, 64 * GB, 64 * GB)
+    fact = DiskSizeFact(CONTEXT.inventory.cluster.base_dir)
+    for name, disk in zip(DATABASES, (1000 * GB, 20 * GB), strict=False):  # db-3 does not tell
+        found[name][fact.key] = disk
+    parameters = wanted_configuration(CONTEXT, knowing(found, CLUSTER))["postgresql"]["parameters"]
+    assert (parameters["max_wal_size"], parameters["max_slot_wal_keep_size"]) == ("2GB", "5GB")
+
+
+def test_the_size_of_a_file_system_is_that_of_the_nearest_parent(tmp_path: Path) -> None:
+    found = statvfs(tmp_path)
+    for path in (tmp_path, tmp_path / "not" / "yet there"):
+        fact = DiskSizeFact(str(path))
+        ran = subprocess.run(["sh", "-c", fact.script], capture_output=True, text=True, check=True)
+        assert fact.parse(Output(0, ran.stdout)) == found.f_blocks * found.f_frsize
+    assert subprocess.run(["sh", "-c", DiskSizeFact("/nowhere/at/all").script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("answer", ["", "0 4096", "stat: odd"])
+def test_a_file_system_without_a_size_limits_nothing(answer: str) -> None:
+    with pytest.raises((NotKnown, ValueError)):
+        DiskSizeFact("/opt").parse(Output(0, answer))
 
 
 def test_the_inventorys_memory_is_a_limit_and_no_promise() -> None:

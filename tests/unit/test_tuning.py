@@ -89,6 +89,44 @@ def test_parameters_are_sound_on_any_host(memory: int, cores: int) -> None:
     assert workers == sorted(workers, key=int)
 
 
+def megabytes(value: object) -> int:
+    number, unit = int(str(value)[:-2]), str(value)[-2:]
+    return number * {"MB": 1, "GB": 1024}[unit]
+
+
+@pytest.mark.parametrize(
+    ("disk", "sizes"),
+    [
+        (None, ("8GB", "2GB", "2GB", "32GB")),
+        (1000 * GB, ("8GB", "2GB", "2GB", "32GB")),
+        (100 * GB, ("8GB", "2GB", "2GB", "24GB")),
+        (20 * GB, ("2GB", "512MB", "1GB", "5GB")),
+        (5 * GB, ("512MB", "128MB", "256MB", "1280MB")),
+        (1, ("256MB", "64MB", "256MB", "256MB")),
+    ],
+)
+def test_wal_leaves_room_on_the_disk(disk: int | None, sizes: tuple[str, ...]) -> None:
+    found = tuning.parameters(64 * GB, 4, DEFAULT, disk)
+    names = ("max_wal_size", "min_wal_size", "wal_keep_size", "max_slot_wal_keep_size")
+    assert tuple(found[name] for name in names) == sizes
+
+
+@given(st.integers(6 * GB, 1 << 50), st.integers(1, 4096 * GB))
+def test_wal_never_takes_more_than_its_share(disk: int, memory: int) -> None:
+    found = tuning.parameters(memory, 4, DEFAULT, disk)
+    for name, share in (("max_wal_size", 10), ("wal_keep_size", 5), ("max_slot_wal_keep_size", 25)):
+        assert megabytes(found[name]) * MB <= disk * share / 100
+        assert megabytes(found[name]) <= megabytes(tuning.parameters(memory, 4, DEFAULT)[name])
+    assert megabytes(found["min_wal_size"]) >= 32
+
+
+@pytest.mark.parametrize("gigabytes", [9, 20, 50, 99, 250])
+def test_a_few_blocks_less_disk_change_nothing(gigabytes: int) -> None:
+    disk = gigabytes * GB
+    same = tuning.parameters(64 * GB, 4, DEFAULT, disk - 64 * MB)
+    assert tuning.parameters(64 * GB, 4, DEFAULT, disk - 200 * MB) == same
+
+
 def test_a_few_megabytes_less_memory_change_nothing() -> None:
     some = 7 * GB + 900 * MB
     assert tuning.parameters(some, 4, DEFAULT) == tuning.parameters(some - 5 * MB, 4, DEFAULT)

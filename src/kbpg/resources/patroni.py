@@ -16,7 +16,7 @@ from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
 from kbpg.resources.bounds import LeaderSettings, shift
-from kbpg.resources.hardware import HardwareFact, smallest
+from kbpg.resources.hardware import DiskSizeFact, HardwareFact, smallest, smallest_disk
 from kbpg.resources.sql_facts import RowsFact
 
 REST_USER = "kbpg"
@@ -35,11 +35,17 @@ RELOAD_MARGIN = 5.0
 
 
 def wanted_configuration(context: Context, facts: Facts) -> dict[str, Any]:
-    """Return Patroni's dynamic configuration for the smallest db host. Raises `NotKnown`."""
+    """Return Patroni's dynamic configuration for the smallest db host, by `host_facts`. Raises `NotKnown`."""
     inventory = context.inventory
     hardware = smallest(facts, context.db_names)
     memory = min(hardware.memory, inventory.postgresql.memory or hardware.memory)
-    return dynamic.configuration(inventory, tuning.parameters(memory, hardware.cores, inventory))
+    disk = smallest_disk(facts, context.db_names, inventory.cluster.base_dir)
+    return dynamic.configuration(inventory, tuning.parameters(memory, hardware.cores, inventory, disk))
+
+
+def host_facts(context: Context) -> tuple[Fact[object], ...]:
+    """Return what `wanted_configuration` needs to know of every db host."""
+    return HardwareFact(), DiskSizeFact(context.inventory.cluster.base_dir)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> State:
@@ -86,7 +92,7 @@ class DynamicConfig(Resource):
         query = "select pg_conf_load_time()::text, exists (select from pg_settings where pending_restart)"
         self._load = RowsFact(context.superuser(), "configuration load", query, live=True)
         self._leader = LeaderSettings(context)
-        self.facts = (self._node, self._config, self._leader.settings, HardwareFact())
+        self.facts = (self._node, self._config, self._leader.settings, *host_facts(context))
 
     def want(self, facts: Facts) -> Want:
         """Return the wanted configuration, flat."""

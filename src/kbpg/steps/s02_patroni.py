@@ -20,7 +20,6 @@ from kbpg.resources.birth import Removed, born, signs
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
-from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.identity import Claimed, Identified
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
@@ -29,6 +28,7 @@ from kbpg.resources.patroni import (
     DynamicConfig,
     PendingRestart,
     change_by_rest,
+    host_facts,
     wanted_configuration,
 )
 from kbpg.resources.pause import NotPaused
@@ -132,7 +132,7 @@ def _bootstrap(context: Context) -> File:
         return render("patroni/bootstrap.yml.j2", inventory=context.inventory, dynamic=dynamic).encode()
 
     path = f"{layout(context).patroni}/bootstrap.yml"
-    sources = [*((name, HardwareFact()) for name in context.db_names), *signs(context)]
+    sources = [*((name, fact) for name in context.db_names for fact in host_facts(context)), *signs(context)]
     return File(
         path,
         content,
