@@ -216,6 +216,29 @@ def test_the_inventorys_own_minimum_counts() -> None:
     assert one("px-1", "prepare: {minimum_disk: 100GB}\n") == "disk: 50GB free at /opt: wanted 100GB"
 
 
+@pytest.mark.parametrize(
+    ("host", "disk", "free", "born", "said"),
+    [
+        ("db-1", DISK, 300 << 20, ("db_1", "db_2"), ""),
+        ("db-1", DISK, 255 << 20, ("db_1", "db_2"), "disk: 255MB free at /opt: wanted 256MB"),
+        ("px-1", f"disk:{BASE}", 300 << 20, ("db_2", "db_3"), ""),
+        # new in a cluster that is born
+        ("db-1", DISK, 300 << 20, ("db_2", "db_3"), "disk: 300MB free at /opt: wanted 5GB"),
+    ],
+)
+def test_the_disk_of_a_cluster_that_is_born_may_be_full(
+    host: str, disk: str, free: int, born: tuple[str, ...], said: str
+) -> None:
+    changed: dict[str, dict[str, Any]] = {name: {RECORD: record(), DATA: MINE} for name in born}
+    changed.setdefault(host.replace("-", "_"), {})[disk] = replace(ROOM, free=free)
+    assert one(host, **changed) == said
+
+
+def test_a_claim_is_no_birth() -> None:
+    claimed = {RECORD: record(identifier=""), DISK: replace(ROOM, free=GB)}
+    assert one("db-1", db_1=claimed) == "disk: 1GB free at /opt: wanted 5GB"
+
+
 def test_a_proxy_and_data_that_are_there_may_be_in_memory() -> None:
     tmpfs = replace(ROOM, kind="tmpfs")
     assert one("px-1", px_1={f"disk:{BASE}": tmpfs}) == ""

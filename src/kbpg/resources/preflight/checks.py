@@ -9,7 +9,7 @@ from kbpg.inventory import Role, human_size
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.born import fixed, survivors
 from kbpg.resources.preflight.clock import ClockFact, skew
-from kbpg.resources.preflight.data import data, data_fact, identity
+from kbpg.resources.preflight.data import born, data, data_fact, identity
 from kbpg.resources.preflight.disk import IN_MEMORY, DiskFact
 from kbpg.resources.preflight.ports import PortsFact, collisions
 from kbpg.resources.preflight.subject import Needs, Problem, Subject
@@ -25,6 +25,11 @@ MEMORY_TOLERANCE = 1 / 16
 """What kernel and firmware take of a machine's memory: `postgresql.memory: 8GB` is fine on one sold with 8 GB."""
 MINIMUM_INODES = 20_000
 """An installation makes about 2,000 files; a database makes one per table and index, and more per GB."""
+
+
+RUNNING_DISK = 256 << 20
+"""Bytes that must be free once the cluster is born: minimum_disk is for an installation, and a disk that its data
+has filled since must not keep kbpg from mending the cluster."""
 
 
 def ports_fact(needs: Needs) -> PortsFact:
@@ -124,6 +129,9 @@ def disk(subject: Subject) -> Problem | None:
 
 def _disk(subject: Subject, path: str) -> Problem | None:
     seen, wanted = subject.see(DiskFact(path)), subject.inventory.prepare.minimum_disk
+    ways = "free some, or lower prepare.minimum_disk"
+    if born(subject) and wanted > RUNNING_DISK:
+        wanted, ways = RUNNING_DISK, "free some, or use a larger disk"
     if seen.broken:
         return Problem(
             f"{seen.broken} is no directory, nor a link to one: wanted a directory for {path}",
@@ -134,7 +142,7 @@ def _disk(subject: Subject, path: str) -> Problem | None:
     if seen.free < wanted:
         return Problem(
             f"{rounded(seen.free)} free at {seen.at}: wanted {rounded(wanted)}",
-            f"on the host: `df -h {seen.at}`; free some, or lower prepare.minimum_disk",
+            f"on the host: `df -h {seen.at}`; {ways}",
         )
     if seen.inodes is not None and seen.inodes < MINIMUM_INODES:
         return Problem(

@@ -19,6 +19,17 @@ def record_fact(inventory: Inventory) -> FileFact:
     return FileFact(record_path(inventory.cluster.base_dir))
 
 
+def born(subject: Subject) -> bool:
+    """Return whether this host belongs to a cluster that is born: its record has a system identifier.
+
+    A proxy has no record, so that of any db host counts for it; a db host that is new still has to be installed.
+    """
+    records = subject.all(record_fact(subject.inventory), db=True)
+    if subject.host.role == "db":
+        records = {name: record for name, record in records.items() if name == subject.host.name}
+    return any(record and Ownership.of(record.text).system_identifier for record in records.values())
+
+
 def data(subject: Subject) -> Problem | None:
     """What lies in the data directory is this cluster's, or nothing."""
     inventory = subject.inventory

@@ -45,10 +45,11 @@ class Preflight(Resource):
         for host in inventory.hosts:
             yield host.name, SystemFact()
             yield host.name, ClockFact()
-        for host in inventory.db if self._host.role == "db" else ():
-            yield host.name, data_fact(inventory)
+        for host in inventory.db:
             yield host.name, record_fact(inventory)
-            yield host.name, node_fact(inventory)
+            if self._host.role == "db":
+                yield host.name, data_fact(inventory)
+                yield host.name, node_fact(inventory)
 
     def want(self, facts: Facts) -> Want:
         """Return every check as ok."""
