@@ -28,7 +28,7 @@ from kbpg.resources.directory import Directory, DirectoryFact
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact, ImagesFact
 from kbpg.resources.file import File, FileFact, FileState, digest
 from kbpg.resources.foreign import DataFact, DataState
-from kbpg.resources.hardware import Hardware, HardwareFact
+from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact
 from kbpg.resources.identity import fixed_ports, record_path
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.patroni import wanted_configuration
@@ -266,6 +266,7 @@ class World:
             self.ask.roles.key: _roles(),
             self.ask.usage.key: (100 * GB, 80 * GB),
             self.ask.config.key: {},
+            DiskSizeFact(self.context.inventory.cluster.base_dir).key: 100 * GB,
         }
         return known[fact.key]
 
@@ -293,6 +294,7 @@ class World:
             self.ask.extensions.key: (("plpgsql", "1.0"), ("vector", "0.8.1")),
         }
         by_name: dict[str, Any] = {
+            "postmaster settings": (("max_connections", "100"),),
             "databases": (("postgres", "UTF8", True, ["public"]), ("keybuzz", "UTF8", True, ["kb_app"])),
             "schemas": (("kb_app", "kb_app"),),
             "auth query": (self._function(),),
