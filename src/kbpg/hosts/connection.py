@@ -68,6 +68,15 @@ class Transport(paramiko.Transport):
             paramiko.common.MSG_CHANNEL_REQUEST: _on_channel_request,
         }
 
+    def run(self) -> None:
+        """Serve the connection until it ends.
+
+        When the connection below this one (through a jump host) ends first, paramiko's thread may still want to
+        close a channel on it. That is no news: whoever used this connection has been told.
+        """
+        with contextlib.suppress(EOFError, OSError):
+            super().run()
+
     def prefer_host_keys(self, known: list[str]) -> None:
         """Ask first for the types of host key that are known, so that a known host is recognised."""
         first = [name for kind in known for name in _algorithms(kind) if name in self._preferred_keys]
