@@ -6,8 +6,13 @@ import functools
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pytest_socket import socket_allow_hosts
+
+# How long one example takes says how busy the machine is, not whether the code is right
+hypothesis.settings.register_profile("kbpg", deadline=None)
+hypothesis.settings.load_profile("kbpg")
 
 LOOPBACK = ("127.0.0.1", "::1")
 LAB = Path(os.environ.get("KBPG_LAB") or Path(__file__).parents[1] / ".lab")
