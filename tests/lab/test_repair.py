@@ -19,6 +19,17 @@ ZERO_WAL = (
 """Overwrites every segment: no checkpoint record is left, as after a disk that lost its writes."""
 
 
+@pytest.fixture
+def cluster(lab: Lab) -> Lab:
+    """A whole cluster; a replica that an earlier test left broken is cloned anew by hand, or apply-all would wait."""
+    sick = lab.kbpg("diagnose").code != 0
+    for host in DB if sick else ():
+        if _fails(lab, host) and _leads(lab, host):
+            lab.sh(host, f"docker stop -t 30 patroni; rm -rf {PGDATA}; docker start patroni", check=False)
+    lab.apply()
+    return lab
+
+
 def replica(lab: Lab) -> str:
     return next(host for host in reversed(DB) if host != lab.leader())
 
@@ -49,7 +60,9 @@ def psql(lab: Lab, host: str, query: str, database: str = "keybuzz") -> str:
 def assert_kept(lab: Lab) -> None:
     lab.await_whole(deadline=10)
     for host in DB:
-        lab.until(lambda host=host: psql(lab, host, "select n from kept") == "42", 10, f"the row on {host}")
+        lab.until(
+            lambda host=host: psql(lab, host, "select n from kb_app.kept") == "42", 10, f"the row on {host}"
+        )
 
 
 def verdicts(document: dict[str, Any]) -> dict[str, str]:
@@ -102,8 +115,15 @@ def crash_without_wal(lab: Lab) -> str:
 
 
 def _leads(lab: Lab, but: str) -> bool:
-    roles = [lab.rest(host)["role"] for host in DB if host != but]
-    return bool({"primary", "master"} & set(roles))
+    """Return whether another node than `but` leads."""
+    return any(_role(lab, host) in ("primary", "master") for host in DB if host != but)
+
+
+def _role(lab: Lab, host: str) -> str:
+    try:
+        return str(lab.rest(host)["role"])
+    except OSError:
+        return "silent"
 
 
 def test_no_valid_checkpoint_record(cluster: Lab) -> None:

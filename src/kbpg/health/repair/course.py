@@ -16,6 +16,9 @@ from kbpg.health.finding import Finding, Repair
 
 SETTLE = 20.0
 """Seconds for a finding to be gone after its repair: views of the cluster are a few of Patroni's loops old."""
+STEADY = 8.0
+"""Seconds for what is left to stay the same: members of Raft dial each other again after 5 s (pysyncobj's
+connectionRetryTime), and Patroni looks every few seconds."""
 PAUSE = 1.0
 """Seconds between two looks."""
 
@@ -105,14 +108,14 @@ class Course:
         return Attempt(finding, verdict, said, error, self.clock() - started), diagnosis
 
     def _settled(self, finding: Finding, *, hopeful: bool) -> Diagnosis:
-        """Look until the finding is gone and what is left no longer changes; once where nothing was done."""
-        ends, before = self.clock() + SETTLE, None
+        """Look until all is well, or what is left no longer changes; once where nothing was done."""
+        ends, since, before = self.clock() + SETTLE, self.clock(), None
         while True:
             diagnosis = self.examine()
-            keys = {each.key for each in diagnosis.findings}
-            if not hopeful or diagnosis.healthy or self.clock() > ends:
-                return diagnosis
-            if finding.key not in keys and keys == before:
+            keys, now = {each.key for each in diagnosis.findings}, self.clock()
+            since = since if keys == before else now
+            steady = finding.key not in keys and now - since >= STEADY
+            if not hopeful or diagnosis.healthy or steady or now > ends:
                 return diagnosis
             before = keys
             self.sleep(PAUSE)
