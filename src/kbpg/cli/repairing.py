@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from kbpg.cli import diagnosing
 from kbpg.cli.progress import Progress
@@ -24,8 +25,8 @@ _STYLES = {Verdict.MENDED: Style.GOOD, Verdict.DECLINED: Style.QUIET}
 class Asking:
     """A guide that shows each repair on the console and asks, unless everything was agreed to before."""
 
-    def __init__(self, console: Console, *, agreed: bool, terminal: bool) -> None:
-        self._console, self._agreed, self._terminal = console, agreed, terminal
+    def __init__(self, console: Console, options: Options, *, terminal: bool) -> None:
+        self._console, self._options, self._terminal = console, options, terminal
 
     def agrees(self, finding: Finding, repair: Repair) -> bool:
         """Show what is wrong and what will be done about it; return the answer, no where nobody can give one."""
@@ -37,7 +38,7 @@ class Asking:
                 Line(f"  risk: {repair.risk}", Style.PLAIN if repair.risk == "none" else Style.WARNING),
             ]
         )
-        agreed = self._agreed or (self._terminal and self._console.ask("  go ahead?"))
+        agreed = self._options.yes or (self._terminal and self._console.ask("  go ahead?"))
         if agreed:
             self._console.busy(f"{finding.host}: {repair.will}")
         return agreed
@@ -45,7 +46,9 @@ class Asking:
     def ended(self, attempt: Attempt) -> None:
         """Show how it ended."""
         self._console.rest()
-        self._console.say(attempt_lines(attempt))
+        # What a log or a server says may hold a password
+        mask = self._options.mask
+        self._console.say(Line(mask(line.text), line.style) for line in attempt_lines(attempt))
 
 
 def attempt_lines(attempt: Attempt) -> list[Line]:
@@ -77,14 +80,14 @@ def repair(options: Options) -> int:
             ask=console.ask if terminal else None,
         ) as session:
             console.busy("reading the hosts")
-            guide = Asking(console, agreed=options.yes, terminal=terminal)
+            guide = Asking(console, options, terminal=terminal)
             diagnosis, attempts = _course(session, options, progress, guide).run()
         kbpg = diagnosis.snapshot.kbpg if diagnosis.snapshot else "kbpg"
         if options.json:
             console.data(
                 {
                     **diagnosing.document(diagnosis, session.unreachable),
-                    "repairs": [attempt.document() for attempt in attempts],
+                    "repairs": [_masked(attempt.document(), options.mask) for attempt in attempts],
                 }
             )
         else:
@@ -101,6 +104,15 @@ def _course(session: Session, options: Options, progress: Progress, guide: Askin
         return found.limited(options.limit) if options.limit else found
 
     return Course(look, lambda what: perform(bench, what), guide)
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
+    """Return a JSON value with all its texts masked."""
+    if isinstance(value, dict):
+        return {key: _masked(each, mask) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each, mask) for each in value]
+    return mask(value) if isinstance(value, str) else value
 
 
 def closing(attempts: Sequence[Attempt], could_ask: bool) -> list[Line]:
