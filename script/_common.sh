@@ -39,6 +39,7 @@ make_venv() {
     say "installing the packages of $lock"
     .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
     .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    .venv/bin/python -m compileall -q src # also where the environment keeps Python from doing so at run time
     cp "$lock" "$stamp"
 }
 
