@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.lab.conftest import DB, Lab, killed_at_end
-from tests.lab.test_repair import assert_kept, verdicts, write_row
+from tests.lab.test_repair import assert_kept, role, verdicts, write_row
 
 pytestmark = pytest.mark.lab
 
@@ -112,14 +112,7 @@ def lose_quorum(lab: Lab) -> None:
         tell(lab, DB[1], "add", ghost(lab, number))
     wipe(lab, DB[0], DB[2])
     lab.until(lambda: not status(lab)["quorum"], 30, "a lost quorum")
-    lab.until(lambda: all(_is_replica(lab, host) for host in DB), 60, "no leader")
-
-
-def _is_replica(lab: Lab, host: str) -> bool:
-    try:
-        return bool(lab.rest(host)["role"] == "replica")
-    except OSError:
-        return False
+    lab.until(lambda: not any(role(lab, host) in ("primary", "master") for host in DB), 60, "no leader")
 
 
 def test_a_quorum_lost_for_good_is_rebuilt(cluster: Lab) -> None:

@@ -116,10 +116,10 @@ def crash_without_wal(lab: Lab) -> str:
 
 def _leads(lab: Lab, but: str) -> bool:
     """Return whether another node than `but` leads."""
-    return any(_role(lab, host) in ("primary", "master") for host in DB if host != but)
+    return any(role(lab, host) in ("primary", "master") for host in DB if host != but)
 
 
-def _role(lab: Lab, host: str) -> str:
+def role(lab: Lab, host: str) -> str:
     try:
         return str(lab.rest(host)["role"])
     except OSError:
