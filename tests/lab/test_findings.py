@@ -13,7 +13,7 @@ from tests.lab import faults as f
 from tests.lab.conftest import DB, Lab, Ran
 from tests.lab.faults import Fault, back, on, on_leader
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
 NOTICED, HEALTHY = 25, 60
 """Seconds: a fault is seen (members of Raft that start get 20 s of patience); a cluster is whole again."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.lab.conftest import DB, Lab, Ran
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
 PGDATA = "/opt/keybuzz/postgres/data/pgdata"
 ZERO_WAL = (
