@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,10 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
 
     def look_here() -> None:
         while not over.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.append(path.read_bytes().decode(errors="replace"))
-                except OSError:
-                    continue
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                # a process may end between being listed and being read
+                with suppress(OSError):
+                    seen.append(Path("/proc", process, "cmdline").read_bytes().decode(errors="replace"))
 
     watchers = [threading.Thread(target=look, args=(host,)) for host in HOSTS]
     watchers.append(threading.Thread(target=look_here))
