@@ -53,10 +53,11 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
 
     def look_here() -> None:
         while not over.is_set():
-            for process in filter(str.isdigit, os.listdir("/proc")):
+            for process in Path("/proc").iterdir():
                 # a process may end between being listed and being read
-                with suppress(OSError):
-                    seen.append(Path("/proc", process, "cmdline").read_bytes().decode(errors="replace"))
+                if process.name.isdigit():
+                    with suppress(OSError):
+                        seen.append((process / "cmdline").read_bytes().decode(errors="replace"))
 
     watchers = [threading.Thread(target=look, args=(host,)) for host in HOSTS]
     watchers.append(threading.Thread(target=look_here))
