@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from kbpg import patroni
@@ -172,12 +173,26 @@ def _restart_for(context: Context, host: Host) -> str:
 
 
 def _reload(context: Context, site: Site) -> None:
-    """Ask Patroni to read its files. Raises `HostError`, with its log where it does not answer."""
+    """Ask Patroni to read its files. Raises `HostError`, with its log where it does not answer.
+
+    One that only starts answers nobody before Raft has a quorum, which may need the other nodes. It has read
+    the files if its container was started after they were written, as when a run was killed between the two.
+    """
     try:
         change_by_rest(context, site.host, "POST", "/reload", {})
     except HostError as error:
+        if isinstance(error.__cause__, OSError) and _started_since(context, site):
+            return
         error.detail = (*error.detail, *log_lines(site, PATRONI))
         raise
+
+
+def _started_since(context: Context, site: Site) -> bool:
+    """Return whether the container was started after its files were written, by the host's own clock."""
+    paths = [f"{layout(context).patroni}/{name}" for name in ("patroni.yml", SECRETS)]
+    written = site.host.run(["stat", "-c", "%.Y", *paths]).stdout.split()
+    started = str(site.facts.get(DB_CONTAINERS)[PATRONI]["State"]["StartedAt"])
+    return datetime.fromisoformat(started).timestamp() > max(map(float, written))
 
 
 def _formed(context: Context) -> Probe:
