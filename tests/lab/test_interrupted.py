@@ -57,7 +57,7 @@ def restart(lab: Lab, *hosts: str) -> None:
     )
 
 
-@pytest.mark.faults  # a proxy did not answer within 60 s of its reboot, once in three runs: the cause is not known yet
+@pytest.mark.faults  # once in three runs a proxy did not answer within 60 s of its reboot; why is not known yet
 def test_reboots_one_by_one_and_all_at_once(cluster: Lab) -> None:
     with cluster.connect("haproxy-01", 6432) as connection:
         connection.execute("drop table if exists kept; create table kept (n int)")
