@@ -19,8 +19,9 @@ promotion
     PostgreSQL leaves recovery: `PROMOTION` seconds.
 routing
     HAProxy puts a server in after `check_rise` good checks: up to one `check_interval` until the first, then
-    `check_fast_interval` between the others (HAProxy's manual, "inter", "fastinter"). PgBouncer tries a failed login
-    again after `server_login_retry`.
+    `check_fast_interval` between the others (HAProxy's manual, "inter", "fastinter"). It leaves the old leader after
+    `check_fall` bad ones, counted at worst from the same moment. PgBouncer tries a failed login again after
+    `server_login_retry`.
 
 Measured by hand, one client writing through both, ttl/loop_wait/retry_timeout 20/2/5: kill -9 of the postmaster
 2.2 s, power cut 21-23 s, cut network 22.0 s, switchover 2.2-3.4 s and once 6.2 s; 30/10/10: 7.6, 29.0, 27.8 and
@@ -180,8 +181,9 @@ def data_loss(inventory: Inventory, synchronous: int | None = None) -> Loss:
 def _routing(inventory: Inventory) -> Range:
     """Return the seconds until clients reach the new leader: HAProxy's checks, then PgBouncer's next login."""
     haproxy = inventory.haproxy
-    more = (haproxy.check_rise - 1) * haproxy.check_fast_interval / 1000
-    return more, haproxy.check_interval / 1000 + more + LOGIN_RETRY
+    again = haproxy.check_fast_interval / 1000
+    most = (max(haproxy.check_rise, haproxy.check_fall) - 1) * again
+    return (haproxy.check_rise - 1) * again, haproxy.check_interval / 1000 + most + LOGIN_RETRY
 
 
 def _span(seconds: Range) -> str:

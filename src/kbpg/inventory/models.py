@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from kbpg.errors import UsageError
 from kbpg.home import expanded
 from kbpg.inventory.build import BaseImages, Build, Prepare
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
+from kbpg.inventory.presets import DEFAULT, with_preset
 from kbpg.inventory.section import Section
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
-from kbpg.inventory.types import LocalPath
+from kbpg.inventory.types import LocalPath, as_plain
+
+Failover = Annotated[Literal["fast", "balanced", "tolerant"], BeforeValidator(as_plain)]
 
 
 class Inventory(Section):
@@ -26,6 +29,11 @@ class Inventory(Section):
         "credentials/postgres.env", description="the credentials file, relative to the inventory"
     )
     versions: Versions = Field(Versions(), description="the versions to install")
+    failover: Failover = Field(
+        DEFAULT,
+        description="preset of the timers of Patroni, HAProxy and PgBouncer: the defaults of the keys listed under "
+        "Failover presets",
+    )
     timers: Timers = Field(Timers(), description="Patroni's timers; loop_wait + 2 * retry_timeout <= ttl")
     ports: Ports = Field(Ports(), description="TCP ports, 1024 or higher")
     postgresql: Postgresql = Field(Postgresql(), description="what PostgreSQL may use, and its settings")
@@ -46,6 +54,11 @@ class Inventory(Section):
     )
 
     _path: Path = PrivateAttr(default=Path("inventory.yaml"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_gives_defaults(cls, value: Any) -> Any:
+        return with_preset(value)
 
     @property
     def path(self) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.parameters import OWNED
+from kbpg.inventory.preset_reference import preset_reference
 from kbpg.inventory.reserved import RESERVED_DATABASES, RESERVED_ROLES
 from kbpg.inventory.section import Section, section_of
 from kbpg.inventory.show import human_size
@@ -57,7 +58,7 @@ RULES = """\
 
 def reference() -> str:
     """Return the whole reference as Markdown."""
-    parts = [INTRODUCTION, *_tables(), RULES, _owned(), _reserved()]
+    parts = [INTRODUCTION, *_tables(), preset_reference(), RULES, _owned(), _reserved()]
     return "\n".join(parts)
 
 
