@@ -8,6 +8,8 @@ from typing import Any
 
 from kbpg.facts import Facts, NotKnown, RestFact
 
+REST_USER = "kbpg"
+"""Who asks Patroni's REST API for changes; templates/patroni/secrets.yml.j2 has the name by this constant."""
 LEADER_ROLES = frozenset({"primary", "master", "standby_leader", "leader"})
 """How versions call it: `/patroni` says master (3.3) or primary (4.x), `/cluster` says leader in both."""
 
@@ -19,6 +21,7 @@ class Standby:
     name: str
     state: str
     sync_state: str
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class NodeStatus:
     paused: bool
     receiving: bool
     standbys: tuple[Standby, ...]
+    scope: str = ""
+    name: str = ""
 
     @property
     def leads(self) -> bool:
@@ -76,12 +81,19 @@ class NodeFact(RestFact[NodeStatus]):
             paused=bool(body.get("pause")),
             receiving=body.get("replication_state") == "streaming",
             standbys=tuple(_standbys(body.get("replication") or ())),
+            scope=str(body.get("patroni", {}).get("scope", "")),
+            name=str(body.get("patroni", {}).get("name", "")),
         )
 
 
 def _standbys(rows: Iterable[Mapping[str, Any]]) -> Iterable[Standby]:
     for row in rows:
-        yield Standby(str(row["application_name"]), str(row["state"]), str(row["sync_state"]))
+        yield Standby(
+            str(row["application_name"]),
+            str(row["state"]),
+            str(row["sync_state"]),
+            str(row.get("usename") or ""),
+        )
 
 
 @dataclass(frozen=True)

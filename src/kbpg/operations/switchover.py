@@ -6,10 +6,10 @@ import http.client
 import time
 from collections.abc import Iterable
 
-from kbpg import rest
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import NotKnown
+from kbpg.operations.patroni_change import ask
 from kbpg.patroni import ClusterFact, NodeFact, leader_of, streaming_of
 
 DEADLINE = 60.0
@@ -82,14 +82,9 @@ def checkpoint(site: Site, leader: str) -> None:
 
 
 def _ask(site: Site, leader: str, candidate: str) -> None:
-    context = site.context
-    login = ("kbpg", context.credentials.rest_password)
     body = {"leader": leader, "candidate": candidate}
-    port = context.inventory.ports.patroni
     try:
-        answer = rest.request(
-            site.hosts[leader], "POST", port, "/switchover", body, login=login, timeout=DEADLINE
-        )
+        answer = ask(site.context, site.hosts[leader], "POST", "/switchover", body, DEADLINE)
     except (OSError, http.client.HTTPException) as error:
         raise HostError(leader, f"Patroni did not answer the switchover: {error}") from error
     if answer.status >= 300:

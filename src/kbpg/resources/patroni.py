@@ -7,20 +7,19 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kbpg import dynamic, rest, tuning
+from kbpg import dynamic, tuning
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Fact, Facts
 from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
+from kbpg.operations.patroni_change import ask
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
 from kbpg.resources.bounds import LeaderSettings, shift
 from kbpg.resources.hardware import DiskSizeFact, HardwareFact, smallest, smallest_disk
 from kbpg.resources.sql_facts import RowsFact
 
-REST_USER = "kbpg"
-"""Who asks Patroni's REST API for changes; the name is in templates/patroni/secrets.yml.j2 by this constant."""
 RETURN_DEADLINE = 120.0
 """Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
 PARAMETERS = "postgresql.parameters."
@@ -225,10 +224,8 @@ def change_by_rest(
     context: Context, host: Writer, method: str, path: str, body: Any, timeout: float = 30.0
 ) -> None:
     """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses."""
-    login = (REST_USER, context.credentials.rest_password)
-    port = context.inventory.ports.patroni
     try:
-        answer = rest.request(host, method, port, path, body, login=login, timeout=timeout)
+        answer = ask(context, host, method, path, body, timeout)
     except (OSError, http.client.HTTPException) as error:
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
     if answer.status >= 300:

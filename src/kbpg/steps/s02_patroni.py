@@ -15,7 +15,7 @@ from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
-from kbpg.patroni import NodeFact
+from kbpg.patroni import REST_USER, NodeFact
 from kbpg.render import render
 from kbpg.resources.birth import Removed, born, signs
 from kbpg.resources.configuration import Configuration, combined
@@ -25,7 +25,6 @@ from kbpg.resources.identity import Claimed, Identified
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.patroni import (
-    REST_USER,
     DynamicConfig,
     PendingRestart,
     change_by_rest,
