@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """The inventory and the credentials: all that decides what must be."""
+    """The inventory and the credentials: all that decides what must be.
+
+    `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over.
+    """
 
     inventory: Inventory
     credentials: Credentials
+    adopting: bool = False
 
     def superuser(self, database: str = "postgres") -> Login:
         """Return how kbpg asks a db host's own PostgreSQL."""

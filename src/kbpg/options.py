@@ -22,7 +22,8 @@ class Options:
     """What was asked for besides the command; `ctx.obj` of every command.
 
     `limit` names hosts, nothing being all of them. `patience` are the seconds that a host may take to let kbpg
-    in, where that is less than the inventory allows. `mask` hides the secrets that are known so far.
+    in, where that is less than the inventory allows. `adopt` is the consent to take over a cluster that runs and
+    that kbpg did not start. `mask` hides the secrets that are known so far.
     """
 
     chosen: Path | None = None
@@ -33,6 +34,7 @@ class Options:
     accept_new_host_keys: bool = False
     color: bool = True
     patience: float | None = None
+    adopt: bool = False
     mask: Callable[[str], str] = field(default=_unmasked, repr=False)
 
     @property

@@ -13,9 +13,10 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from kbpg.adoption.passwords import completed, take_over
 from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
@@ -69,6 +70,13 @@ def read_context(options: Options, *, credentials_exist: bool = False) -> tuple[
     Where there is no credentials file, or an incomplete one, passwords are generated in memory, unless
     `credentials_exist` says that this would be no use. Raises `InputError`.
     """
+    context, found = _read(options)
+    if credentials_exist:
+        _demand(context, found)
+    return context, found
+
+
+def _read(options: Options) -> tuple[Context, Found | None]:
     inventory = load(options.inventory)
     for name in sorted(options.limit):
         inventory.host(name)
@@ -76,12 +84,26 @@ def read_context(options: Options, *, credentials_exist: bool = False) -> tuple[
     found = load_credentials(inventory.credentials_path)
     if found:
         check_users(found, superuser=cluster.superuser, app_user=cluster.app_user)
-    if credentials_exist and (found is None or found.missing):
+    credentials = complete(found) if found else generate(cluster.superuser, cluster.app_user)
+    return Context(inventory, credentials, adopting=options.adopt), found
+
+
+def _demand(context: Context, found: Found | None) -> None:
+    if found is None or found.missing:
         what = f"{', '.join(found.missing)} missing" if found else "no such file"
-        raise CredentialsError(f"{inventory.credentials_path}: {what}", hint="run kbpg step 00 first")
-    return Context(
-        inventory, complete(found) if found else generate(cluster.superuser, cluster.app_user)
-    ), found
+        raise CredentialsError(f"{context.inventory.credentials_path}: {what}", hint="run kbpg step 00 first")
+
+
+def _from_hosts(
+    context: Context, found: Found, hosts: Mapping[str, Writer], redactor: Redactor, *, strict: bool
+) -> tuple[Context, Found]:
+    """Return both with the passwords that the file lacks and the hosts use. Raises `CredentialsError`."""
+    taken = take_over(context.inventory, hosts)
+    redactor.add(taken.seen)
+    whole = completed(found, taken, strict=strict)
+    credentials = complete(whole)
+    redactor.add(all_secrets(credentials))
+    return replace(context, credentials=credentials), whole
 
 
 @contextlib.contextmanager
@@ -99,9 +121,12 @@ def open_session(
 
     With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is.
     `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
-    say so. Raises `InputError` before any connection is opened, then `KbpgError` with every host's problem.
+    say so. Passwords that the credentials file lacks are read from the hosts that use them. Raises `InputError`
+    before any connection is opened, then `KbpgError` with every host's problem.
     """
-    context, found = read_context(options, credentials_exist=credentials_exist)
+    context, found = _read(options)
+    if credentials_exist and found is None:
+        _demand(context, found)
     with ExitStack() as stack:
         redactor = Redactor(all_secrets(context.credentials))
         journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
@@ -113,6 +138,10 @@ def open_session(
         stack.enter_context(interruptible(list(hosts.values())))
         if lock:
             stack.enter_context(_locked(hosts.values(), doing))
+        if found and found.missing:
+            context, whole = _from_hosts(context, found, hosts, redactor, strict=lock)
+            if credentials_exist and lock:  # a look does without what nobody tells
+                _demand(context, whole)
         yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable)
 
 

@@ -30,13 +30,6 @@ Answers = dict[str, dict[str, Any]]
 
 
 WEB = (8008, 8404)
-INCOMPLETE = """\
-POSTGRES_SUPERUSER=kb_admin
-POSTGRES_SUPERPASS=wonderful-secret-1
-POSTGRES_APP_USER=kb_app
-POSTGRES_APP_PASS=wonderful-secret-2
-"""
-"""As the four names of the first version of that file: step 00 adds the others."""
 
 
 class Near(LocalHost):
@@ -281,7 +274,6 @@ def test_a_watch_without_sense(words: list[str], world: Any, capsys: Capture) ->
     ("text", "said"),
     [
         (None, "no such file\nhint: run kbpg step 00 first"),
-        (INCOMPLETE, "RAFT_PASS, PATRONI_REST_PASS missing\nhint: run kbpg step 00 first"),
         ("nonsense\n", "credentials/postgres.env:1: "),
     ],
 )

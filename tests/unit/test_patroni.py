@@ -80,7 +80,9 @@ def test_the_configuration_of_both_versions(version: str, mode: object) -> None:
 def test_a_node_that_starts_answers_503_with_a_status() -> None:
     """`get_postgresql_status` of patroni/api.py while PostgreSQL does not answer."""
     body = {"state": "starting", "role": "replica", "patroni": {"version": "4.1.5", "scope": "kb"}}
-    assert NODE.parse(503, body) == NodeStatus("starting", "replica", 0, "4.1.5", "", False, False, False, ())
+    assert NODE.parse(503, body) == NodeStatus(
+        "starting", "replica", 0, "4.1.5", "", False, False, False, (), "kb"
+    )
 
 
 @pytest.mark.parametrize("role", ["primary", "master"])

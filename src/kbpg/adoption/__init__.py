@@ -1,1 +1,1 @@
-"""A cluster that kbpg did not start: what it runs with, whether it is provably the inventory's, and taking it over."""
+"""A cluster that kbpg did not start: what it runs with, whether it is provably this one, and taking it over."""
