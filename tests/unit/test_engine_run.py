@@ -547,6 +547,21 @@ def test_a_live_fact_is_asked_again_after_any_change_anywhere() -> None:
     assert world["px-1"].asked("value:still") == 1
 
 
+def test_what_a_change_made_stale_is_asked_in_one_pass_for_all_stages_without_a_difference() -> None:
+    world = hosts(["db-1"])
+    put(world["db-1"], a="old", b="new", c="new", d="old", e="new")
+    stages = [stage(("db-1", Value(name))) for name in "abcde"]
+    run(world).apply([step(*stages[:2]), step(*stages[2:], number=2, name="two")])
+    assert world["db-1"].reads == [
+        ("value:a", "value:b", "value:c", "value:d", "value:e"),
+        ("value:a",),  # fixed, and compared again
+        ("value:b", "value:c"),
+        ("value:d",),  # differs: nothing is asked beyond it
+        ("value:d",),
+        ("value:e",),
+    ]
+
+
 class Elsewhere(Value):
     """A resource whose state, and whose fix, is on another host than its place."""
 

@@ -59,20 +59,39 @@ class Run:
         staged = required + [(step, s) for step, s in self._stages(steps) if not s.requirement]
         self.reading.gather(item for _, stage in staged for item in self._items(stage))
         self._require(required)
+        rest = staged[len(required) :]
+        ahead = self._ahead([stage for _, stage in rest])
         for step in steps:
-            self._apply_step(step, [s for owner, s in staged if owner is step and not s.requirement])
+            mine = [(s, items) for (owner, s), items in zip(rest, ahead, strict=True) if owner is step]
+            self._apply_step(step, mine)
         return self.report
 
     # --- one step, one stage -------------------------------------------------------------------------
 
-    def _apply_step(self, step: Step, stages: Sequence[Stage]) -> None:
+    def _ahead(self, stages: Sequence[Stage]) -> list[list[Placed]]:
+        """Return, for each stage, what to ask when it begins: its items, and those of stages after it.
+
+        A change makes much of what is known stale. What then is only looked at again, as nothing differs there
+        now, is asked in one pass; before a stage that changes something that would be for nothing.
+        """
+        ahead: list[list[Placed]] = []
+        later: list[Placed] = []
+        for stage in reversed(stages):
+            items = list(self._items(stage))
+            differs = any(found.change for found in self._compare(stage))
+            ahead.insert(0, items if differs else items + later)
+            later = [] if differs else ahead[0]
+        return ahead
+
+    def _apply_step(self, step: Step, stages: Sequence[tuple[Stage, Sequence[Placed]]]) -> None:
         started, first = time.monotonic(), len(self.report.outcomes)
         self.listener.step_started(step)
-        for stage in stages:
+        for stage, ahead in stages:
             if self.report.failed:
                 self._skip(step, stage)
                 continue
             self.listener.stage_started(step, stage)
+            self.reading.gather(ahead)
             self._converge(step, stage)
         seconds = time.monotonic() - started
         self.report.seconds[step.label] = seconds
