@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import psycopg
 import pytest
 from tests.lab.conftest import HOSTS, Lab, killed_at_end
 
@@ -65,17 +66,30 @@ def test_reboots_one_by_one_and_all_at_once(cluster: Lab) -> None:
     for hosts in (*((host,) for host in HOSTS), HOSTS):
         restart(cluster, *hosts)
         cluster.await_whole(deadline=120)
-        answers = lambda: _value(cluster, "select n from kept") == 42  # noqa: E731
-        cluster.until(answers, 60, f"the row after a reboot of {', '.join(hosts)}")
+        _await_row(cluster, f"the row after a reboot of {', '.join(hosts)}")
     # the standbys' views settle within a few of Patroni's loops
     cluster.until(lambda: cluster.kbpg("diagnose").code == 0, 30, "diagnose healthy")
     assert cluster.kbpg("plan").code == 0
 
 
-def _value(lab: Lab, query: str) -> object:
-    import psycopg
+def _await_row(lab: Lab, what: str) -> None:
+    """Wait for the row through the pooler; when it does not come, say what was met and what runs there."""
+    met: list[str] = []
+
+    def there() -> bool:
+        try:
+            return bool(lab.one("haproxy-01", 6432, "select n from kept") == 42)
+        except psycopg.Error as error:
+            met.append(str(error).strip())
+            return False
 
     try:
-        return lab.one("haproxy-01", 6432, query)
-    except psycopg.Error:
-        return None
+        lab.until(there, 60, what)
+    except AssertionError as failure:
+        logs = "docker ps -a; for c in pgbouncer haproxy; do docker logs --tail 30 $c 2>&1; done"
+        shown = [
+            *met[-1:],
+            lab.sh("haproxy-01", logs, check=False),
+            lab.sh("haproxy-01", "ip -4 addr; ss -tln"),
+        ]
+        raise AssertionError("\n".join([str(failure), *shown])) from failure

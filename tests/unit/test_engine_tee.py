@@ -121,3 +121,19 @@ def test_short_streams(sent: list[bytes]) -> None:
 
 def test_no_consumer_is_no_error() -> None:
     assert within_deadline(lambda: tee([b"x"], [])) is None
+
+
+def test_a_stream_that_nobody_reads_any_more_is_not_drained() -> None:
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(1_000_000):
+            sent.append(number)
+            yield b"x"
+
+    def leaving(stream: Iterator[bytes]) -> None:
+        next(stream)
+        raise ValueError("the disk is full")
+
+    assert isinstance(within_deadline(lambda: tee(endless(), [leaving, leaving])), ValueError)
+    assert len(sent) < 100_000

@@ -13,7 +13,7 @@ from kbpg.engine.rollout import AllAtOnce, Rollout
 from kbpg.engine.site import Recorded, Site
 from kbpg.engine.unexpected import explained
 from kbpg.errors import HostError, KbpgError
-from kbpg.model import CLUSTER, Placed, Stage, Status, Step
+from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
 
 Outcomes = dict[Placed, Outcome]
 
@@ -55,7 +55,8 @@ def _mend_place(
     outcomes: Outcomes = {}
     mine = [c for c in todo if c.placed.place == place]
     recorded = {name: Recorded(host) for name, host in reading.hosts.items()}
-    site = reading.site(place, recorded)
+    recorded[CONTROLLER] = Recorded(reading.controller)
+    site = reading.site(place, {name: recorded[name] for name in reading.hosts}, recorded[CONTROLLER])
     current, impact = mine[0], max(c.impact for c in mine)
     try:
         rollout.before(site, impact)

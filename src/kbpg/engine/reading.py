@@ -68,13 +68,15 @@ class Reading:
         """Return what is known, as seen from a place."""
         return Facts(self.knowledge, place)
 
-    def site(self, place: str, hosts: Mapping[str, Writer] | None = None) -> Site:
-        """Return where a fix at `place` works; `hosts` may be ones that record what is done."""
+    def site(
+        self, place: str, hosts: Mapping[str, Writer] | None = None, controller: Writer | None = None
+    ) -> Site:
+        """Return where a fix at `place` works; `hosts` and `controller` may be ones that record what is done."""
         note = self._note
         return Site(
             place,
             self.hosts if hosts is None else hosts,
-            self.controller,
+            controller or self.controller,
             self.context,
             self.facts(place),
             self.refresh,

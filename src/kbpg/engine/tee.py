@@ -34,11 +34,16 @@ class _Pipe:
     def leave(self) -> None:
         self._left = True
 
+    @property
+    def left(self) -> bool:
+        return self._left
+
 
 def tee(chunks: Iterable[bytes], consumers: Sequence[Consumer]) -> None:
     """Give every chunk to every consumer; return when all are done.
 
-    A consumer that fails does not stop the others; its error is raised at the end. When the source fails,
+    A consumer that fails does not stop the others; its error is raised at the end, or as soon as none is left:
+    nobody waits for the rest of a stream that nobody reads. When the source fails,
     the consumers see the stream end early (and notice: an archive that stops half-way does not load), and
     the source's error is the one raised.
     """
@@ -57,6 +62,8 @@ def tee(chunks: Iterable[bytes], consumers: Sequence[Consumer]) -> None:
             for chunk in chunks:
                 for pipe in pipes:
                     pipe.put(chunk)
+                if all(pipe.left for pipe in pipes):
+                    break
         finally:
             for pipe in pipes:
                 pipe.put(None)

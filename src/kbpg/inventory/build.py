@@ -90,7 +90,10 @@ class Prepare(Section):
     clock: Care = Field(
         "managed", description="managed: a time service is set up; report: the clock is only read"
     )
-    minimum_disk: Size = Field(5 * GB, description="bytes that must be free under base_dir")
+    minimum_disk: Size = Field(
+        5 * GB,
+        description="bytes that must be free under base_dir to install; 256 MB once the host holds the cluster",
+    )
     max_clock_skew: float = Field(
         0.5, gt=0, le=60, description="seconds the hosts' clocks may differ; Raft's leases depend on them"
     )
