@@ -18,7 +18,7 @@ from jinja2.runtime import Context
 
 import kbpg
 from kbpg import tuning
-from kbpg.inventory import version_tuple
+from kbpg.inventory import READ_SUFFIX, read_name, version_tuple
 from kbpg.secret import Secret
 
 SECRET_TEMPLATES = frozenset({"patroni/secrets.yml.j2", "pgbouncer/userlist.txt.j2"})
@@ -122,12 +122,15 @@ def _environment() -> Environment:
         userlist,
         haproxy,
         dockerfile,
+        read_name,
         reveal,
         version_tuple,
     )
     environment.filters.update({each.__name__: each for each in filters})
     environment.globals.update(
-        auth_connections=tuning.AUTH_CONNECTIONS, superuser_connections=tuning.SUPERUSER_CONNECTIONS
+        auth_connections=tuning.AUTH_CONNECTIONS,
+        read_suffix=READ_SUFFIX,
+        superuser_connections=tuning.SUPERUSER_CONNECTIONS,
     )
     return environment
 

@@ -101,7 +101,8 @@ def connections_needed(inventory: Inventory) -> int:
     """Return the connections of all full pools, and those that go past the pools."""
     pool = inventory.pgbouncer
     superuser = SUPERUSER_CONNECTIONS if pool.superuser_access else 0
-    one = pool.pool_size + pool.reserve_pool_size + AUTH_CONNECTIONS + superuser
+    # Reads count too: when no standby serves them, the leader does
+    one = pool.pool_size + pool.reserve_pool_size + pool.read_pool_size + AUTH_CONNECTIONS + superuser
     return len(inventory.proxies) * one + DIRECT_CONNECTIONS + RESERVED_CONNECTIONS
 
 

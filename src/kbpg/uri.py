@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
+from kbpg.inventory import read_name
 from kbpg.secret import MASK
 
 if TYPE_CHECKING:
@@ -17,11 +18,17 @@ CONNECT_TIMEOUT = 3
 
 
 class Kind(StrEnum):
-    """The three ways in: HAProxy to the leader, PgBouncer, HAProxy to the standbys."""
+    """The ways in: HAProxy to the leader, PgBouncer to it, and each of them to the standbys."""
 
     DIRECT = "direct"
     POOLED = "pooled"
     READ_ONLY = "read-only"
+    READ_ONLY_POOLED = "read-only-pooled"
+
+    @property
+    def pooled(self) -> bool:
+        """Return whether it goes through PgBouncer."""
+        return self in (Kind.POOLED, Kind.READ_ONLY_POOLED)
 
 
 def uri(
@@ -42,8 +49,9 @@ def uri(
     port = _port(inventory, kind)
     addresses = _addresses(inventory)
     hosts = ",".join(f"{_host(address)}:{port}" for address in addresses)
-    options = urlencode(_options(kind, several=len(addresses) > 1))
-    database = _encoded(inventory.cluster.database)
+    options = urlencode(_options(inventory, kind, several=len(addresses) > 1), quote_via=quote)
+    database = inventory.cluster.database
+    database = _encoded(read_name(database) if kind == Kind.READ_ONLY_POOLED else database)
     return f"postgresql://{_encoded(name)}:{shown}@{hosts}/{database}{'?' if options else ''}{options}"
 
 
@@ -54,10 +62,10 @@ def _addresses(inventory: Inventory) -> list[str]:
 
 def _port(inventory: Inventory, kind: Kind) -> int:
     ports = inventory.ports
-    return {Kind.DIRECT: ports.primary, Kind.POOLED: ports.pgbouncer, Kind.READ_ONLY: ports.replicas}[kind]
+    return ports.pgbouncer if kind.pooled else ports.replicas if kind == Kind.READ_ONLY else ports.primary
 
 
-def _options(kind: Kind, *, several: bool) -> dict[str, str]:
+def _options(inventory: Inventory, kind: Kind, *, several: bool) -> dict[str, str]:
     options: dict[str, str] = {}
     if several:
         # Without it a client waits minutes for a dead first address before it tries the second.
@@ -67,6 +75,9 @@ def _options(kind: Kind, *, several: bool) -> dict[str, str]:
         # the in_hot_standby of its first server connection to every client (pgbouncer issue 859), so that one
         # connection made during a promotion would lock out clients with target_session_attrs for good.
         options["target_session_attrs"] = "read-write"
+    if kind == Kind.READ_ONLY and inventory.haproxy.read_fallback == "primary":
+        # Standbys refuse writes by themselves; the leader, where it serves reads, because the session asks for it.
+        options["options"] = "-c default_transaction_read_only=on"
     return options
 
 

@@ -132,7 +132,13 @@ def test_version(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     ("given", "port"),
-    [([], 6432), (["--pooled"], 6432), (["--direct"], 5432), (["--read-only"], 5433)],
+    [
+        ([], 6432),
+        (["--pooled"], 6432),
+        (["--direct"], 5432),
+        (["--read-only"], 5433),
+        (["--read-only", "--pooled"], 6432),
+    ],
 )
 def test_uri_is_one_line(world: Any, capsys: Capture, given: list[str], port: int) -> None:
     assert run(["uri", *given]) == 0

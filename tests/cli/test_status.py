@@ -83,7 +83,9 @@ def web(answers: dict[str, Any]) -> Iterator[int]:
 
 
 def routes(to: str) -> dict[str, Any]:
-    rows = [f"primary,{name},{'UP' if name == to else 'DOWN'},1" for name in ("db-1", "db-2", "db-3")]
+    names = ("db-1", "db-2", "db-3")
+    rows = [f"primary,{name},{'UP' if name == to else 'DOWN'},1" for name in names]
+    rows += [f"replicas,{name},{'DOWN' if name == to else 'UP'},1" for name in names]
     return {"/;csv": "\n".join(["# pxname,svname,status,scur", *rows])}
 
 

@@ -289,6 +289,7 @@ class World:
             views.primary.key: ((False, address),),
             views.replicas.key: ((True, "192.0.2.2"),),
             views.pooled.key: ((False, address),),
+            views.reads.key: ((True, "192.0.2.2"),),
             views.vector.key: (("1",),),
             views.lookup.key: ((1,),),
             self.ask.extensions.key: (("plpgsql", "1.0"), ("vector", "0.8.1")),

@@ -379,6 +379,10 @@ def all_down(world: World) -> None:
     world.silence("proxy-1", world.ask.views.primary, "port 5432: server closed the connection unexpectedly")
 
 
+def readers_refused(world: World) -> None:
+    world.silence("proxy-1", world.ask.views.reads, "port 6432: no such database: keybuzz_ro")
+
+
 def mute_pooler(world: World) -> None:
     world.deaf("proxy-2", "pgbouncer")
 
@@ -499,6 +503,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (more_parallel, [("cluster", "pgvector-vulnerable")], WARNING, Action.APPLY_STEP),
     (wrong_node, [("proxy-1", "haproxy-route-wrong")], CRITICAL, None),
     (all_down, [("proxy-1", "haproxy-no-leader")], CRITICAL, None),
+    (readers_refused, [("proxy-1", "reads-unusable")], CRITICAL, None),
     (mute_pooler, [("proxy-2", "pgbouncer-silent")], CRITICAL, Action.APPLY_STEP),
     (forgotten_pause, [("proxy-1", "pgbouncer-paused")], CRITICAL, Action.RESUME_POOLER),
     (waiting, [("proxy-1", "pgbouncer-waiting")], WARNING, None),
@@ -543,7 +548,7 @@ def test_every_kind_of_finding_is_tried() -> None:
         "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
         "postgres-down", "versions-differ", "slot-unused", "raft-unreachable", "raft-member-missing",
         "raft-deprecated", "extension-differs", "connections-full", "haproxy-silent", "haproxy-unusable",
-        "haproxy-replica-down", "vector-unusable",
+        "haproxy-replica-down", "vector-unusable", "reads-on-leader",
     }  # fmt: skip
     assert {check.id for check in catalogue.ALL} == tried | here | left
 

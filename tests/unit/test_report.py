@@ -73,7 +73,7 @@ def test_every_form_has_every_check(healthy: Document) -> None:
         assert all(title in text for title in titles)
         assert all(check["summary"] in text for check in healthy["checks"])
         assert all(line in text for check in healthy["checks"] for line in check["evidence"])
-        assert "all 30 checks passed" in text.lower()
+        assert "all 31 checks passed" in text.lower()
 
 
 def test_the_topology_has_roles_addresses_and_lag(healthy: Document, broken: Document) -> None:
@@ -123,7 +123,7 @@ def test_versions_and_connection_strings(healthy: Document) -> None:
     assert versions["HAProxy"]["hosts"] == {"proxy-1": "3.0.11-1", "proxy-2": "3.0.11-1"}
     assert versions["PgBouncer"]["hosts"]["proxy-1"] == "1.24.1"
     strings = {(each["user"], each["kind"]): each["uri"] for each in healthy["connection_strings"]}
-    assert len(strings) == 5
+    assert len(strings) == 6
     assert strings["kb_app", "pooled"].startswith("postgresql://kb_app:***@192.0.2.11:6432,")
 
 

@@ -112,6 +112,7 @@ def test_a_healthy_cluster() -> None:
     (pool,) = standing.proxies[0].pools or ()
     assert (pool.servers_active, pool.servers_idle, pool.max_wait_seconds) == (3, 2, 2.5)
     assert standing.proxies[0].routes_to == ("db-1",)
+    assert standing.proxies[0].reads_from == ("db-2",)
     assert standing.raft is not None
     assert (standing.raft.leader, standing.raft.connected, standing.raft.missing) == ("db-1", 3, ())
     # Clients wait for longer than they should
@@ -244,6 +245,7 @@ def test_the_load_balancer_is_the_endpoint_where_there_is_one() -> None:
     assert endpoints is not None
     assert endpoints.addresses == ("192.0.2.11", "192.0.2.12")
     assert (endpoints.pooled, endpoints.direct, endpoints.read_only) == (6432, 5432, 5433)
+    assert (endpoints.read_database, endpoints.fallback) == ("keybuzz_ro", "primary")
     cluster = answers.context.inventory.cluster.model_copy(update={"load_balancer": "pg.example.org"})
     inventory = answers.context.inventory.model_copy(update={"cluster": cluster})
     answers.context = Context(inventory, answers.context.credentials)

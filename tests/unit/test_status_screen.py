@@ -45,7 +45,14 @@ def proxy(number: int, **more: Any) -> Proxy:
         Pool("keybuzz", "kb_app", 12, 0, 3, 5, 0.0),
         Pool("postgres", "pgbouncer_auth", 0, 0, 0, 1, 0.0),
     )
-    known = {"routes_to": ("db-master-01",), "paused": False, "pools": pools, "pgbouncer_version": "1.24.1"}
+    readers = ("db-slave-01", "db-slave-02")
+    known = {
+        "routes_to": ("db-master-01",),
+        "reads_from": readers,
+        "paused": False,
+        "pools": pools,
+        "pgbouncer_version": "1.24.1",
+    }
     return Proxy(f"haproxy-{number:02d}", f"10.0.0.1{number}", True, True, **{**known, **more})
 
 
@@ -256,3 +263,26 @@ def test_the_document_is_plain_json_with_the_documented_keys() -> None:
     assert found["members"][1]["lag_seconds"] == 0.0
     assert found["proxies"][0]["pools"][0]["clients_active"] == 12
     assert datetime.fromisoformat(found["at"]) == NOON
+
+
+@pytest.mark.parametrize(
+    ("reads", "fallback", "line"),
+    [
+        ((("db-slave-01", "db-slave-02"),) * 2, "primary", "db-slave-01, db-slave-02"),
+        (
+            (("db-slave-01", "db-slave-02"), ("db-slave-01",)),
+            "primary",
+            "db-slave-01, db-slave-02; haproxy-02: db-slave-01",
+        ),
+        (((), ()), "primary", "the leader, no standby is fit to"),
+        (((), ()), "none", "nobody"),
+        ((("db-slave-01",), None), "none", "db-slave-01"),
+    ],
+)
+def test_the_screen_says_who_serves_reads(
+    reads: tuple[tuple[str, ...] | None, ...], fallback: str, line: str
+) -> None:
+    proxies = tuple(proxy(number, reads_from=nodes) for number, nodes in enumerate(reads, 1))
+    endpoints = Endpoints(("10.0.0.11",), 6432, 5432, 5433, "keybuzz_ro", fallback)
+    shown = [each.text for each in lines(replace(HEALTHY, proxies=proxies, endpoints=endpoints))]
+    assert [text for text in shown if text.startswith("reads")] == [f"reads      {line}"]

@@ -40,7 +40,7 @@ def changed(**sections: dict[str, Any]) -> Inventory:
             {
                 "shared_buffers": "2GB",
                 "effective_cache_size": "6GB",
-                "work_mem": "10MB",
+                "work_mem": "8MB",
                 "maintenance_work_mem": "512MB",
                 "max_wal_size": "4GB",
                 "max_parallel_workers": 4,

@@ -48,7 +48,15 @@ def credentials() -> Credentials:
             "?connect_timeout=3&target_session_attrs=read-write",
         ),
         (Kind.POOLED, "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz?connect_timeout=3"),
-        (Kind.READ_ONLY, "postgresql://kb_app:app@192.0.2.11:5433,192.0.2.12:5433/keybuzz?connect_timeout=3"),
+        (
+            Kind.READ_ONLY,
+            "postgresql://kb_app:app@192.0.2.11:5433,192.0.2.12:5433/keybuzz"
+            "?connect_timeout=3&options=-c%20default_transaction_read_only%3Don",
+        ),
+        (
+            Kind.READ_ONLY_POOLED,
+            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro?connect_timeout=3",
+        ),
     ],
 )
 def test_both_proxies(kind: Kind, expected: str, credentials: Credentials) -> None:
@@ -60,7 +68,11 @@ def test_both_proxies(kind: Kind, expected: str, credentials: Credentials) -> No
     [
         (Kind.DIRECT, "postgresql://kb_app:***@192.0.2.10:15432/keybuzz?target_session_attrs=read-write"),
         (Kind.POOLED, "postgresql://kb_app:***@192.0.2.10:16432/keybuzz"),
-        (Kind.READ_ONLY, "postgresql://kb_app:***@192.0.2.10:15433/keybuzz"),
+        (
+            Kind.READ_ONLY,
+            "postgresql://kb_app:***@192.0.2.10:15433/keybuzz?options=-c%20default_transaction_read_only%3Don",
+        ),
+        (Kind.READ_ONLY_POOLED, "postgresql://kb_app:***@192.0.2.10:16432/keybuzz_ro"),
     ],
 )
 def test_load_balancer_and_other_ports(kind: Kind, expected: str, credentials: Credentials) -> None:
@@ -99,7 +111,9 @@ def test_libpq_reads_back_what_was_meant(password: str, kind: Kind) -> None:
     assert text.isascii()
     assert text.isprintable()
     read = conninfo_to_dict(text)
-    assert (read["user"], read["password"], read["dbname"]) == ("kb_app", password, "keybuzz")
+    database = "keybuzz_ro" if kind is Kind.READ_ONLY_POOLED else "keybuzz"
+    assert (read["user"], read["password"], read["dbname"]) == ("kb_app", password, database)
+    assert read.get("options") in (None, "-c default_transaction_read_only=on")
     assert read["host"] == "192.0.2.11,192.0.2.12"
 
 

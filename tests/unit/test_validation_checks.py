@@ -50,6 +50,7 @@ CHECKLIST = (
     "MD5 and plaintext authentication refused",
     "cancel works through either PgBouncer",
     "read-only endpoint 5433 is really read-only",
+    "read-only database keybuzz_ro on 6432 is really read-only",
 )
 
 

@@ -14,7 +14,12 @@ from kbpg.model import Status
 from kbpg.options import DEFAULT_INVENTORY
 from kbpg.uri import Kind, uri
 
-WAYS = {Kind.POOLED: "pooled", Kind.DIRECT: "direct", Kind.READ_ONLY: "read-only"}
+WAYS = {
+    Kind.POOLED: "pooled",
+    Kind.DIRECT: "direct",
+    Kind.READ_ONLY: "read-only",
+    Kind.READ_ONLY_POOLED: "read-only-pooled",
+}
 
 
 def applied(report: Report, context: Context, seconds: float, *, whole: bool) -> list[Line]:

@@ -146,7 +146,12 @@ def uri(
     pooled: Annotated[
         bool, typer.Option("--pooled", help="To the leader, through PgBouncer (the default).")
     ] = False,
-    read_only: Annotated[bool, typer.Option("--read-only", help="To the standbys, through HAProxy.")] = False,
+    read_only: Annotated[
+        bool,
+        typer.Option(
+            "--read-only", help="To the standbys, through HAProxy; with --pooled also through PgBouncer."
+        ),
+    ] = False,
     show_password: Annotated[
         bool, typer.Option("--show-password", help="Print the password instead of ***.")
     ] = False,
@@ -157,11 +162,12 @@ def uri(
     from kbpg.uri import Kind
     from kbpg.uri import uri as connection_string
 
-    chosen = {Kind.DIRECT: direct, Kind.POOLED: pooled, Kind.READ_ONLY: read_only}
-    kinds = [kind for kind, wanted in chosen.items() if wanted]
-    if len(kinds) > 1:
-        raise UsageError(f"--{kinds[0]} and --{kinds[1]} exclude each other")
-    kind = kinds[0] if kinds else Kind.POOLED
+    if direct and (pooled or read_only):
+        raise UsageError(f"--direct and --{'pooled' if pooled else 'read-only'} exclude each other")
+    if read_only:
+        kind = Kind.READ_ONLY_POOLED if pooled else Kind.READ_ONLY
+    else:
+        kind = Kind.DIRECT if direct else Kind.POOLED
     context, _ = read_context(ctx.obj, credentials_exist=show_password)
     line = connection_string(context.inventory, context.credentials, kind, show_password=show_password)
     if ctx.obj.json:

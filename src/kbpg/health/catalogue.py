@@ -14,6 +14,7 @@ from kbpg.health.checks import (
     pgvector,
     postgres,
     raft,
+    reads,
     replication,
     security,
     storage,
@@ -33,6 +34,7 @@ ALL: tuple[Check, ...] = (
     *pgvector.CHECKS,
     *haproxy.CHECKS,
     *pgbouncer.CHECKS,
+    *reads.CHECKS,
     *security.CHECKS,
     *drift.CHECKS,
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbpg.context import Context
 from kbpg.facts import Login
+from kbpg.inventory import read_name
 from kbpg.resources.sql_facts import RowsFact
 
 _NODE = """
@@ -55,6 +56,7 @@ class Views:
     primary: RowsFact
     replicas: RowsFact
     pooled: RowsFact
+    reads: RowsFact
     vector: RowsFact
     lookup: RowsFact
 
@@ -72,7 +74,7 @@ class Views:
 
     def on_proxy(self) -> Sequence[RowsFact]:
         """Return those for proxies."""
-        return self.primary, self.replicas, self.pooled, self.vector, self.lookup
+        return self.primary, self.replicas, self.pooled, self.reads, self.vector, self.lookup
 
 
 def views(context: Context) -> Views:
@@ -81,6 +83,7 @@ def views(context: Context) -> Views:
 
     own, ports, credentials = context.superuser(), context.inventory.ports, context.credentials
     app = context.application(ports.pgbouncer)
+    reader = replace(app, database=read_name(app.database))
 
     def local(name: str, query: str) -> RowsFact:
         return RowsFact(own, f"health {name}", query, live=True)
@@ -101,6 +104,7 @@ def views(context: Context) -> Views:
         primary=through(ports.primary),
         replicas=through(ports.replicas),
         pooled=RowsFact(app, "health route", _ROUTE, pooled=True, live=True),
+        reads=RowsFact(reader, "health route", _ROUTE, pooled=True, live=True),
         vector=RowsFact(app, "health vector", _VECTOR, pooled=True, live=True),
         lookup=RowsFact(lookup, "health lookup", "select 1", pooled=True, live=True),
     )

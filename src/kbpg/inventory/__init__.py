@@ -6,10 +6,12 @@ from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.hosts import DbHost, Host, HostSsh, ProxyHost, Role, Ssh, SshSettings
 from kbpg.inventory.load import load, parse
 from kbpg.inventory.models import Inventory
+from kbpg.inventory.reserved import READ_SUFFIX, read_name
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
 from kbpg.inventory.show import human_size
 
 __all__ = [
+    "READ_SUFFIX",
     "BaseImages",
     "Build",
     "BuildImages",
@@ -32,6 +34,7 @@ __all__ = [
     "human_size",
     "load",
     "parse",
+    "read_name",
     "split_jump",
     "version_tuple",
 ]

@@ -14,7 +14,7 @@ from kbpg.inventory.checks import version_tuple
 from kbpg.inventory.document import Loc
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
 from kbpg.inventory.models import Inventory
-from kbpg.inventory.reserved import RESERVED_DATABASES, RESERVED_ROLES
+from kbpg.inventory.reserved import READ_SUFFIX, RESERVED_DATABASES, RESERVED_ROLES, read_name
 from kbpg.inventory.show import shown
 
 Rule = Callable[[Inventory], Iterator[Found]]
@@ -31,6 +31,9 @@ PATRONI_MINIMUMS = {
     "max_prepared_transactions": 0,
 }
 """`CMDLINE_OPTIONS` of patroni/postgresql/config.py; less is replaced by Patroni's default."""
+
+LONGEST_DATABASE = 63 - len(READ_SUFFIX)
+"""NAMEDATALEN - 1, less what PgBouncer's name for reads adds; names are ASCII."""
 
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
@@ -65,6 +68,12 @@ def database_name(inventory: Inventory) -> Iterator[Found]:
     name = inventory.cluster.database
     if name in RESERVED_DATABASES:
         yield ("cluster", "database"), f'"{name}" is reserved: {RESERVED_DATABASES[name]}'
+    elif len(name) > LONGEST_DATABASE:
+        yield (
+            ("cluster", "database"),
+            f"wanted at most {LONGEST_DATABASE} characters (PgBouncer also serves it as {read_name('NAME')}), "
+            f"got {len(name)}: {shown(name)}",
+        )
 
 
 def postgresql_version(inventory: Inventory) -> Iterator[Found]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from kbpg.inventory import parameters
 from kbpg.inventory.section import Section
-from kbpg.inventory.types import Duration, Milliseconds, Size, Text
+from kbpg.inventory.types import Duration, Milliseconds, Size, Text, as_plain
 
 MB = 1024**2
 GB = 1024**3
+
+Fallback = Annotated[Literal["primary", "none"], BeforeValidator(as_plain)]
 
 
 def _parameters(value: Any) -> Any:
@@ -62,6 +64,11 @@ class Haproxy(Section):
     replica_max_lag: Size = Field(
         16 * MB, description="bytes a standby may be behind the leader and still serve the read-only port"
     )
+    read_fallback: Fallback = Field(
+        "primary",
+        description="who serves reads when no standby is fit to: primary, the leader does; none, readers wait or "
+        "are refused",
+    )
     client_timeout: Duration = Field(
         1800, ge=1, le=86400 * 30, description="seconds a connection may be idle before HAProxy closes it"
     )
@@ -76,6 +83,12 @@ class Pgbouncer(Section):
     pool_size: int = Field(50, ge=1, le=10_000, description="server connections per user and database")
     reserve_pool_size: int = Field(
         10, ge=0, le=10_000, description="additional server connections when clients wait too long"
+    )
+    read_pool_size: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="server connections for reads of the application's database (NAME_ro), all roles together",
     )
     max_prepared_statements: int = Field(
         200,

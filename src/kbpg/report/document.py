@@ -82,7 +82,7 @@ def _recovery(subject: Subject, drills: Mapping[str, float]) -> Document:
 def _strings(subject: Subject) -> list[Document]:
     context = subject.context
     found: list[Document] = []
-    for kind in (Kind.POOLED, Kind.DIRECT, Kind.READ_ONLY):
+    for kind in Kind:
         line = uri(context.inventory, context.credentials, kind)
         found.append({"user": context.credentials.app_user, "kind": kind.value, "uri": line})
     for kind in (Kind.POOLED, Kind.DIRECT):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.health.questions import Pooler
+from kbpg.health.questions import Pooler, Server
+from kbpg.inventory import read_name
 from kbpg.patroni import LEADER_ROLES, NodeStatus
 from kbpg.prediction import recovery_times
 from kbpg.status.questions import Postgres, Questions
@@ -57,7 +58,14 @@ class _Answers:
             inventory.cluster.synchronous != "off",
             any(node.paused for node in self._nodes.values()) if self._nodes else None,
             inventory.haproxy.replica_max_lag,
-            Endpoints(tuple(map(str, addresses)), ports.pgbouncer, ports.primary, ports.replicas),
+            Endpoints(
+                tuple(map(str, addresses)),
+                ports.pgbouncer,
+                ports.primary,
+                ports.replicas,
+                read_name(inventory.cluster.database),
+                inventory.haproxy.read_fallback,
+            ),
             tuple(
                 Prediction(each.fault.value, each.title, each.low, each.high)
                 for each in recovery_times(inventory)
@@ -160,7 +168,8 @@ class _Answers:
             address,
             self._facts.known(ask.primary, name),
             self._facts.known(ask.pgbouncer, name),
-            None if servers is None else tuple(s.name for s in servers if s.proxy == "primary" and s.up),
+            _up(servers, "primary"),
+            _up(servers, "replicas"),
             None if console is None else _paused(console),
             None if console is None else _pools(console),
             console.version.removeprefix("PgBouncer ") if console else None,
@@ -186,6 +195,11 @@ def _role(node: NodeStatus) -> str:
     if node.leads:
         return "leader"
     return "unknown" if node.role in LEADER_ROLES else "replica"
+
+
+def _up(servers: Sequence[Server] | None, proxy: str) -> tuple[str, ...] | None:
+    """Return the nodes that HAProxy has for `proxy`, None where it does not say."""
+    return None if servers is None else tuple(s.name for s in servers if s.proxy == proxy and s.up)
 
 
 def _paused(console: Pooler) -> bool:

@@ -8,35 +8,31 @@ from dataclasses import asdict
 from typing import Any
 
 from kbpg.console import Line, Style
+from kbpg.status.columns import WIDTH, Row, after_gap, cut, table, wrapped
 from kbpg.status.standing import Standing, Verdict
 from kbpg.status.values import Endpoints, Member, Prediction, Problem, Proxy, Raft, behind
 
-WIDTH = 100
-"""Columns."""
 HEIGHT = 30
 """Lines, for five hosts; problems that have no room are counted."""
-_GAP = "  "
 _STYLES = {Verdict.HEALTHY: Style.GOOD, Verdict.DEGRADED: Style.WARNING, Verdict.DOWN: Style.BAD}
-
-Row = tuple[Style, tuple[str, ...]]
 
 
 def lines(standing: Standing) -> list[Line]:
     """Return the screen: the first line says in words how it stands, the last ones what is wrong."""
     shown = [
         Line(_headline(standing), _STYLES[standing.verdict]),
-        *(Line(text, Style.QUIET) for text in _wrapped(_versions(standing))),
+        *(Line(text, Style.QUIET) for text in wrapped(_versions(standing))),
         Line(),
-        *_table([_MEMBER_HEAD, *(_member(member) for member in standing.members)]),
+        *table([_MEMBER_HEAD, *(_member(member) for member in standing.members)]),
         Line(),
-        *_table([_PROXY_HEAD, *(_proxy(proxy) for proxy in standing.proxies)]),
-        *_after_gap([Line(_cut(f"{name:<9}  {text}")) for name, text in _facts(standing)]),
+        *table([_PROXY_HEAD, *(_proxy(proxy) for proxy in standing.proxies)]),
+        *after_gap([Line(cut(f"{name:<9}  {text}")) for name, text in _facts(standing)]),
     ]
-    notes = [Line(_cut(f"note: {note}"), Style.QUIET) for note in _notes(standing)]
+    notes = [Line(cut(f"note: {note}"), Style.QUIET) for note in _notes(standing)]
     problems = _problems(standing.problems, HEIGHT - len(shown) - (len(notes) + 1 if notes else 0) - 1)
     if standing.verdict is not Verdict.HEALTHY:
         problems.append(Line("hint: kbpg diagnose says why, and what mends it", Style.HINT))
-    return [*shown, *_after_gap(problems), *_after_gap(notes)]
+    return [*shown, *after_gap(problems), *after_gap(notes)]
 
 
 def document(standing: Standing) -> dict[str, Any]:
@@ -62,7 +58,7 @@ def _headline(standing: Standing) -> str:
         whole = f"{text}; {'; '.join(titles[:count])}{more}"
         if len(whole) <= WIDTH:
             return whole
-    return _cut(f"{text}; {len(titles)} problems" if titles else text)
+    return cut(f"{text}; {len(titles)} problems" if titles else text)
 
 
 def _versions(standing: Standing) -> list[str]:
@@ -163,6 +159,7 @@ def _facts(standing: Standing) -> Iterable[tuple[str, str]]:
         yield "raft", _raft(standing.raft)
     if standing.endpoints:
         yield "endpoints", _endpoints(standing.endpoints)
+        yield from (("reads", text) for text in _reads(standing.proxies, standing.endpoints))
     if standing.predicted:
         yield "predicted", f"RTO {', '.join(map(_prediction, standing.predicted))}"
 
@@ -176,6 +173,18 @@ def _raft(raft: Raft) -> str:
 def _endpoints(endpoints: Endpoints) -> str:
     ports = f"{endpoints.pooled} pooled, {endpoints.direct} direct, {endpoints.read_only} read-only"
     return f"{ports}; at {', '.join(endpoints.addresses)}"
+
+
+def _reads(proxies: Sequence[Proxy], endpoints: Endpoints) -> Iterable[str]:
+    """Yield who serves reads: in one line, with the proxies that differ."""
+    instead = "the leader, no standby is fit to" if endpoints.fallback == "primary" else "nobody"
+    by_nodes: dict[str, list[str]] = {}
+    for proxy in proxies:
+        if proxy.reads_from is not None:
+            by_nodes.setdefault(", ".join(proxy.reads_from) or instead, []).append(proxy.name)
+    if by_nodes:
+        first, *others = sorted(by_nodes, key=lambda nodes: -len(by_nodes[nodes]))
+        yield "; ".join([first, *(f"{', '.join(by_nodes[nodes])}: {nodes}" for nodes in others)])
 
 
 def _notes(standing: Standing) -> list[str]:
@@ -202,48 +211,9 @@ def _problems(problems: Sequence[Problem], room: int) -> list[Line]:
     """Return the problems, as many as there is room for but at least one."""
     count = len(problems) if len(problems) <= room - 1 else max(1, room - 2)
     shown = [
-        Line(_cut(f"{problem.title}: {problem.detail}" if problem.detail else problem.title), Style.WARNING)
+        Line(cut(f"{problem.title}: {problem.detail}" if problem.detail else problem.title), Style.WARNING)
         for problem in problems[:count]
     ]
     if count < len(problems):
         shown.append(Line(f"and {len(problems) - count} more", Style.WARNING))
     return shown
-
-
-# --- layout --------------------------------------------------------------------------------------------
-
-
-def _table(rows: Sequence[Row]) -> list[Line]:
-    """Return rows as aligned lines; while they are too wide, the widest column is cut."""
-    columns = list(zip(*(cells for _, cells in rows), strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > WIDTH:
-        widths[widths.index(max(widths))] -= 1
-    return [
-        Line(
-            _GAP.join(
-                _cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)
-            ).rstrip(),
-            style,
-        )
-        for style, cells in rows
-    ]
-
-
-def _after_gap(shown: list[Line]) -> list[Line]:
-    return [Line(), *shown] if shown else []
-
-
-def _wrapped(parts: Sequence[str]) -> list[str]:
-    """Return parts separated by commas, on as many lines as they need."""
-    found = [parts[0]]
-    for part in parts[1:]:
-        if len(found[-1]) + len(part) + 2 <= WIDTH:
-            found[-1] += f", {part}"
-        else:
-            found.append(part)
-    return [_cut(text) for text in found]
-
-
-def _cut(text: str, width: int = WIDTH) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

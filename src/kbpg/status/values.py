@@ -64,8 +64,9 @@ class Proxy:
     """A proxy as it is.
 
     `haproxy` and `pgbouncer` are whether their ports accept connections, None where not known. `routes_to`
-    are the nodes HAProxy sends writes to, `pools` what PgBouncer's console shows, each None where that does
-    not answer, for the reason in `haproxy_problem` or `pgbouncer_problem`. `problem` is why nothing is known.
+    are the nodes HAProxy sends writes to, `reads_from` the standbys it has for readers, `pools` what PgBouncer's
+    console shows, each None where that does not answer, for the reason in `haproxy_problem` or
+    `pgbouncer_problem`. `problem` is why nothing is known.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Proxy:
     haproxy: bool | None
     pgbouncer: bool | None
     routes_to: tuple[str, ...] | None = None
+    reads_from: tuple[str, ...] | None = None
     paused: bool | None = None
     pools: tuple[Pool, ...] | None = None
     pgbouncer_version: str | None = None
@@ -106,12 +108,17 @@ class Raft:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where clients connect: the load balancer or every proxy, and the port of each kind."""
+    """Where clients connect: the load balancer or every proxy, and the port of each kind.
+
+    `read_database` is PgBouncer's name for reads; `fallback` who serves them without a standby (`primary`, `none`).
+    """
 
     addresses: tuple[str, ...]
     pooled: int
     direct: int
     read_only: int
+    read_database: str = ""
+    fallback: str = "primary"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kbpg import patroni
 from kbpg.context import Context
 from kbpg.facts import Facts, NotKnown
-from kbpg.inventory import version_tuple
+from kbpg.inventory import read_name, version_tuple
 from kbpg.inventory.rules import FIXED_HNSW
 from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.patroni import ClusterFact, NodeFact
@@ -27,7 +28,9 @@ def stages(context: Context) -> Sequence[Stage]:
     cluster = [_leader_agreed(context), _streaming(context), _scram(context), _safe_parameters(context)]
     nodes = [Placed(name, _quorum(context, name)) for name in context.db_names]
     proxies = [
-        Placed(name, check(context, name)) for name in context.proxy_names for check in (route, vector_query)
+        Placed(name, check(context, name))
+        for name in context.proxy_names
+        for check in (route, vector_query, _reads)
     ]
     return (Stage("checks", (*(Placed(CLUSTER, check) for check in cluster), *nodes, *proxies)),)
 
@@ -96,6 +99,19 @@ def _quorum(context: Context, host: str) -> Probe:
 
     wanted: State = {"quorum": True, "partners": len(inventory.db) - 1, "away": "none"}
     return Probe("Raft quorum, all partners", wanted, see, [(host, fact)], deadline=SETTLE_DEADLINE)
+
+
+def _reads(context: Context, proxy: str) -> Probe:
+    """A query of the application's for reads comes back through this proxy's PgBouncer."""
+    login = context.application(context.inventory.ports.pgbouncer)
+    login = replace(login, database=read_name(login.database))
+    fact = RowsFact(login, "reads", "select 1", pooled=True, live=True)
+
+    def see(facts: Facts) -> State:
+        return {"answers": facts.get(fact, proxy) == ((1,),)}
+
+    name = f"{login.database} on port {login.port} answers"
+    return Probe(name, {"answers": True}, see, [(proxy, fact)], deadline=SETTLE_DEADLINE)
 
 
 def _scram(context: Context) -> Probe:

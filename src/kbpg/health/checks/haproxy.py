@@ -98,8 +98,10 @@ def no_replicas(snapshot: Snapshot) -> Iterable[Seen]:
         replicas = [name for name in snapshot.context.db_names if name != snapshot.leader and name in servers]
         down = [name for name in replicas if not servers[name].up and not servers[name].rising]
         port = snapshot.inventory.ports.replicas
+        by_leader = snapshot.inventory.haproxy.read_fallback == "primary"
+        instead = "the leader serves reads" if by_leader else "nobody serves reads"
         for name in down:
-            alone = " and so is every other" if len(down) == len(replicas) else ""
+            alone = f" and so is every other: {instead}" if len(down) == len(replicas) else ""
             yield Seen(
                 proxy,
                 f"{name} is down for the read-only port {port}{alone}",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, Check, Seen
 from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.questions import Row
 from kbpg.health.snapshot import Snapshot
+from kbpg.inventory import read_name
 from kbpg.model import ABSENT, CLUSTER
 from kbpg.resources.auth_query import AuthQuery
 from kbpg.steps.layout import PGBOUNCER
@@ -36,8 +36,8 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
 
 def _served(snapshot: Snapshot, proxy: str) -> list[Row]:
     """Return the databases that PgBouncer serves, without its console."""
-    pooler = snapshot.pooler(proxy)
-    return [row for row in (pooler.databases if pooler else ()) if row.get("name") != "pgbouncer"]
+    rows = pooler.databases if (pooler := snapshot.pooler(proxy)) else ()
+    return [row for row in rows if row.get("name") != "pgbouncer"]
 
 
 def paused(snapshot: Snapshot) -> Iterable[Seen]:
@@ -70,11 +70,13 @@ def target(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the PgBouncers that send their clients elsewhere than to HAProxy."""
     inventory = snapshot.inventory
     proxies = {"127.0.0.1", *(str(host.address) for host in inventory.proxies)}
+    reads = {read_name(name) for name in ("postgres", inventory.cluster.database)}
     for proxy in snapshot.proxies:
         for row in _served(snapshot, proxy):
             hosts = [host for host in str(row.get("host") or "").split(",") if host]
             strange = [host for host in hosts if host not in proxies]
-            if strange or str(row.get("port")) != str(inventory.ports.primary):
+            port = inventory.ports.replicas if row["name"] in reads else inventory.ports.primary
+            if strange or str(row.get("port")) != str(port):
                 will = f"write PgBouncer's configuration on {proxy} and reload it"
                 yield Seen(
                     proxy,
@@ -88,10 +90,10 @@ def auth_query(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that users cannot be looked up: the function is missing or changed, or the login is refused."""
     for _, found in snapshot.differing(AuthQuery):
         missing = found.change is not None and found.change.have is ABSENT
-        seen = (
-            "there is no function pgbouncer.user_lookup" if missing else "pgbouncer.user_lookup was changed"
+        seen = "there is no function {}" if missing else "{} was changed"
+        yield Seen(
+            CLUSTER, seen.format("pgbouncer.user_lookup"), () if missing else found.lines, repair=_function()
         )
-        yield Seen(CLUSTER, seen, () if missing else found.lines, repair=_function())
         return
     for proxy in snapshot.proxies:
         why = snapshot.why_not(snapshot.ask.views.pooled, proxy)
@@ -156,19 +158,19 @@ def waiting(snapshot: Snapshot) -> Iterable[Seen]:
             if row.get("database") == "pgbouncer" or not clients or seconds < PATIENCE:
                 continue
             busy = _number(row, "sv_active")
+            pool = f"{row.get('user')}@{row.get('database')}"
             yield Seen(
                 proxy,
-                f"{clients} clients of {row.get('user')}@{row.get('database')} wait, the first for {seconds} s",
+                f"{clients} clients of {pool} wait, the first for {seconds} s",
                 (
                     f"{busy} server connections are active, pool size {snapshot.inventory.pgbouncer.pool_size}",
                 ),
-                subject=f"{row.get('user')}@{row.get('database')}",
+                subject=pool,
             )
 
 
 def _number(row: Row, name: str) -> int:
-    value: Any = row.get(name) or 0
-    return int(value)
+    return int(row.get(name) or 0)
 
 
 CHECKS = (

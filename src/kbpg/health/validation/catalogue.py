@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbpg.health.validation import access, cancelling, live, nodes, proxies
+from kbpg.health.validation import access, cancelling, live, nodes, proxies, reading
 from kbpg.health.validation.acceptance import Acceptance
 
 ALL: tuple[Acceptance, ...] = (
@@ -10,6 +10,7 @@ ALL: tuple[Acceptance, ...] = (
     *proxies.CHECKS,
     *access.CHECKS,
     *live.CHECKS,
+    *reading.CHECKS,
     *cancelling.CHECKS,
     live.LAST,
 )

@@ -1,4 +1,4 @@
-"""Things that are tried: rows written and read again, a search by index, a cancelled query, a refused write."""
+"""Things that are tried: rows written and read again, a search by index."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 REPLAY_DEADLINE = 5.0
 """Seconds until a standby shows a row that was just acknowledged; measured: milliseconds."""
-READ_ONLY = "25006"
-"""SQLSTATE read_only_sql_transaction."""
 VECTORS = 5000
 """Rows enough that the planner takes the index by itself."""
 NEAREST = 5
@@ -42,7 +40,7 @@ def write(subject: Subject, port: int) -> Verdict:
         through = f"{proxy}:{port}"
         with sql.connect(subject.hosts[proxy], subject.login(port), pooled=True) as connection:
             started = time.monotonic()
-            connection.execute(_insert(subject, through))
+            connection.execute(insert(subject, through))
             took = time.monotonic() - started
             query = SQL("select count(*) from {} where through = {}").format(
                 subject.trial.table, Literal(through)
@@ -74,7 +72,8 @@ def write_direct(subject: Subject) -> Verdict:
     return write(subject, subject.context.inventory.ports.primary)
 
 
-def _insert(subject: Subject, through: str) -> Any:
+def insert(subject: Subject, through: str) -> Any:
+    """Return the statement that writes one row."""
     return SQL("insert into {} (through) values ({})").format(subject.trial.table, Literal(through))
 
 
@@ -111,7 +110,7 @@ def _seen(
         writer = stack.enter_context(sql.connect(subject.hosts[proxy], subject.login(port), pooled=True))
         readers = {n: stack.enter_context(sql.connect(subject.hosts[n], login)) for n in replicas}
         trips = {name: _trip(connection) for name, connection in readers.items()}
-        writer.execute(_insert(subject, through))
+        writer.execute(insert(subject, through))
         acknowledged = time.monotonic()
 
         def await_row(name: str) -> tuple[float, float]:
@@ -189,34 +188,6 @@ def _plan(explained: Any) -> list[str]:
     return names
 
 
-def read_only(subject: Subject) -> Verdict:
-    """Judge whether the read-only port reads, from a standby, and refuses a write."""
-    subject.trial.make()
-    port = subject.context.inventory.ports.replicas
-
-    def attempt(proxy: str) -> str:
-        with sql.connect(subject.hosts[proxy], subject.login(port), pooled=True) as connection:
-            standby, address = sql.ask(connection, "select pg_is_in_recovery(), host(inet_server_addr())")[0]
-            host = subject.snapshot.by_address.get(str(address), str(address))
-            if not standby:
-                raise NoResult(f"leads to {host}, which takes writes")
-            try:
-                connection.execute(_insert(subject, "read-only"))
-            except psycopg.errors.ReadOnlySqlTransaction as error:
-                return (
-                    f"reads from {host}; a write is refused ({error.sqlstate}: {error.diag.message_primary})"
-                )
-        raise NoResult(f"{host} took a write")
-
-    names = subject.context.proxy_names
-    lost = subject.without(names)
-    said, reasons = each([name for name in names if name not in lost], attempt)
-    problems = [f"{proxy}: {reason}" for proxy, reason in {**lost, **reasons}.items()]
-    problems += [f"{proxy}: {text}" for proxy, text in said.items() if f"({READ_ONLY}:" not in text]
-    summary = f"{port} reads from a standby and refuses writes ({READ_ONLY})"
-    return judged(problems, summary, [f"{proxy}: {text}" for proxy, text in said.items()])
-
-
 def removed(subject: Subject) -> Verdict:
     """Judge whether the table that all this was tried on is gone again."""
     name = f"{subject.trial.schema}.{subject.trial.name}"
@@ -234,12 +205,5 @@ CHECKS = (
         "replicated", "what is written is read on every replica", "Live tests", replicated, ("leader",)
     ),
     Acceptance("vector", "vector query with an HNSW index", "Live tests", vector_search, ("leader",)),
-    Acceptance(
-        "read-only",
-        "read-only endpoint {ports.replicas} is really read-only",
-        "Live tests",
-        read_only,
-        ("leader",),
-    ),
 )
 LAST = Acceptance("removed", "the table of these tests is gone again", "Live tests", removed)

@@ -16,6 +16,7 @@ from kbpg.health.snapshot import Snapshot
 from kbpg.health.validation.aside import NoResult
 from kbpg.health.validation.trial import Trial
 from kbpg.hosts.port import Output, Reader
+from kbpg.inventory import read_name
 from kbpg.steps.layout import HAPROXY
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Subject:
             "proxies": len(inventory.proxies),
             "ports": inventory.ports,
             "cluster": inventory.cluster,
+            "reads": read_name(inventory.cluster.database),
             "versions": inventory.versions,
             "app": self.context.credentials.app_user,
             "admin": self.context.credentials.superuser,

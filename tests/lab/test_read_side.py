@@ -1,0 +1,173 @@
+"""The read side: 5433 and keybuzz_ro spread reads over standbys, leave a lagging one out, fall back as set."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.lab.conftest import DB, PROXIES, Lab
+
+pytestmark = pytest.mark.lab
+
+LAG = 64 * 1024
+"""Bytes that a standby may be behind in these tests: a small table's worth of log."""
+NOTICED = 20.0
+"""Seconds until HAProxy has seen a lag: Patroni publishes the leader's position every loop_wait (2 s), then two
+failed checks; and until it has seen that there is none again."""
+
+
+@pytest.fixture(scope="module")
+def reading(lab: Lab) -> Iterator[Lab]:
+    """A cluster with a small lag limit."""
+    path = lab.directory / "read-side.yaml"
+    lab.edited(path, lambda s: s.setdefault("haproxy", {}).update(replica_max_lag=LAG))
+    lab.apply(path)
+    lab.await_whole(deadline=30)
+    try:
+        yield lab
+    finally:
+        path.unlink(missing_ok=True)
+        lab.apply()
+
+
+def standbys(lab: Lab) -> list[str]:
+    leader = lab.leader()
+    return [name for name in DB if name != leader]
+
+
+def served(lab: Lab, proxy: str, count: int = 8) -> list[str]:
+    """Return which nodes serve so many sessions to port 5433, open at the same time."""
+    names = {address: name for name, address in lab.addresses.items()}
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(lab.connect(proxy, 5433)) for _ in range(count)]
+        return [names[_one(s, "select host(inet_server_addr())")] for s in sessions]
+
+
+def pooled(lab: Lab, proxy: str, count: int = 8) -> list[str]:
+    """Return which nodes serve so many transactions on keybuzz_ro, open at the same time."""
+    names = {address: name for name, address in lab.addresses.items()}
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(lab.connect(proxy, 6432, dbname="keybuzz_ro")) for _ in range(count)]
+        for session in sessions:
+            session.execute("begin")
+        return [names[_one(s, "select host(inet_server_addr())")] for s in sessions]
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    return row[0] if row else None
+
+
+def refuses_a_write(connection: psycopg.Connection[Any]) -> str | None:
+    try:
+        connection.execute("create table never (n int)")
+    except psycopg.Error as error:
+        return error.sqlstate
+    return "took it"
+
+
+@contextlib.contextmanager
+def behind(lab: Lab, *hosts: str) -> Iterator[None]:
+    """Let these standbys stop replaying, and the leader write more than `LAG`."""
+    with contextlib.ExitStack() as stack:
+        for host in hosts:
+            lab.one(host, 5432, "select pg_wal_replay_pause()::text", admin=True)
+            stack.callback(lab.one, host, 5432, "select pg_wal_replay_resume()::text", admin=True)
+        with lab.connect("haproxy-01", 5432) as connection:
+            connection.execute("create table if not exists kb_app.lag as select 1 as n")
+            stack.callback(_drop, lab)
+            connection.execute("insert into kb_app.lag select generate_series(1, 20000)")
+        yield
+
+
+def _drop(lab: Lab) -> None:
+    with lab.connect("haproxy-01", 5432) as connection:
+        connection.execute("drop table kb_app.lag")
+
+
+def test_reads_are_spread_over_both_standbys_and_never_write(reading: Lab) -> None:
+    for proxy in PROXIES:
+        reading.until(lambda p=proxy: set(served(reading, p)) == set(standbys(reading)), 10, "both standbys")  # type: ignore[misc]
+        for who in (served(reading, proxy), pooled(reading, proxy)):
+            assert {who.count(name) for name in standbys(reading)} == {4}, who
+        with (
+            reading.connect(proxy, 5433) as direct,
+            reading.connect(proxy, 6432, dbname="keybuzz_ro") as reader,
+        ):
+            assert refuses_a_write(direct) == "25006"
+            assert refuses_a_write(reader) == "25006"
+
+
+def test_a_lagging_standby_is_left_out_until_it_has_caught_up(reading: Lab) -> None:
+    late, other = standbys(reading)
+    with behind(reading, late):
+        took = reading.until(
+            lambda: set(served(reading, "haproxy-01")) == {other}, NOTICED, f"{late} left out"
+        )
+        assert set(pooled(reading, "haproxy-01")) == {other}
+        document = json.loads(reading.kbpg("status", "--json", inventory=_path(reading)).out)
+        assert {p["name"]: p["reads_from"] for p in document["proxies"]}["haproxy-01"] == [other]
+    back = reading.until(
+        lambda: set(served(reading, "haproxy-01")) == {late, other}, NOTICED, f"{late} in again"
+    )
+    print(f"left out after {took:.1f} s, in again {back:.1f} s after it replays")
+
+
+def test_without_a_standby_the_leader_serves_reads_and_still_refuses_writes(reading: Lab) -> None:
+    leader = reading.leader()
+    with behind(reading, *standbys(reading)):
+        took = reading.until(lambda: set(served(reading, "haproxy-02")) == {leader}, NOTICED, "the leader")
+        with reading.connect("haproxy-02", 6432, dbname="keybuzz_ro") as reader:
+            reading.until(
+                lambda: _one(reader, "select pg_is_in_recovery()") is False, 5, "PgBouncer at the leader"
+            )
+            assert refuses_a_write(reader) == "25006"
+        printed = reading.kbpg("uri", "--read-only", "--show-password", inventory=_path(reading)).out.strip()
+        with psycopg.connect(printed, autocommit=True) as direct:
+            assert _one(direct, "select pg_is_in_recovery()") is False
+            assert refuses_a_write(direct) == "25006"
+        found = reading.kbpg("diagnose", "--json", inventory=_path(reading))
+        seen = [f["seen"] for f in json.loads(found.out)["findings"] if f["id"] == "haproxy-replica-down"]
+        assert found.code == 3 or seen == []  # what makes them lag may be what is told
+        assert "the leader, no standby is fit to" in reading.kbpg("status", inventory=_path(reading)).out
+    back = reading.until(
+        lambda: set(served(reading, "haproxy-02")) == set(standbys(reading)), NOTICED, "the standbys again"
+    )
+    print(f"the leader serves after {took:.1f} s, the standbys again {back:.1f} s after they replay")
+
+
+def test_without_a_fallback_readers_are_refused(reading: Lab, tmp_path: Path) -> None:
+    path = reading.directory / "read-side-none.yaml"
+    reading.edited(
+        path,
+        lambda s: s.setdefault("haproxy", {}).update(replica_max_lag=LAG, read_fallback="none"),
+    )
+    try:
+        reading.apply(path)
+        with behind(reading, *standbys(reading)):
+            reading.until(lambda: _refused(reading), NOTICED, "refused")
+        reading.until(
+            lambda: not _refused(reading) and set(served(reading, "haproxy-01")) == set(standbys(reading)),
+            NOTICED,
+            "the standbys again",
+        )
+    finally:
+        path.unlink()
+        reading.apply(_path(reading))
+
+
+def _refused(lab: Lab) -> bool:
+    try:
+        with lab.connect("haproxy-01", 5433):
+            return False
+    except psycopg.OperationalError as error:
+        return "server closed the connection" in str(error)
+
+
+def _path(lab: Lab) -> Path:
+    return lab.directory / "read-side.yaml"
