@@ -34,6 +34,7 @@ ROWS: Mapping[str, tuple[tuple[object, ...], ...]] = {
     "extensions": (("plpgsql", "1.0"), ("vector", "0.8.1")),
     "route": ((True,),),
     "vector": (("1",),),
+    "reads": ((1,),),
     "answers": ((1,),),
     "replication": tuple((name, 0) for name in DATABASES if name != LEADER),
 }
@@ -198,6 +199,7 @@ WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
     (6, "protective", rows("protective settings", ()), "not known yet: the leader shows no settings"),
     (6, "port 5432", rows("route", ((False,),)), "writable: False → True"),
     (6, "a vector query", rows("vector", (("2",),)), "distance: 2 → 1"),
+    (6, "keybuzz_ro on port", rows("reads", ((2,),)), "answers: False → True"),
     (5, "vector 0.8.1 here", rows("extensions", (("vector", "0.7.0"),)), "vector: 0.7.0 → 0.8.1"),
     (5, "vector 0.8.1 here", rows("extensions", ()), "not known yet: vector is not there"),
     (4, "port 6432 answers", rows("answers", ((2,),)), "answers: False → True"),
