@@ -76,13 +76,20 @@ def behind(lab: Lab, *hosts: str) -> Iterator[None]:
     """Let these standbys stop replaying, and the leader write more than `LAG`."""
     with contextlib.ExitStack() as stack:
         for host in hosts:
-            lab.one(host, 5432, "select pg_wal_replay_pause()::text", admin=True)
-            stack.callback(lab.one, host, 5432, "select pg_wal_replay_resume()::text", admin=True)
+            _replay(lab, host, "pause")
+            stack.callback(_replay, lab, host, "resume")
         with lab.connect("haproxy-01", 5432) as connection:
             connection.execute("create table if not exists kb_app.lag as select 1 as n")
             stack.callback(_drop, lab)
             connection.execute("insert into kb_app.lag select generate_series(1, 20000)")
         yield
+
+
+def _replay(lab: Lab, host: str, what: str) -> None:
+    """Pause or resume a standby's replay, as its superuser over the socket: nobody else comes past the proxies."""
+    user = lab.credentials["POSTGRES_SUPERUSER"]
+    psql = f"docker exec --user 999 patroni psql -qAt -U {user} -d postgres"
+    lab.sh(host, f'{psql} -c "select pg_wal_replay_{what}()"')
 
 
 def _drop(lab: Lab) -> None:
