@@ -53,12 +53,20 @@ class DocumentError(Exception):
 
 @dataclass
 class Node:
-    """A value with its line, its text as written (scalars), and its children by key or index."""
+    """A value with its line, its text as written (plain scalars), and its children by key or index.
+
+    `key`, `start` and `end` are where its key begins and its value begins and ends, in characters from the start of
+    the text; the end is exact for scalars and for what is in brackets (`flow`), a null that is not written has none.
+    """
 
     line: int
     value: object = None
     raw: str | None = None
     children: dict[str | int, Node] = field(default_factory=dict)
+    key: int = 0
+    start: int = 0
+    end: int = 0
+    flow: bool = False
 
     def find(self, loc: Loc) -> tuple[int, Node | None]:
         """Return the line nearest to `loc`, and the node there (None if there is none)."""
@@ -131,8 +139,8 @@ class _Composer:
             return self._sequence(event, loc)
         assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the grammar has no other node
         plain = not event.style
-        value = _resolve(event.value) if plain else event.value
-        return Node(_line(event), value, event.value if plain else None)
+        value = plain_value(event.value) if plain else event.value
+        return Node(_line(event), value, event.value if plain else None, start=_start(event), end=_end(event))
 
     def _guard(self, event: yaml.Event, loc: Loc) -> None:
         self._count += 1
@@ -145,8 +153,8 @@ class _Composer:
         if len(loc) > MAX_DEPTH or self._count > MAX_NODES:
             raise DocumentError(_line(event), "nested too deeply or too long for an inventory")
 
-    def _mapping(self, event: yaml.Event, loc: Loc) -> Node:
-        node = Node(_line(event))
+    def _mapping(self, event: yaml.MappingStartEvent, loc: Loc) -> Node:
+        node = Node(_line(event), start=_start(event), flow=bool(event.flow_style))
         values: dict[str, object] = {}
         while not isinstance(start := next(self._events), yaml.MappingEndEvent):
             self._guard(start, loc)
@@ -156,7 +164,7 @@ class _Composer:
             if key == "<<" and not start.style:
                 raise DocumentError(_line(start), "merge keys (<<) are not supported: write the values out")
             child = self._node(next(self._events), (*loc, key))
-            child.line = _line(start)
+            child.line, child.key = _line(start), _start(start)
             if key in values:
                 first = node.children[key].line
                 self._problems.append(
@@ -165,17 +173,17 @@ class _Composer:
                 continue
             node.children[key] = child
             values[key] = child.value
-        node.value = values
+        node.value, node.end = values, _end(start)
         return node
 
     def _sequence(self, event: yaml.Event, loc: Loc) -> Node:
-        node = Node(_line(event))
+        node = Node(_line(event), start=_start(event))
         values: list[object] = []
         while not isinstance(start := next(self._events), yaml.SequenceEndEvent):
             child = self._node(start, (*loc, len(values)))
             node.children[len(values)] = child
             values.append(child.value)
-        node.value = values
+        node.value, node.end = values, _end(start)
         return node
 
 
@@ -183,7 +191,16 @@ def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 
 
-def _resolve(raw: str) -> object:
+def _start(event: yaml.Event) -> int:
+    return event.start_mark.index if event.start_mark else 0
+
+
+def _end(event: yaml.Event) -> int:
+    return event.end_mark.index if event.end_mark else 0
+
+
+def plain_value(raw: str) -> object:
+    """Return what a plain scalar means: null, true, false, a number, a `Word`, or text."""
     if raw in {"", "~", "null", "Null", "NULL"}:
         return None
     if raw in {"true", "True", "TRUE"}:
