@@ -141,6 +141,10 @@ class Resource(ABC):
         """Return the difference as lines to show."""
         return change.lines()
 
+    def advice(self, facts: Facts) -> str | None:
+        """Return the hint for a difference that stayed after its fix; None where there is nothing to say."""
+        return None
+
     def evidence(self, site: Site) -> list[str]:
         """Return what explains a failure, such as the last lines of a log; called after one."""
         return []

@@ -19,8 +19,8 @@ def planned(report: Report, unmet: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "impact": str(max((outcome.impact for outcome in changes), default=Impact.NONE)),
         "ok": len(report.of(Status.OK)),
-        "changes": _all(changes),
-        "unmet": _all(unmet),
+        "changes": outcomes(changes),
+        "unmet": outcomes(unmet),
     }
 
 
@@ -31,12 +31,13 @@ def applied(report: Report, context: Context, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "counts": {status.value: len(found) for status in Status if (found := report.of(status))},
         "steps": [{"step": label, "seconds": round(took, 3)} for label, took in report.seconds.items()],
-        "outcomes": _all(outcome for outcome in report.outcomes if outcome.status is not Status.OK),
+        "outcomes": outcomes(outcome for outcome in report.outcomes if outcome.status is not Status.OK),
         "uris": uris(context),
     }
 
 
-def _all(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+def outcomes(found: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Return outcomes as all commands show them."""
     return [
         {
             "step": outcome.step.label,
@@ -46,5 +47,5 @@ def _all(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
             "impact": str(outcome.impact),
             "lines": list(explanation(outcome)),
         }
-        for outcome in outcomes
+        for outcome in found
     ]

@@ -13,6 +13,7 @@ from kbpg.engine.rollout import AllAtOnce, Rollout
 from kbpg.engine.site import Recorded, Site
 from kbpg.engine.unexpected import explained
 from kbpg.errors import HostError, KbpgError
+from kbpg.facts import Facts
 from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
 
 Outcomes = dict[Placed, Outcome]
@@ -47,6 +48,14 @@ def evidence(found: Comparison, site: Site) -> list[str]:
         return found.placed.resource.evidence(site)
     except Exception as error:  # noqa: BLE001 (what would explain a failure must not take its place)
         return [f"nothing more can be told: {explained(error).message}"]
+
+
+def advice(found: Comparison, facts: Facts) -> str | None:
+    """Return the hint for a difference that stayed; never raises."""
+    try:
+        return found.placed.resource.advice(facts)
+    except Exception:  # noqa: BLE001 (as above: the failure itself is what must be shown)
+        return None
 
 
 def _mend_place(

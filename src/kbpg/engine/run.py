@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from kbpg.context import Context
 from kbpg.engine.compare import Comparison, compare
-from kbpg.engine.mend import Outcomes, evidence, mend
+from kbpg.engine.mend import Outcomes, advice, evidence, mend
 from kbpg.engine.outcome import Listener, Outcome, Report, Silent
 from kbpg.engine.reading import Reading
 from kbpg.errors import NotConverged
@@ -146,8 +146,12 @@ class Run:
     def _not_converged(self, step: Step, last: Comparison, done: Outcome | None) -> Outcome:
         wanted = "could not be read" if last.unknown else "did not converge"
         ran = [f"ran {command}" for command in (done.commands if done else ())]
-        shown = evidence(last, self.reading.site(last.placed.place))
-        error = NotConverged(f"{wanted}: {'; '.join(last.lines)}", detail=[*ran, *shown])
+        site = self.reading.site(last.placed.place)
+        error = NotConverged(
+            f"{wanted}: {'; '.join(last.lines)}",
+            detail=[*ran, *evidence(last, site)],
+            hint=advice(last, site.facts),
+        )
         return Outcome.of(step, last, Status.FAILED, error=error)
 
     # --- outcomes ------------------------------------------------------------------------------------

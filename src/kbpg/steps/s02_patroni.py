@@ -235,4 +235,14 @@ def _roles(context: Context) -> list[Role]:
     ]
 
 
+def settings(context: Context) -> Sequence[Stage]:
+    """Return the stages of step 02 that a change of settings needs, on a cluster that is there.
+
+    The configuration comes before the cluster: a node that a bad setting keeps from starting starts with a good one.
+    """
+    every = {stage.title: stage for stage in stages(context)}
+    return [every[title] for title in ("not paused", "configuration", "cluster", "restarts")]
+
+
 STEP = Step(2, "patroni", "build the Patroni image, start the cluster, wait until it is whole", stages)
+SETTINGS = Step(2, "patroni", "Patroni's dynamic configuration, and the restarts that it needs", settings)
