@@ -12,14 +12,21 @@ import pytest
 from kbpg.engine.compare import Comparison
 from kbpg.engine.outcome import Outcome, Report
 from kbpg.engine.run import Run
-from kbpg.errors import InventoryError, NotConverged, Refused, UsageError
+from kbpg.errors import InventoryError, NotConverged, UsageError
 from kbpg.facts import NotKnown
 from kbpg.hosts.port import Output
 from kbpg.inventory.assignment import Assignment, assignments
 from kbpg.inventory.store import Edit, edit, replace
 from kbpg.model import Change, Impact, Placed, Status
 from kbpg.operations import config_set
-from kbpg.operations.server_settings import FileErrorsFact, ServerSetting, SettingsFact, Trial, TrialFact
+from kbpg.operations.server_settings import (
+    FileErrorsFact,
+    LibrariesFact,
+    ServerSetting,
+    SettingsFact,
+    Trial,
+    TrialFact,
+)
 from kbpg.patroni import NodeFact
 from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.steps import s02_patroni
@@ -185,7 +192,6 @@ def test_a_file_that_was_wrong_before_says_so_with_its_line(file: Path) -> None:
                 'valid units for this parameter are "B" and "kB"'
             ),
         ),
-        (Output(44, "no such library: nope\n"), Trial(refused="no such library: nope")),
     ],
 )
 def test_what_the_program_answers(output: Output, trial: Trial) -> None:
@@ -201,6 +207,15 @@ def test_a_program_that_did_not_run_has_said_nothing(output: Output) -> None:
 def test_a_value_does_not_get_out_of_its_quotes() -> None:
     script = TrialFact("search_path", "a'; touch /tmp/x; '", 16).script
     assert "'search_path=a'\"'\"'; touch /tmp/x; '\"'\"''" in script
+
+
+def test_libraries_are_looked_for_where_postgresql_does() -> None:
+    fact = LibrariesFact("pg_stat_statements, '$libdir/plugins/x',/opt/y.so", "/usr/lib/16")
+    for path in ("/usr/lib/16/pg_stat_statements.so", "/opt/y.so"):
+        assert f"test -e {path} || echo" in fact.script
+    assert fact.parse(Output(0, "nope\n")) == ("nope",)
+    with pytest.raises(NotKnown, match="could not be looked for: no docker"):
+        fact.parse(Output(1, "", "no docker"))
 
 
 def server(*settings: ServerSetting) -> dict[str, ServerSetting]:
@@ -298,12 +313,7 @@ def outcome(resource: str, status: Status) -> Outcome:
 )
 def test_only_a_whole_cluster_is_changed(resource: str, status: Status, fits: bool) -> None:
     report = Report([outcome(resource, status)])
-    if fits:
-        config_set.ready(report)
-        return
-    with pytest.raises(Refused, match="nothing was changed") as caught:
-        config_set.ready(report)
-    assert caught.value.detail == (f"db-1: {resource}: why",)
+    assert config_set.in_the_way(report) == ([] if fits else report.outcomes)
 
 
 def test_settings_need_only_some_stages_and_a_preset_the_proxies_too() -> None:

@@ -14,7 +14,7 @@ from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome
 from kbpg.engine.run import Run
-from kbpg.errors import Exit, UsageError
+from kbpg.errors import Exit, Refused, UsageError
 from kbpg.inventory.assignment import Assignment, assignments
 from kbpg.inventory.store import Edit, edit
 from kbpg.model import Status
@@ -88,7 +88,7 @@ class _Work:
         """Do it, show how it ended, return the exit code."""
         steps = config_set.steps_for(self._wanted)
         trials = config_set.tried(self._site, self._wanted)
-        config_set.ready(self._run(self._new, quiet=True).plan(steps))
+        self._require(config_set.in_the_way(self._run(self._new, quiet=True).plan(steps)))
         applied = config_set.apply(
             self._site, self._edit, steps, lambda: self._run(self._new), lambda: self._run(self._old)
         )
@@ -102,6 +102,14 @@ class _Work:
         else:
             self._console.result(self._ended(verified, left))
         return int(Exit.FAILED if verified.problems else Exit.OK)
+
+    def _require(self, in_the_way: Sequence[Outcome]) -> None:
+        """Raise `Refused` if anything is in the way; what it is has been shown then."""
+        if in_the_way:
+            self._console.rest()
+            self._console.say([*texts.failed(in_the_way), Line()])
+            hint = f"mend it first: {command(self._new, 'diagnose')}"
+            raise Refused("nothing was changed: the cluster is not in a state to be changed", hint=hint)
 
     def _run(self, context: Context, *, quiet: bool = False) -> Run:
         listener = None if quiet else self._progress

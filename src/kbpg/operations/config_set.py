@@ -18,15 +18,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kbpg.engine.outcome import Report
+from kbpg.engine.outcome import Outcome, Report
 from kbpg.engine.run import Run
 from kbpg.engine.site import Site
-from kbpg.errors import KbpgError, NotConverged, Refused
+from kbpg.errors import KbpgError, NotConverged
 from kbpg.facts import Facts, NotKnown
 from kbpg.inventory.assignment import Assignment, refuse, similar
 from kbpg.inventory.store import Edit
 from kbpg.model import Status, Step
-from kbpg.operations.server_settings import FileErrorsFact, ServerSetting, SettingsFact, Trial, TrialFact
+from kbpg.operations.server_settings import (
+    PRELOADED,
+    FileErrorsFact,
+    LibrariesFact,
+    LibraryDirectoryFact,
+    ServerSetting,
+    SettingsFact,
+    Trial,
+    TrialFact,
+)
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.hardware import HardwareFact, smallest
 from kbpg.resources.patroni import INTERVAL
@@ -67,6 +76,7 @@ def tried(site: Site, assignments: Sequence[Assignment]) -> dict[str, Trial]:
         facts = site.look({leader: tuple(asked.values())})
         found = {name: facts.get(fact, leader) for name, fact in asked.items()}
         refuse([f"{name}: {trial.refused}" for name, trial in found.items() if trial.refused])
+        refuse(_missing(site, leader, next((v for e, v in values if e.name == PRELOADED), "")))
         refuse(_too_large(found, smallest(facts, context.db_names).memory))
     except NotKnown as silence:
         raise NotConverged(
@@ -84,6 +94,17 @@ def _why_unknown(name: str, known: Sequence[str]) -> str:
     return f"neither PostgreSQL nor Patroni has a setting of this name{similar(name, known)}"
 
 
+def _missing(site: Site, leader: str, names: str) -> list[str]:
+    """Return which libraries to preload are not there. Raises `NotKnown`."""
+    if not names:
+        return []
+    directory = LibraryDirectoryFact(site.context.superuser())
+    where = site.look({leader: (directory,)}).get(directory, leader)
+    fact = LibrariesFact(names, where)
+    found = site.look({leader: (fact,)}).get(fact, leader)
+    return [f"{PRELOADED}: there is no library {name} in {where}" for name in found]
+
+
 def _too_large(found: Mapping[str, Trial], memory: int) -> list[str]:
     """Return why PostgreSQL would not start: shared memory beyond what the smallest db host has, in bytes."""
     buffers = found.get("shared_buffers")
@@ -95,16 +116,10 @@ def _too_large(found: Mapping[str, Trial], memory: int) -> list[str]:
     ]
 
 
-def ready(report: Report) -> None:
-    """Raise `Refused` unless the plan of the chosen steps can be carried out now: not paused, whole, all known."""
-    unmet = [o for o in report.of(Status.FAILED, Status.UNKNOWN) if o.lines]
-    apart = [o for o in report.of(Status.DIFFERS) if o.resource.startswith("probe:")]
-    if unmet or apart:
-        raise Refused(
-            "nothing was changed: the cluster is not in a state to be changed",
-            detail=[f"{o.place}: {o.resource}: {line}" for o in (*unmet, *apart) for line in o.lines],
-            hint="mend it first: kbpg diagnose",
-        )
+def in_the_way(report: Report) -> list[Outcome]:
+    """Return why the planned steps cannot be carried out now: paused, not whole, or not known. Empty: they can."""
+    apart = [outcome for outcome in report.of(Status.DIFFERS) if outcome.resource.startswith("probe:")]
+    return [*report.of(Status.FAILED, Status.UNKNOWN), *apart]
 
 
 @dataclass(frozen=True)

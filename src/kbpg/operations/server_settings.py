@@ -13,7 +13,8 @@ from kbpg.steps.layout import OWNER, PATRONI
 
 DATA = "/var/lib/postgresql/data/pgdata"
 """The data directory in the container: templates/patroni/patroni.yml.j2."""
-MISSING = "no such library: "
+INSIDE = ("docker", "exec", "-u", OWNER, PATRONI)
+PRELOADED = "shared_preload_libraries"
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ class TrialFact(ShellFact[Trial]):
     """What PostgreSQL says of a value, asked without touching the running server.
 
     `postgres -C NAME` prints a setting and ends; a value from its command line goes through the same parser, bounds
-    and check as one from the configuration file (src/backend/postmaster/postmaster.c, guc.c). Whether libraries to
-    preload exist is not part of that, so it is looked up.
+    and check as one from the configuration file (src/backend/postmaster/postmaster.c, guc.c).
     """
 
     name: str
@@ -104,31 +104,70 @@ class TrialFact(ShellFact[Trial]):
 
     @property
     def script(self) -> str:
-        """Return the fragment: the program in the container of the running server, or the look for libraries."""
+        """Return the fragment: the program in the container of the running server."""
         base = f"/usr/lib/postgresql/{self.major}"
-        inside = ["docker", "exec", "-u", OWNER, PATRONI]
-        given = ["-c", f"{self.name}={self.value}"]
-        asked = shlex.join([*inside, f"{base}/bin/postgres", "-D", DATA, "-C", self.name, *given])
-        looks = []
-        if self.name == "shared_preload_libraries":
-            for library in self.value.replace('"', "").replace(",", " ").split():
-                file = library if library.startswith("/") else f"{base}/lib/{library.removesuffix('.so')}.so"
-                looks.append(
-                    f"{shlex.join([*inside, 'test', '-e', file])} || "
-                    f"{{ echo {shlex.quote(MISSING + library)}; exit 44; }}"
-                )
-        return "; ".join([*looks, f"{asked} 2>&1"])
+        given = f"{self.name}={self.value}"
+        asked = [*INSIDE, f"{base}/bin/postgres", "-D", DATA, "-C", self.name, "-c", given]
+        return f"{shlex.join(asked)} 2>&1"
 
     def parse(self, output: Output) -> Trial:
         """Read the answer; raises `NotKnown` where the program did not run."""
         lines = output.stdout.strip().splitlines()
         if output.ok:
             return Trial(text=lines[-1] if lines else "")
-        if output.status == 44:
-            return Trial(refused=lines[-1])
         said = [line.split(":  ", 1)[1] for line in lines if ":  " in line]
         if output.status != 1 or not said:
             raise NotKnown(
                 f"PostgreSQL could not be asked about {self.name}: {' '.join(lines) or output.stderr}"
             )
         return Trial(refused="; ".join(text[:1].lower() + text[1:].rstrip(".") for text in said))
+
+
+@dataclass(frozen=True)
+class LibraryDirectoryFact(SqlFact[str]):
+    """Where PostgreSQL looks for libraries without a path."""
+
+    login: Login
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return "sql:library directory"
+
+    @property
+    def query(self) -> str:
+        """Return the query."""
+        return "select setting from pg_catalog.pg_config where name = 'PKGLIBDIR'"
+
+    def parse(self, rows: Sequence[tuple[Any, ...]]) -> str:
+        """Read the answer."""
+        return str(rows[0][0])
+
+
+@dataclass(frozen=True)
+class LibrariesFact(ShellFact[tuple[str, ...]]):
+    """Those of `names`, a value of shared_preload_libraries, that are not there: PostgreSQL would not start."""
+
+    names: str
+    directory: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"libraries:{self.names}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment: each library that is missing, one a line."""
+        found = []
+        for name in self.names.translate({ord(quote): None for quote in "'\""}).replace(",", " ").split():
+            plain = name.replace("$libdir", self.directory).removesuffix(".so")
+            path = plain if "/" in plain else f"{self.directory}/{plain}"
+            found.append(f"{shlex.join([*INSIDE, 'test', '-e', f'{path}.so'])} || echo {shlex.quote(name)}")
+        return "\n".join([f"{shlex.join([*INSIDE, 'true'])} || exit 1", *found, "true"])
+
+    def parse(self, output: Output) -> tuple[str, ...]:
+        """Read the answer; raises `NotKnown` where nobody could look."""
+        if not output.ok:
+            raise NotKnown(f"the libraries could not be looked for: {output.stderr.strip()}")
+        return tuple(output.stdout.split())
