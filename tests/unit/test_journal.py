@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from kbpg.engine.journal import LONGEST, Journal
+from kbpg.engine.journal import KEPT, LONGEST, Journal
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import KbpgError
 from kbpg.secret import Secret
@@ -65,6 +65,28 @@ def test_what_runs_no_command_leaves_no_file(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", "plan", Redactor()):
         pass
     assert not (tmp_path / "journal").exists()
+
+
+def test_only_the_newest_journals_are_kept_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    old = [tmp_path / f"20260101T{n // 60:02}{n % 60:02}00Z-plan-{n}.jsonl" for n in range(KEPT + 3)]
+    others = [tmp_path / "notes.jsonl", tmp_path / "20250101T000000Z-plan-1.jsonl.gz", tmp_path / "a"]
+    for path in (*old, *others):
+        path.write_text("kept")
+    with Journal(tmp_path, "plan", Redactor()) as journal:
+        journal.record("db-1", ["true"], status=0, seconds=0)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(path.name for path in others),
+        *(path.name for path in old[4:]),
+        journal.path.name if journal.path else "",
+    }
+
+
+def test_a_clock_that_was_set_back_does_not_cost_the_new_journal(tmp_path: Path) -> None:
+    for n in range(KEPT):
+        (tmp_path / f"20990101T{n // 60:02}{n % 60:02}00Z-plan-{n}.jsonl").write_text("")
+    with Journal(tmp_path, "plan", Redactor()) as journal:
+        journal.record("db-1", ["true"], status=0, seconds=0)
+    assert len(lines(journal)) == 1
 
 
 def test_a_null_journal_masks_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,13 +16,17 @@ from kbpg.errors import KbpgError
 
 LONGEST = 2000
 """Characters of one argument that are written; the rest of a long script tells nobody anything."""
+KEPT = 200
+"""Files that are kept, the newest ones. The largest of 635 that were looked at had 70 kB, so this is 14 MB."""
+_NAME = re.compile(r"\d{8}T\d{6}Z-.*\d+\.jsonl")
 
 
 class Journal:
     """Writes down commands; usable from several threads, and as a context manager that closes it.
 
     The file is `<UTC time>-<command>-<pid>.jsonl` in `directory`. It comes into being with the first command,
-    so what touches no host leaves no file. Directory and file are their owner's alone (0700, 0600).
+    so what touches no host leaves no file. Directory and file are their owner's alone (0700, 0600). A new file
+    takes the place of the oldest where there are `KEPT` of them.
     """
 
     def __init__(self, directory: Path | None, command: str, redactor: Redactor) -> None:
@@ -96,7 +101,18 @@ class Journal:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o600)
+            _forget_oldest(path)
         return self._descriptor
+
+
+def _forget_oldest(new: Path) -> None:
+    """Remove the journals beside `new` that are beyond `KEPT`; anything else in that directory is left alone."""
+    # Names begin with the time; who is not allowed to remove them can still work
+    with contextlib.suppress(OSError):
+        names = sorted(each.name for each in new.parent.iterdir() if _NAME.fullmatch(each.name))
+        for name in names[:-KEPT]:
+            if name != new.name:
+                (new.parent / name).unlink(missing_ok=True)
 
 
 def _before(seconds: float) -> str:
