@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,11 +25,16 @@ def _ssh(inventory: Inventory, name: str, patience: float | None) -> SshSettings
 
 
 def connect_all(
-    inventory: Inventory, options: Options, journal: Recorder, ask: Ask | None, stack: ExitStack
+    inventory: Inventory,
+    options: Options,
+    journal: Recorder,
+    ask: Ask | None,
+    stack: ExitStack,
+    only: Collection[str] = (),
 ) -> tuple[dict[str, SshHost], dict[str, HostError]]:
     """Connect to every host side by side; return those that answered, and the others' errors.
 
-    Questions are asked in the caller's thread; Ctrl-C there waits for no host.
+    With `only`, to no others. Questions are asked in the caller's thread; Ctrl-C there waits for no host.
     """
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
 
@@ -50,7 +55,11 @@ def connect_all(
         if not isinstance(result, HostError):
             result.close()
 
-    jobs = {host.name: partial(attempt, host.name, str(host.address)) for host in inventory.hosts}
+    jobs = {
+        host.name: partial(attempt, host.name, str(host.address))
+        for host in inventory.hosts
+        if not only or host.name in only
+    }
     hosts: dict[str, SshHost] = {}
     errors: dict[str, HostError] = {}
     for name, result in side_by_side(jobs, ask=ask, undo=close).items():

@@ -11,7 +11,7 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -116,10 +116,12 @@ def open_session(
     credentials_exist: bool = False,
     watcher: Watcher | None = None,
     ask: Ask | None = None,
+    only: Collection[str] = (),
 ) -> Iterator[Session]:
     """Open everything for `doing` (the command, as others are told who holds the lock).
 
-    With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is.
+    With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is. With
+    `only`, no other host is connected.
     `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
     say so. Passwords that the credentials file lacks are read from the hosts that use them. Raises `InputError`
     before any connection is opened, then `KbpgError` with every host's problem.
@@ -132,7 +134,7 @@ def open_session(
         journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
         options.mask = journal.mask
         recorder = _Watched(journal, watcher) if watcher else journal
-        hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack)
+        hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack, only)
         if not partial:
             refuse(unreachable, options.limit)
         stack.enter_context(interruptible(list(hosts.values())))

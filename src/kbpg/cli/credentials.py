@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kbpg.credentials import Found
 
-app = typer.Typer(no_args_is_help=True, help="Show the credentials, say where they are.")
+app = typer.Typer(no_args_is_help=True, help="Show the credentials, say where they are, recover a lost file.")
 
 
 @app.command()
@@ -53,6 +53,27 @@ def path(ctx: typer.Context) -> None:
 
     file = _path(ctx)
     echo_exactly(json.dumps({"path": str(file), "exists": file.is_file()}) if ctx.obj.json else str(file))
+
+
+@app.command()
+def recover(
+    ctx: typer.Context,
+    ask_app_password: Annotated[
+        bool,
+        typer.Option(
+            "--ask-app-password",
+            help="Read the application's password from standard input; it is checked against the server.",
+        ),
+    ] = False,
+    new_app_password: Annotated[
+        bool,
+        typer.Option("--new-app-password", help="Make a new one, which apply-all puts in force."),
+    ] = False,
+) -> None:
+    """Write a lost credentials file anew, from what the hosts themselves have; nothing is shown."""
+    from kbpg.cli.recovering import recover
+
+    raise typer.Exit(recover(ctx.obj, ask=ask_app_password, new=new_app_password))
 
 
 def _path(ctx: typer.Context) -> Path:

@@ -42,7 +42,7 @@ class Link:
         self.name = name
         self.journal = journal
         self._transports = transports
-        self._transport = transports[-1]
+        self._transport = self.transport = transports[-1]
         self._slots = threading.BoundedSemaphore(MAX_SESSIONS)
 
     @property

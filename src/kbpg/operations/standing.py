@@ -51,6 +51,11 @@ class RoomFact(ShellFact[tuple[int, int]]):
         return int(words[0]) << 10, int(words[1]) << 10
 
 
+def in_recovery(context: Context) -> RowsFact:
+    """Return the question to a node's own PostgreSQL: whether it is a standby, and its system identifier."""
+    return RowsFact(context.superuser(), "who leads", _SELF, live=True)
+
+
 class Watch:
     """The questions about one replica, asked together."""
 
@@ -62,7 +67,7 @@ class Watch:
         self._data = DataFact(paths.data)
         self._record = FileFact(record_path(context.inventory.cluster.base_dir))
         self._room = RoomFact(paths.data, paths.pgdata)
-        self._self = RowsFact(context.superuser(), "who leads", _SELF, live=True)
+        self._self = in_recovery(context)
 
     def look(self, site: Site) -> Standing:
         """Return what is so now."""

@@ -32,7 +32,7 @@ class NotPaused(Resource):
         """Return what it means, and what to do."""
         return [
             "Patroni is paused: somebody works on this cluster by hand",
-            "hint: when that is done: docker exec patroni patronictl resume, on any db host",
+            "hint: when that is done: kbpg resume",
         ]
 
     def fix(self, site: Site, change: Change) -> None:

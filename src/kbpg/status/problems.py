@@ -23,7 +23,7 @@ def problems(standing: Standing) -> Iterable[Problem]:
         yield from _of_member(member, standing)
     yield from _of_commits(standing)
     if standing.paused:
-        yield Problem("Patroni is paused", "nobody takes over when the leader is lost; patronictl resume")
+        yield Problem("Patroni is paused", "nobody takes over when the leader is lost; kbpg resume")
     if standing.raft:
         yield from _of_raft(standing.raft, {member.name for member in standing.members if member.problem})
     for proxy in standing.proxies:

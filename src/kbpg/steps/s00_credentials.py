@@ -78,7 +78,7 @@ class Safe(Resource):
         """Return what is there, and what to do."""
         return [
             f"{self._file.path} is missing, but this host holds {'; '.join(self._values(change))}",
-            "hint: restore the file from a backup; a new one would lock everybody out",
+            "hint: restore the file from a backup, or kbpg credentials recover; a new one would lock everybody out",
         ]
 
     def _values(self, change: Change) -> list[str]:

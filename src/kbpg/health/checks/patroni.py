@@ -219,7 +219,7 @@ CHECKS = (
         "Patroni is paused",
         Severity.WARNING,
         "there is no automatic failover: when the leader fails, writes stop until somebody acts",
-        "{kbpg} step 02",
+        "{kbpg} resume",
         paused,
         explained_by=(),
     ),

@@ -15,10 +15,10 @@ from kbpg.facts import NotKnown
 from kbpg.health.finding import Action, Repair
 from kbpg.health.questions import PoolerFact
 from kbpg.model import CLUSTER, CONTROLLER, Status, Step
+from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
-from kbpg.resources.patroni import change_by_rest
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI
 
 DOCKER_DEADLINE = 60.0
@@ -142,22 +142,8 @@ def _restart_postgresql(bench: Bench, repair: Repair) -> str:
 
 
 def _resume_patroni(bench: Bench, repair: Repair) -> str:
-    site = bench.site
-    node = NodeFact(site.context.inventory.ports.patroni)
-    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
-    answering = [name for name in site.context.db_names if facts.known(node, name)]
-    if not answering:
-        raise NotConverged("no Patroni answers, so none can be told to end the pause")
-    change_by_rest(site.context, site.hosts[answering[0]], "PATCH", "/config", {"pause": None})
-    ends = time.monotonic() + 2 * site.context.inventory.timers.loop_wait + 5
-    while _paused(site, node) and time.monotonic() < ends:
-        time.sleep(0.5)
+    resume(bench.site)
     return "Patroni's pause was ended"
-
-
-def _paused(site: Site, node: NodeFact) -> bool:
-    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
-    return any((found := facts.known(node, name)) and found.paused for name in site.context.db_names)
 
 
 def _resume_pooler(bench: Bench, repair: Repair) -> str:

@@ -1,0 +1,73 @@
+"""Who is connected to the cluster now, besides kbpg and Patroni themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kbpg import pooler
+from kbpg.engine.site import Site
+from kbpg.facts import CallFact, Login, NotKnown
+from kbpg.hosts.port import Reader
+from kbpg.resources.sql_facts import RowsFact
+from kbpg.steps.layout import POOLER_USER, REPLICATION_USER
+
+_SESSIONS = f"""\
+select coalesce(host(client_addr), 'local'), count(*) from pg_catalog.pg_stat_activity
+where pid <> pg_backend_pid() and application_name not like 'kbpg%' and application_name not like 'Patroni%'
+  and (backend_type = 'client backend' or (backend_type = 'walsender' and usename <> '{REPLICATION_USER}'))
+group by 1"""  # noqa: S608 (a constant)
+
+
+@dataclass(frozen=True)
+class PoolFact(CallFact[tuple[int, int]]):
+    """How many clients a PgBouncer has, and how many server connections of its own."""
+
+    login: Login
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"pool:{self.login.port}"
+
+    def ask(self, reader: Reader) -> tuple[int, int]:
+        """Ask its console. Raises `NotKnown` where it does not answer."""
+        import psycopg
+
+        from kbpg import sql
+
+        try:
+            with sql.connect(reader, self.login, pooled=True) as connection:
+                clients = [row for row in _named(connection, "CLIENTS") if row["user"] != POOLER_USER]
+                return len(clients), len(_named(connection, "SERVERS"))
+        except (OSError, psycopg.Error) as error:
+            raise NotKnown(f"port {self.login.port}: {sql.short(error)}") from None
+
+
+def _named(connection: object, what: str) -> list[dict[str, object]]:
+    cursor = connection.execute(f"SHOW {what}")  # type: ignore[attr-defined]
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def connected(site: Site) -> dict[str, int]:
+    """Return how many clients there are, by the way they come; only ways with clients, and only what answers.
+
+    A session that comes from a proxy is PgBouncer's own, or a client's of HAProxy: the two are told apart by their
+    number alone, so somebody who comes or goes at that moment may be counted wrongly.
+    """
+    context = site.context
+    pool = PoolFact(pooler.console(context))
+    sessions = RowsFact(context.superuser(), "sessions", _SESSIONS, live=True)
+    wanted: dict[str, tuple[RowsFact | PoolFact, ...]] = dict.fromkeys(context.db_names, (sessions,))
+    facts = site.look({**wanted, **dict.fromkeys(context.proxy_names, (pool,))})
+    pools = [found for name in context.proxy_names if (found := facts.known(pool, name))]
+    rows = [row for name in context.db_names for row in facts.known(sessions, name) or ()]
+    proxies = {str(proxy.address) for proxy in context.inventory.proxies}
+    through = sum(int(count) for where, count in rows if where in proxies)
+    ways = {
+        "through PgBouncer": sum(clients for clients, _ in pools),
+        "through HAProxy": max(0, through - sum(servers for _, servers in pools)),
+        "on the db hosts": sum(int(count) for where, count in rows if where not in proxies),
+    }
+    return {way: count for way, count in ways.items() if count}
