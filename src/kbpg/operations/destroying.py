@@ -48,17 +48,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Before:
-    """What was found: what each host has, who is connected, which node leads ("" for none), who is away."""
+    """What was found: what each host has, who is connected, which nodes lead, who is away, whether it is paused."""
 
     stock: Mapping[str, Belongings]
     clients: Mapping[str, int]
     leaders: tuple[str, ...]
     away: tuple[str, ...]
-
-    @property
-    def empty(self) -> bool:
-        """Return whether there is no container, no image and no data on any host."""
-        return not any(b.containers or b.images or (b.data and b.data.present) for b in self.stock.values())
+    paused: bool = False
 
 
 @dataclass
@@ -77,9 +73,11 @@ def look(site: Site) -> Before:
     context = site.context
     node = NodeFact(context.inventory.ports.patroni)
     facts = site.look(dict.fromkeys(context.db_names, (node,)))
-    leaders = tuple(n for n in context.db_names if (found := facts.known(node, n)) and found.leads)
+    nodes = {name: found for name in context.db_names if (found := facts.known(node, name))}
+    leaders = tuple(name for name, found in nodes.items() if found.leads)
+    paused = any(found.paused for found in nodes.values())
     away = tuple(host.name for host in context.inventory.hosts if host.name not in site.hosts)
-    return Before(take_stock(site), connected(site), leaders, away)
+    return Before(take_stock(site), connected(site), leaders, away, paused)
 
 
 def why_not_destroy(site: Site, before: Before, wanted: Wanted) -> Refused | None:
@@ -95,6 +93,11 @@ def why_not_destroy(site: Site, before: Before, wanted: Wanted) -> Refused | Non
             "not destroyed: the cluster serves clients",
             detail=[f"{count} {way}" for way, count in before.clients.items()],
             hint="stop the applications first, or --force",
+        )
+    if before.paused and not wanted.with_data and not wanted.force:
+        return Refused(
+            "not destroyed: Patroni is paused, and a paused Patroni does not start PostgreSQL from the kept data",
+            hint="kbpg resume first",
         )
     if before.away and not wanted.force:
         return Refused(

@@ -6,18 +6,18 @@ import http.client
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from kbpg import rest
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged, Refused
+from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts, NotKnown
 from kbpg.operations.leaderless import Leaderless, refuse_loss, why_not_fail_over
+from kbpg.operations.patroni_change import ask
 from kbpg.operations.position import NO_DATA, Position, read_position
 from kbpg.operations.raft_members import look as look_at_raft
 from kbpg.operations.standing import in_recovery
 from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.container import log_lines
 from kbpg.resources.foreign import DataFact
-from kbpg.resources.patroni import INTERVAL, REST_USER
+from kbpg.resources.patroni import INTERVAL
 from kbpg.steps.layout import PATRONI, layout
 
 DEADLINE = 120.0
@@ -79,12 +79,8 @@ def fail_over(site: Site, seen: Leaderless, *, accept_loss: bool) -> int:
 
 def _ask(site: Site, host: str) -> None:
     """Ask Patroni on `host` itself. An answer that says nothing certain is no error: what follows is looked at."""
-    context, login = site.context, (REST_USER, site.context.credentials.rest_password)
-    port = context.inventory.ports.patroni
     try:
-        answer = rest.request(
-            site.hosts[host], "POST", port, "/failover", {"candidate": host}, login=login, timeout=ANSWER
-        )
+        answer = ask(site.context, site.hosts[host], "POST", "/failover", {"candidate": host}, ANSWER)
     except (OSError, http.client.HTTPException) as error:
         raise HostError(host, f"Patroni did not answer the failover: {error}") from error
     if answer.status in REFUSALS:
@@ -112,9 +108,3 @@ def _await(site: Site, host: str) -> int:
                 hint="kbpg diagnose",
             )
         time.sleep(INTERVAL)
-
-
-def require_db_host(site: Site, host: str) -> None:
-    """Raise `Refused` where `host` is not connected: nothing can be asked of it."""
-    if host not in site.hosts:
-        raise Refused(f"{host} cannot be reached, so it cannot be made the leader", hint="kbpg status")

@@ -6,40 +6,24 @@ nowhere: the server keeps a verifier of it, with which a remembered one can be c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import yaml
 
 from kbpg import scram
+from kbpg.adoption.in_use import PatroniInUseFact, PoolerInUseFact
+from kbpg.adoption.passwords import compared, passwords_of
 from kbpg.context import Context
-from kbpg.credentials import Credentials, generate_password
+from kbpg.credentials import PASSWORDS, Credentials, generate_password
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, Refused
-from kbpg.hosts.port import Writer
+from kbpg.facts import NotKnown
 from kbpg.secret import Secret
-from kbpg.steps.layout import (
-    OWNER,
-    PATRONI,
-    POOLER_USER,
-    REPLICATION_USER,
-    REWIND_USER,
-    layout,
-)
+from kbpg.steps.layout import OWNER, PATRONI, POOLER_USER, REPLICATION_USER, REWIND_USER, layout
 
 APP_PASSWORD = "POSTGRES_APP_PASS"  # noqa: S105 (a name)
-_IN_PATRONI = {
-    "POSTGRES_SUPERPASS": ("postgresql", "authentication", "superuser", "password"),
-    "POSTGRES_REPLICATION_PASS": ("postgresql", "authentication", "replication", "password"),
-    "POSTGRES_REWIND_PASS": ("postgresql", "authentication", "rewind", "password"),
-    "RAFT_PASS": ("raft", "password"),
-    "PATRONI_REST_PASS": ("restapi", "authentication", "password"),
-}
-_IN_PGBOUNCER = "PGBOUNCER_AUTH_PASS"
-_USER = re.compile(rf'^"{POOLER_USER}" "((?:[^"]|"")*)"$', re.MULTILINE)
+_POOLER = "PGBOUNCER_AUTH_PASS"
+RECOVERABLE = tuple(name for name in PASSWORDS if name != APP_PASSWORD)
+"""The names of the file whose passwords some host has."""
 _VERIFIERS = "select rolname || ' ' || coalesce(rolpassword, '') from pg_catalog.pg_authid where rolcanlogin"
 
 
@@ -54,93 +38,62 @@ class Remains:
     superuser: str = ""
     passwords: Mapping[str, Secret] = field(default_factory=dict)
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    differing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    differing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verifiers: Mapping[str, str] = field(default_factory=dict, repr=False)
     silent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[str]:
         """Return the names that no host knows, but for the application's."""
-        return [name for name in (*_IN_PATRONI, _IN_PGBOUNCER) if name not in self.passwords]
+        return [name for name in RECOVERABLE if name not in self.passwords]
 
 
 def look(site: Site) -> Remains:
     """Read what the connected hosts have. Changes nothing, and writes nothing down."""
-    names = [host.name for host in site.context.inventory.hosts if host.name in site.hosts]
-    with ThreadPoolExecutor(max(1, len(names))) as pool:
-        read = dict(zip(names, pool.map(lambda name: _read(site, name), names), strict=True))
-    values: dict[str, dict[str, list[str]]] = {}
-    for name, found in read.items():
-        for key, value in found.passwords.items():
-            values.setdefault(key, {}).setdefault(value.reveal(), []).append(name)
-    superusers = {found.superuser for found in read.values() if found.superuser}
-    return Remains(
-        superuser=" or ".join(sorted(superusers)),
-        passwords={key: Secret(next(iter(each))) for key, each in values.items()},
-        sources={key: tuple(n for hosts in each.values() for n in hosts) for key, each in values.items()},
-        differing={
-            key: tuple(n for hosts in each.values() for n in hosts)
-            for key, each in values.items()
-            if len(each) > 1
-        },
-        verifiers=next((found.verifiers for found in read.values() if found.verifiers), {}),
-        silent={name: why for found in read.values() for name, why in found.silent.items()},
+    context, paths = site.context, layout(site.context)
+    patroni = PatroniInUseFact(f"{paths.patroni}/secrets.yml")
+    pooler = PoolerInUseFact(f"{paths.pgbouncer}/userlist.txt")
+    facts = site.look(
+        {**dict.fromkeys(context.db_names, (patroni,)), **dict.fromkeys(context.proxy_names, (pooler,))}
     )
+    told: dict[str, dict[str, Secret]] = {}
+    silent: dict[str, str] = {}
+    superusers: set[str] = set()
+    for name in context.db_names:
+        try:
+            running = facts.get(patroni, name)
+        except NotKnown as reason:
+            silent[name] = reason.reason
+            continue
+        if running and "superuser" in running.roles:
+            user, password = running.roles["superuser"]
+            superusers.add(user)
+            told[name] = {"POSTGRES_SUPERPASS": password, **passwords_of(running)}
+    for name in context.proxy_names:
+        if found := facts.known(pooler, name):
+            told[name] = {_POOLER: found}
+    agreed, differing = compared(told)
+    sources = {key: tuple(host for host in told if key in told[host]) for key in agreed}
+    user = " or ".join(sorted(superusers))
+    return Remains(user, agreed, sources, differing, _verifiers(site, user), silent)
 
 
-def _read(site: Site, name: str) -> Remains:
-    host, paths = site.hosts[name], layout(site.context)
-    try:
-        if name not in site.context.db_names:
-            return _pooler(_text(host, f"{paths.pgbouncer}/userlist.txt"))
-        return _node(site.context, host, _text(host, f"{paths.patroni}/secrets.yml"))
-    except (HostError, yaml.YAMLError, ValueError) as error:
-        # Not the error of a parser: it shows the text
-        why = error.reason if isinstance(error, HostError) else "its file with passwords cannot be understood"
-        return Remains(silent={name: why})
+def _verifiers(site: Site, superuser: str) -> dict[str, str]:
+    """Return the verifiers of all roles that may log in, from the first node that tells; {} where none does.
 
-
-def _text(host: Writer, path: str) -> str:
-    output = host.run(["cat", path], check=False)
-    if not output.ok:
-        raise HostError(host.name, f"{path} cannot be read")
-    return output.stdout
-
-
-def _pooler(text: str) -> Remains:
-    found = _USER.search(text)
-    return Remains(passwords={_IN_PGBOUNCER: Secret(found[1].replace('""', '"'))} if found else {})
-
-
-def _node(context: Context, host: Writer, text: str) -> Remains:
-    settings = yaml.safe_load(text)
-    passwords = {}
-    for name, path in _IN_PATRONI.items():
-        value = _at(settings, path)
-        if isinstance(value, str):
-            passwords[name] = Secret(value)
-    superuser = _at(settings, ("postgresql", "authentication", "superuser", "username"))
-    return Remains(str(superuser or ""), passwords, verifiers=_verifiers(context, host, str(superuser)))
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
-
-
-def _verifiers(context: Context, host: Writer, superuser: str) -> dict[str, str]:
-    """Return the verifiers of all roles that may log in, over the node's socket, which asks for no password."""
-    port = str(context.inventory.ports.postgresql)
+    Asked over the node's socket, which wants no password.
+    """
+    port = str(site.context.inventory.ports.postgresql)
     psql = ["psql", "-XAtq", "-U", superuser, "-p", port, "-d", "postgres", "-c", _VERIFIERS]
-    try:
-        output = host.run(["docker", "exec", "--user", OWNER, PATRONI, *psql], check=False)
-    except HostError:
-        return {}
-    if not output.ok:
-        return {}
-    rows = (line.partition(" ") for line in output.stdout.splitlines())
-    return {role: verifier for role, _, verifier in rows}
+    for host in (site.hosts[name] for name in site.context.db_names if name in site.hosts):
+        try:
+            output = host.run(["docker", "exec", "--user", OWNER, PATRONI, *psql], check=False)
+        except HostError:
+            continue
+        if output.ok:
+            rows = (line.partition(" ") for line in output.stdout.splitlines())
+            return {role: verifier for role, _, verifier in rows}
+    return {}
 
 
 def why_not_recover(context: Context, seen: Remains) -> Refused | None:
@@ -179,7 +132,7 @@ def checks(context: Context, seen: Remains) -> dict[str, bool | None]:
         "POSTGRES_SUPERPASS": context.inventory.cluster.superuser,
         "POSTGRES_REPLICATION_PASS": REPLICATION_USER,
         "POSTGRES_REWIND_PASS": REWIND_USER,
-        _IN_PGBOUNCER: POOLER_USER,
+        _POOLER: POOLER_USER,
     }
     return {
         name: scram.matches(seen.verifiers[role], seen.passwords[name])
@@ -210,7 +163,7 @@ def credentials_of(context: Context, seen: Remains, app_password: Secret | None)
         app_password=app_password or generate_password(),
         replication_password=found["POSTGRES_REPLICATION_PASS"],
         rewind_password=found["POSTGRES_REWIND_PASS"],
-        pgbouncer_password=found[_IN_PGBOUNCER],
+        pgbouncer_password=found[_POOLER],
         raft_password=found["RAFT_PASS"],
         rest_password=found["PATRONI_REST_PASS"],
     )

@@ -1,0 +1,96 @@
+"""The commands of those who run a cluster: what they refuse before any host is asked, and their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbpg.__main__ import run
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def unconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test an inventory and credentials, and let none of them open a connection."""
+
+    def connect(*args: object, **more: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            ["failover", "--to", "proxy-1"],
+            ["error: proxy-1 runs no PostgreSQL", "hint: one of db-1, db-2, db-3"],
+        ),
+        (
+            ["failover", "--to", "db-4"],
+            [
+                "error: no host db-4 in inventory.yaml, did you mean db-3?",
+                "hint: hosts: db-1, db-2, db-3, proxy-1, proxy-2",
+            ],
+        ),
+        (
+            ["psql", "--host", "proxy-2"],
+            ["error: proxy-2 runs no PostgreSQL", "hint: --host one of db-1, db-2, db-3"],
+        ),
+        (
+            ["logs", "db-1", "haproxy"],
+            ["error: db-1 has no haproxy", "hint: haproxy runs on proxy-1, proxy-2; db-1 has patroni"],
+        ),
+        (
+            ["logs", "db-1", "patroni", "--since", "noon"],
+            [
+                "error: --since: not a duration or time: noon",
+                "hint: such as 10m, 2h, 2026-11-23T15:00:00Z",
+            ],
+        ),
+        (
+            ["destroy", "--with-data", "--confirm", "tset"],
+            ["error: --confirm tset: the cluster's name is test"],
+        ),
+        (
+            ["destroy", "--yes", "--limit", "db-1"],
+            ["error: destroy takes the whole cluster, not --limit"],
+        ),
+        (
+            ["credentials", "recover"],
+            [
+                "{here}/credentials/postgres.env: is there already",
+                "hint: move it away first, if it is the wrong one",
+            ],
+        ),
+        (
+            ["credentials", "recover", "--ask-app-password", "--new-app-password"],
+            ["error: --ask-app-password and --new-app-password exclude each other"],
+        ),
+    ],
+)
+def test_what_makes_no_sense_touches_nothing(arguments: list[str], lines: list[str], capsys: Capture) -> None:
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [line.replace("{here}", str(Path.cwd())) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "command", [["pause"], ["resume"], ["psql"], ["failover", "--to", "db-1"], ["destroy"]]
+)
+def test_a_lost_credentials_file_stops_what_needs_it(command: list[str], capsys: Capture) -> None:
+    Path("credentials/postgres.env").unlink()
+    assert run(command) == 2
+    assert "credentials/postgres.env: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["failover", "pause", "resume", "psql", "logs", "destroy"])
+def test_help_says_what_a_command_does(command: str, capsys: Capture) -> None:
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: kbpg {command} " in shown
+    assert "Global options" in shown
