@@ -24,12 +24,19 @@ Undo = Callable[[Lab, str], object]
 
 @dataclass(frozen=True)
 class Fault:
-    """`make` causes it and returns the host of the finding `id`; `undo` is None where kbpg mends it itself."""
+    """`make` causes it (`how`, in words) and returns the host of the finding `id`.
+
+    `undo` is None where kbpg mends it itself; `after` puts away what a repair leaves. `explains` is a finding that
+    must be named as what follows.
+    """
 
     id: str
     severity: str
+    how: str
     make: Make
     undo: Undo | None = None
+    after: Undo | None = None
+    explains: str = ""
 
     @property
     def code(self) -> int:

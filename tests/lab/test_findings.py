@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import uuid
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from tests.lab import faults as f
+from tests.lab import faults_patroni as p
+from tests.lab import faults_table as table
 from tests.lab.conftest import DB, Lab, Ran
 from tests.lab.faults import Fault, back, on, on_leader
 
@@ -24,125 +27,383 @@ FAULTS = (
     Fault(
         "host-unreachable",
         "critical",
+        "packets to the host's port 22 dropped",
         on("haproxy-02", f.cut("INPUT -p tcp --dport 22")),
         back(f.MENDED_CABLE),
     ),
     Fault(
         "ssh-refused",
         "critical",
+        "root's authorized_keys moved away",
         on("haproxy-02", "mv /root/.ssh/authorized_keys /root/.ssh/away"),
         back("mv /root/.ssh/away /root/.ssh/authorized_keys"),
     ),
     Fault(
         "docker-down",
         "critical",
+        "dockerd stopped with SIGSTOP",
         on("haproxy-02", "kill -STOP $(pidof dockerd)"),
         back("kill -CONT $(pidof dockerd)"),
     ),
-    Fault("clock-skew", "critical", on("db-slave-02", f.SLOW_CLOCK), back("rm /usr/local/bin/date")),
+    Fault(
+        "clock-skew",
+        "critical",
+        "faked: the host's `date` answers 5 s late",
+        on("db-slave-02", f.SLOW_CLOCK),
+        back("rm /usr/local/bin/date"),
+    ),
     Fault(
         "disk-full",
         "warning",
+        "/opt/keybuzz on a file system of 16 MB with 15 MB taken",
         on("haproxy-02", f.FULL_DISK),
         back("umount /opt/keybuzz && umount /mnt/small"),
     ),
     Fault(
         "port-taken",
         "critical",
+        "an sshd listens on HAProxy's port 5432",
         on("haproxy-02", f.TAKEN_PORT),
         back("kill $(cat /run/taken.pid); docker restart -t 1 haproxy"),
     ),
+    Fault(
+        "memory-parameters",
+        "warning",
+        "ALTER SYSTEM SET shared_buffers to two thirds of the memory on a replica, and a restart",
+        p.too_much_memory,
+    ),
     # --- images and containers
-    Fault("container-missing", "critical", on("haproxy-02", "docker rm -f haproxy")),
-    Fault("container-stopped", "critical", on("haproxy-01", "docker stop -t 2 pgbouncer")),
+    Fault(
+        "container-missing",
+        "critical",
+        "docker rm -f haproxy",
+        on("haproxy-02", "docker rm -f haproxy"),
+    ),
+    Fault(
+        "container-stopped",
+        "critical",
+        "docker stop pgbouncer",
+        on("haproxy-01", "docker stop -t 2 pgbouncer"),
+    ),
     Fault(
         "container-restarting",
         "critical",
+        "nonsense in haproxy.cfg, and a restart",
         on("haproxy-02", f"echo nonsense >> {f.HAPROXY_CFG}; docker restart -t 1 haproxy; sleep 1"),
     ),
-    Fault("container-old", "warning", on("haproxy-02", "docker update --restart no pgbouncer")),
-    Fault("container-unmanaged", "warning", f.by_hand),
+    Fault(
+        "container-old",
+        "warning",
+        "docker update --restart no pgbouncer",
+        on("haproxy-02", "docker update --restart no pgbouncer"),
+    ),
+    Fault(
+        "container-unmanaged",
+        "warning",
+        "HAProxy started by hand with docker run",
+        f.by_hand,
+    ),
     Fault(
         "image-missing",
         "warning",
+        "the image's tag removed",
         on("haproxy-02", "docker tag kbpg-haproxy:latest kept:1 && docker rmi kbpg-haproxy:latest"),
         back("docker tag kept:1 kbpg-haproxy:latest && docker rmi kept:1"),
     ),
     Fault(
         "configuration-not-loaded",
         "warning",
+        "the marker of the last reload removed",
         on("haproxy-01", "rm /opt/keybuzz/kbpg/loaded/haproxy"),
     ),
-    Fault("data-permissions", "critical", f.permissions),
+    Fault(
+        "data-permissions",
+        "critical",
+        "a replica's data directory with mode 0777, and a restart",
+        f.permissions,
+    ),
     # --- Raft
-    Fault("raft-ghost", "warning", f.ghost),
-    Fault("raft-isolated", "critical", f.isolated, back(f.MENDED_CABLE)),
-    Fault("raft-unreachable", "warning", f.two_cut_apart, f.everywhere(f.MENDED_CABLE)),
-    Fault("raft-no-quorum", "critical", f.without_quorum, f.everywhere(f.MENDED_CABLE)),
+    Fault(
+        "raft-ghost",
+        "warning",
+        "a member added where nobody listens",
+        f.ghost,
+    ),
+    Fault(
+        "raft-isolated",
+        "critical",
+        "Raft's packets of a replica dropped",
+        f.isolated,
+        back(f.MENDED_CABLE),
+    ),
+    Fault(
+        "raft-isolated",
+        "critical",
+        "Raft's packets of a replica dropped, then a switchover between the others",
+        p.stale_view,
+        back(f.MENDED_CABLE),
+        explains="a node sees another leader",
+    ),
+    Fault(
+        "raft-unreachable",
+        "warning",
+        "Raft's packets between the two followers dropped",
+        f.two_cut_apart,
+        f.everywhere(f.MENDED_CABLE),
+    ),
+    Fault(
+        "raft-no-quorum",
+        "critical",
+        "Raft's packets of two nodes dropped",
+        f.without_quorum,
+        f.everywhere(f.MENDED_CABLE),
+    ),
+    Fault(
+        "raft-password",
+        "critical",
+        "another Raft password in a replica's secrets.yml, and a restart",
+        p.raft_password,
+    ),
+    # --- Patroni and replication
+    Fault(
+        "two-leaders",
+        "critical",
+        "Patroni paused, a replica promoted with pg_promote()",
+        p.second_primary,
+        p.resumed,
+    ),
+    Fault(
+        "no-leader",
+        "critical",
+        "Patroni paused, the leader's PostgreSQL stopped with pg_ctl",
+        p.no_leader,
+    ),
+    Fault(
+        "patroni-paused",
+        "warning",
+        "PATCH /config: pause",
+        p.configured(p.PAUSED),
+    ),
+    Fault(
+        "pending-restart",
+        "warning",
+        "shared_buffers changed, a replica restarted, and changed back",
+        p.pending_restart,
+    ),
+    Fault(
+        "replica-password",
+        "critical",
+        "another replication password in a replica's secrets.yml, and a restart",
+        p.replication_password,
+    ),
+    Fault(
+        "replica-not-streaming",
+        "critical",
+        "packets from a replica to the leader's port 5432 dropped",
+        p.no_way_to_the_leader,
+        back(f.MENDED_CABLE),
+    ),
+    Fault(
+        "replica-wal-removed",
+        "critical",
+        "a replica stopped, its slot dropped, the log it needs removed by checkpoints",
+        p.wal_removed,
+    ),
+    Fault(
+        "replica-diverged",
+        "critical",
+        "a replica promoted while paused; the log that pg_rewind needs removed",
+        p.diverged,
+    ),
+    Fault(
+        "replica-slot-missing",
+        "critical",
+        "a replica's slot dropped while paused, all others taken",
+        p.slots_taken,
+        p.slots_freed,
+    ),
+    Fault(
+        "replica-lag",
+        "warning",
+        "a replica's startup process stopped with SIGSTOP, 40 MB of log written",
+        p.lagging,
+        back(p.startup_process("CONT")),
+    ),
+    Fault(
+        "replica-replay-paused",
+        "warning",
+        "pg_wal_replay_pause() on a replica",
+        p.replay_paused,
+        lambda lab, host: f.psql(lab, host, "select pg_wal_replay_resume()"),
+    ),
+    Fault(
+        "synchronous-missing",
+        "critical",
+        "PATCH /config: synchronous_mode off",
+        p.configured({"synchronous_mode": False}),
+    ),
     # --- what is in PostgreSQL
+    Fault(
+        "database-missing",
+        "critical",
+        "the database renamed",
+        p.database_away,
+        after=p.database_back,
+    ),
     Fault(
         "role-missing",
         "critical",
+        "the role renamed",
         on_leader("alter role kb_app rename to kb_app_away"),
         f.back_on_leader("alter role kb_app_away rename to kb_app"),
     ),
-    Fault("role-password", "critical", on_leader("alter role kb_app password 'something else'")),
+    Fault(
+        "role-password",
+        "critical",
+        "ALTER ROLE kb_app PASSWORD",
+        on_leader("alter role kb_app password 'something else'"),
+    ),
     Fault(
         "scram-missing",
         "critical",
+        "a role made with password_encryption = md5",
         on_leader("set password_encryption = 'md5'; create role old_app login password 'of old'"),
         f.back_on_leader("drop role old_app"),
     ),
-    Fault("extension-missing", "critical", on_leader("drop extension vector", "keybuzz")),
-    Fault("extension-version", "critical", f.older_on_disk, back(f.PUT_BACK)),
+    Fault(
+        "unsafe-setting",
+        "critical",
+        "ALTER SYSTEM SET fsync = off on the leader",
+        p.altered("fsync", "off"),
+    ),
+    Fault(
+        "setting-overridden",
+        "warning",
+        "ALTER SYSTEM SET work_mem on the leader",
+        p.altered("work_mem", "'64 MB'"),
+    ),
+    Fault(
+        "extension-missing",
+        "critical",
+        "DROP EXTENSION vector",
+        on_leader("drop extension vector", "keybuzz"),
+    ),
+    Fault(
+        "extension-version",
+        "critical",
+        "0.8.1's script removed from a replica's container",
+        f.older_on_disk,
+        back(f.PUT_BACK),
+    ),
+    Fault(
+        "extension-differs",
+        "critical",
+        "a newer version's script in a replica's container",
+        p.newer_on_disk,
+        p.older_again,
+    ),
+    Fault(
+        "pgvector-vulnerable",
+        "warning",
+        "PATCH /config: max_parallel_maintenance_workers = 2",
+        p.configured(p.parameters(max_parallel_maintenance_workers=2)),
+    ),
     # --- HAProxy
     Fault(
         "haproxy-silent",
         "critical",
+        "HAProxy stopped with SIGSTOP",
         on("haproxy-01", "kill -STOP $(pgrep haproxy)"),
         back("kill -CONT $(pgrep haproxy)"),
     ),
     Fault(
         "haproxy-no-leader",
         "critical",
+        "packets to Patroni's port 8008 dropped",
         on("haproxy-01", f.cut("OUTPUT -p tcp --dport 8008")),
         back(f.MENDED_CABLE),
     ),
     Fault(
         "haproxy-route-wrong",
         "critical",
+        "haproxy.cfg asks /replica for writers, and a reload",
         on("haproxy-01", f.edited(f.HAPROXY_CFG, "s,OPTIONS /primary,OPTIONS /replica,", f.RELOAD_HAPROXY)),
     ),
     # --- PgBouncer
     Fault(
         "pgbouncer-silent",
         "critical",
+        "PgBouncer stopped with SIGSTOP",
         on("haproxy-01", "kill -STOP $(pgrep pgbouncer)"),
         back("kill -CONT $(pgrep pgbouncer)"),
     ),
     Fault(
         "pgbouncer-paused",
         "critical",
+        "PAUSE on its console",
         f.paused,
     ),
     Fault(
         "pgbouncer-target",
         "critical",
+        "pgbouncer.ini names a node, and a reload",
         f.past_haproxy,
     ),
-    Fault("pgbouncer-auth-query", "critical", on_leader("drop function pgbouncer.user_lookup")),
-    Fault("pgbouncer-waiting", "warning", f.crowd.make, f.crowd.undo),
+    Fault(
+        "pgbouncer-auth-query",
+        "critical",
+        "DROP FUNCTION pgbouncer.user_lookup",
+        on_leader("drop function pgbouncer.user_lookup"),
+    ),
+    Fault(
+        "pgbouncer-unusable",
+        "critical",
+        "HAProxy led writers to a replica and was mended by hand; PgBouncer keeps its connections",
+        p.stale_connections,
+    ),
+    Fault(
+        "pgbouncer-waiting",
+        "warning",
+        "13 clients with long queries for a pool of 10",
+        f.crowd.make,
+        f.crowd.undo,
+    ),
     # --- files
-    Fault("secrets-readable", "warning", on("haproxy-01", "chmod 0644 /opt/keybuzz/pgbouncer/userlist.txt")),
-    Fault("secrets-readable", "warning", f.credentials_open),
-    Fault("drift", "warning", on("haproxy-02", "chmod 0700 /opt/keybuzz/haproxy")),
+    Fault(
+        "secrets-readable",
+        "warning",
+        "PgBouncer's userlist.txt with mode 0644",
+        on("haproxy-01", "chmod 0644 /opt/keybuzz/pgbouncer/userlist.txt"),
+    ),
+    Fault(
+        "secrets-readable",
+        "warning",
+        "the credentials file with mode 0644",
+        f.credentials_open,
+    ),
+    Fault(
+        "drift",
+        "warning",
+        "HAProxy's directory with mode 0700",
+        on("haproxy-02", "chmod 0700 /opt/keybuzz/haproxy"),
+    ),
 )
 
 
 def diagnose(lab: Lab, *args: str) -> tuple[Ran, dict[str, Any]]:
     ran = lab.kbpg("diagnose", "--json", *args)
     assert ran.out, ran.err
+    assert_no_secret(lab, ran)
     return ran, dict(json.loads(ran.out))
+
+
+def assert_no_secret(lab: Lab, ran: Ran) -> None:
+    """Search what kbpg printed for every password of the credentials file, and for verifiers."""
+    text = (lab.directory / "credentials" / "postgres.env").read_text()
+    values = re.findall(r"^\w*PASS\w*='?([^'\n]+)'?$", text, re.MULTILINE)
+    assert len(values) >= 2, "no password in the credentials file"
+    assert not [value for value in values if value in ran.everything]
+    assert "SCRAM-SHA-256$" not in ran.everything.replace("SCRAM-SHA-256$4096:***", "")
 
 
 def serious(document: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -206,19 +467,34 @@ def test_a_fault_is_named_first_and_undone(healthy: Lab, row: str, fault: Fault)
     lab = healthy
     host = fault.make(lab)
     try:
-        assert_named(lab, fault, host)
+        first, seconds = assert_named(lab, fault, host)
+        mended = "by hand" if fault.undo else repaired(lab, fault)
     finally:
-        if fault.undo:
-            fault.undo(lab, host)
-    if fault.undo is None:
-        ran = lab.kbpg("diagnose", "--repair", "--yes", "--json")
-        print(f"repair: exit {ran.code}, {ran.seconds:.1f} s")
-        assert any(r["verdict"] == "mended" for r in json.loads(ran.out)["repairs"]), ran.everything
+        for undo in (fault.undo, fault.after):
+            if undo:
+                undo(lab, host)
     await_healthy(lab)
     assert_kept(lab, row)
+    table.record(lab, fault, first, seconds, mended)
 
 
-def assert_named(lab: Lab, fault: Fault, host: str) -> None:
+def repaired(lab: Lab, fault: Fault) -> str:
+    """Let one command mend it; return in words what it did."""
+    ran = lab.kbpg("diagnose", "--repair", "--yes", "--json")
+    assert_no_secret(lab, ran)
+    assert ran.out, ran.err
+    document = json.loads(ran.out)
+    print(f"repair: exit {ran.code}, {ran.seconds:.1f} s")
+    for each in document["repairs"]:
+        print(f"  {each['host']}: {each['finding']}: {each['verdict']}: {each['said'] or each['error']}")
+    assert ran.code == 0, ran.everything
+    assert document["repairs"], ran.everything
+    assert {each["verdict"] for each in document["repairs"]} == {"mended"}, ran.everything
+    return f"`--repair`, {ran.seconds:.0f} s"
+
+
+def assert_named(lab: Lab, fault: Fault, host: str) -> tuple[dict[str, Any], float]:
+    """Wait until diagnose says this first; return the finding, and after how many seconds it was there."""
     last: list[Any] = []
 
     def named() -> bool:
@@ -233,8 +509,13 @@ def assert_named(lab: Lab, fault: Fault, host: str) -> None:
         raise AssertionError(f"{late}: {last}") from None
     first = last[2][0]
     print(f"\n{fault.id}: after {seconds:.1f} s: {first['host']}: {first['seen']}\n  mend: {first['remedy']}")
+    print(f"  all: {last[1]}")
+    if first["repair"]:
+        print(f"  kbpg will {first['repair']['will']}; risk: {first['repair']['risk']}")
     assert first["remedy"]
     assert first["why"]
+    assert not fault.explains or f"{host}: {fault.explains}" in first["explains"], first["explains"]
+    return first, seconds
 
 
 def test_an_inventory_that_asks_for_more_than_hosts_have(healthy: Lab) -> None:

@@ -283,6 +283,7 @@ class World:
             else (),
             views.slots.key: slots if leads else (),
             views.settings.key: SETTINGS,
+            views.overridden.key: (),
             views.rules.key: (("host", "all", "all", "192.0.2.11", "scram-sha-256", ""),),
             views.available.key: (("vector", "0.8.1", False),),
             views.connections.key: ((9,),),

@@ -340,6 +340,10 @@ def old_on_disk(world: World) -> None:
     world.say("db-2", world.ask.views.available, (("vector", "0.8.0", False),))
 
 
+def newer_on_disk(world: World) -> None:
+    world.say("db-3", world.ask.views.available, (("vector", "0.8.1", True), ("vector", "0.8.5", False)))
+
+
 def role_missing(world: World) -> None:
     world.role("kb_app")
     for proxy in world.context.proxy_names:
@@ -361,6 +365,32 @@ def trusting(world: World) -> None:
 
 def fsync_off(world: World) -> None:
     world.say("db-1", world.ask.views.settings, (("fsync", "off", None, False),))
+
+
+def overridden(world: World) -> None:
+    world.say("db-2", world.ask.views.overridden, (("work_mem", "64MB", "user"),))
+
+
+def strange_slot(world: World) -> None:
+    slots = world.get("db-1", world.ask.views.slots)
+    world.say("db-1", world.ask.views.slots, (*slots, ("other", "physical", False, "extended", 5 * GB)))
+
+
+def other_patroni(world: World) -> None:
+    world.change("db-3", world.ask.node, version="3.3.11")
+
+
+def crowded(world: World) -> None:
+    world.say("db-1", world.ask.views.connections, ((190,),))
+
+
+def unreached(world: World) -> None:
+    status = world.get("db-2", world.ask.raft)
+    world.change("db-2", world.ask.raft, partners={**status.partners, "192.0.2.3:7000": False})
+
+
+def unknown_member(world: World) -> None:
+    world.change("db-2", world.ask.raft, partners={"192.0.2.1:7000": True})
 
 
 # --- the proxies ---------------------------------------------------------------------------------------
@@ -496,10 +526,17 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (isolated, [("db-3", "raft-isolated")], CRITICAL, None),
     (no_database, [("cluster", "database-missing")], CRITICAL, Action.APPLY_STEP),
     (no_extension, [("cluster", "extension-missing")], CRITICAL, Action.APPLY_STEP),
-    (old_on_disk, [("db-2", "extension-version")], CRITICAL, Action.APPLY_STEP),
+    (old_on_disk, [("db-2", "extension-version")], CRITICAL, None),
+    (newer_on_disk, [("cluster", "extension-differs")], CRITICAL, None),
     (role_missing, [("cluster", "role-missing")], CRITICAL, Action.APPLY_STEP),
     (trusting, [("db-2", "scram-missing")], CRITICAL, None),
     (fsync_off, [("db-1", "unsafe-setting")], CRITICAL, None),
+    (overridden, [("db-2", "setting-overridden")], WARNING, Action.RESET_PARAMETER),
+    (strange_slot, [("db-1", "slot-unused")], WARNING, None),
+    (other_patroni, [("cluster", "versions-differ")], WARNING, None),
+    (crowded, [("db-1", "connections-full")], WARNING, None),
+    (unreached, [("db-3", "raft-unreachable")], WARNING, None),
+    (unknown_member, [("db-2", "raft-member-missing")], WARNING, None),
     (more_parallel, [("cluster", "pgvector-vulnerable")], WARNING, Action.APPLY_STEP),
     (wrong_node, [("proxy-1", "haproxy-route-wrong")], CRITICAL, None),
     (all_down, [("proxy-1", "haproxy-no-leader")], CRITICAL, None),
@@ -546,9 +583,8 @@ def test_every_kind_of_finding_is_tried() -> None:
     }
     left = {
         "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
-        "postgres-down", "versions-differ", "slot-unused", "raft-unreachable", "raft-member-missing",
-        "raft-deprecated", "extension-differs", "connections-full", "haproxy-silent", "haproxy-unusable",
-        "haproxy-replica-down", "vector-unusable", "reads-on-leader",
+        "postgres-down", "raft-deprecated", "haproxy-silent", "haproxy-unusable", "haproxy-replica-down",
+        "vector-unusable", "reads-on-leader",
     }  # fmt: skip
     assert {check.id for check in catalogue.ALL} == tried | here | left
 

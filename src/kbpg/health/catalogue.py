@@ -17,6 +17,7 @@ from kbpg.health.checks import (
     reads,
     replication,
     security,
+    settings,
     storage,
     streaming,
 )
@@ -28,6 +29,7 @@ ALL: tuple[Check, ...] = (
     *storage.CHECKS,
     *raft.CHECKS,
     *patroni.CHECKS,
+    *settings.CHECKS,
     *streaming.CHECKS,
     *replication.CHECKS,
     *postgres.CHECKS,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kbpg.facts import NotKnown
-from kbpg.health.finding import Finding, Repair, Severity
+from kbpg.health.finding import Action, Finding, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.model import Impact
 
 HOST_FAULT = ("host-unreachable", "ssh-refused", "docker-down")
 """What explains anything else about the same host."""
@@ -64,6 +65,9 @@ class Seen:
     part: str = ""
 
 
+RESTARTS = "what runs there is restarted; a leader after a switchover, so that its clients reconnect"
+"""The risk of a step that would restart something, whatever it was chosen for."""
+
 Examine = Callable[[Snapshot], Iterable[Seen]]
 
 
@@ -109,7 +113,7 @@ class Check:
             remedy=remedy.replace("{kbpg}", snapshot.kbpg),
             # What a host answered may be anything; here it still counts as this check's failure
             evidence=tuple(map(str, seen.evidence)),
-            repair=seen.repair,
+            repair=_with_impact(seen.repair, snapshot),
             about=seen.about or (seen.host,),
             part=seen.part or self.part,
             subject=seen.subject or seen.part,
@@ -126,3 +130,12 @@ class Check:
             remedy="kbpg diagnose --json, and report it with its output",
             subject=self.id,
         )
+
+
+def _with_impact(repair: Repair | None, snapshot: Snapshot) -> Repair | None:
+    """Return the repair with the risk of all that its step changes: a step is applied as a whole."""
+    if repair is None or repair.action is not Action.APPLY_STEP:
+        return repair
+    if snapshot.impact(int(repair.parameters["step"]), repair.host) < Impact.RESTART:
+        return repair
+    return replace(repair, risk=RESTARTS if repair.risk == "none" else f"{repair.risk}; {RESTARTS}")

@@ -38,6 +38,8 @@ class Action(StrEnum):
     """Restart the Patroni container of this replica (never of two nodes at once)."""
     RESTART_POSTGRESQL = "restart-postgresql"
     """Restart PostgreSQL through Patroni, because a parameter waits for it."""
+    RESET_PARAMETER = "reset-parameter"
+    """`name`: ALTER SYSTEM RESET on this node, and a restart of PostgreSQL where the parameter needs one."""
     RESUME_PATRONI = "resume-patroni"
     """End Patroni's pause."""
     RESUME_POOLER = "resume-pooler"

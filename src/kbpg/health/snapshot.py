@@ -18,7 +18,8 @@ from kbpg.health.questions import (
     Pooler,
     Server,
 )
-from kbpg.model import Placed, Resource, Step
+from kbpg.hosts.by_hand import ssh_command
+from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Resource, Step
 from kbpg.options import DEFAULT_INVENTORY
 from kbpg.patroni import Member, NodeStatus
 from kbpg.raft import RaftStatus
@@ -92,14 +93,7 @@ class Snapshot:
     def on_host(self, name: str, command: str) -> str:
         """Return a command line, for the controller, that runs `command` as root on the host."""
         host = self.inventory.host(name)
-        ssh = self.inventory.ssh_for(host)
-        words = ["ssh", *(("-p", str(ssh.port)) if ssh.port else ())]
-        words += ("-i", str(ssh.key)) if ssh.key else ()
-        words += ("-J", ssh.jump) if ssh.jump else ()
-        words += ("-o", f"UserKnownHostsFile={ssh.known_hosts}") if ssh.known_hosts else ()
-        user = ssh.user or "root"
-        rights = "" if user == "root" or not ssh.sudo else "sudo "
-        return shlex.join([*words, f"{user}@{ssh.host or host.address}", rights + command])
+        return ssh_command(name, str(host.address), self.inventory.ssh_for(host), command)
 
     # --- what was seen -------------------------------------------------------------------------------
 
@@ -182,6 +176,16 @@ class Snapshot:
                 found = self._compared(step, item)
                 if found and found.change and not found.unknown:
                     yield step, found
+
+    def impact(self, step: int, place: str) -> Impact:
+        """Return the worst that applying the step there would do to clients, by all that it would change."""
+        everywhere = (CLUSTER, CONTROLLER)
+        found = [
+            each.impact
+            for one, each in self.differing()
+            if one.number == step and (place in everywhere or each.placed.place in (place, *everywhere))
+        ]
+        return max(found, default=Impact.NONE)
 
     def _compared(self, step: Step, item: Placed) -> Comparison | None:
         if item.place in self.unreachable:

@@ -37,6 +37,10 @@ select type, array_to_string(database, ','), array_to_string(user_name, ','), co
 _AVAILABLE = (
     "select name, version, installed from pg_catalog.pg_available_extension_versions where name = 'vector'"
 )
+_OVERRIDDEN = """
+select f.name, f.setting, s.context from pg_catalog.pg_file_settings f join pg_catalog.pg_settings s using (name)
+ where f.sourcefile like '%/postgresql.auto.conf'
+"""
 _CONNECTIONS = "select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'"
 _ROUTE = "select pg_is_in_recovery(), host(inet_server_addr())"
 _VECTOR = "select ('[1,2,3]'::vector <-> '[1,2,4]'::vector)::text"
@@ -50,6 +54,7 @@ class Views:
     standbys: RowsFact
     slots: RowsFact
     settings: RowsFact
+    overridden: RowsFact
     rules: RowsFact
     available: RowsFact
     connections: RowsFact
@@ -67,6 +72,7 @@ class Views:
             self.standbys,
             self.slots,
             self.settings,
+            self.overridden,
             self.rules,
             self.available,
             self.connections,
@@ -98,6 +104,7 @@ def views(context: Context) -> Views:
         standbys=local("standbys", _STANDBYS),
         slots=local("slots", _SLOTS),
         settings=local("settings", _SETTINGS),
+        overridden=local("overridden", _OVERRIDDEN),
         rules=local("rules", _RULES),
         available=local("available", _AVAILABLE),
         connections=local("connections", _CONNECTIONS),

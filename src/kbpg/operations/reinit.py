@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
+from kbpg.hosts.by_hand import ssh_command
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeFact, streaming_of
@@ -65,23 +66,32 @@ def set_aside(site: Site, host: str) -> str:
             remote.run(["docker", "start", PATRONI])
     site.say(f"{host}: the old data is kept in {aside}")
     await_streaming(site, host, clone=seen.leader_size)
-    return f"{host} was cloned anew from {seen.leader}; once it is not needed: ssh {host} rm -rf {aside}"
+    gone = by_hand(site, host, f"rm -rf {aside}")
+    return f"{host} was cloned anew from {seen.leader}; once it is not needed: {gone}"
 
 
 def allowed(site: Site, watch: Watch, host: str) -> Standing:
     """Look, and return what was seen. Raises `Refused` where the data of `host` must not be replaced."""
     seen = watch.look(site)
     if why := why_not_replace(seen):
-        raise Refused(f"the data on {host} is left alone: {why}", hint=_by_hand(site, host))
+        raise Refused(f"the data on {host} is left alone: {why}", hint=_data_by_hand(site, host))
     return seen
 
 
-def _by_hand(site: Site, host: str) -> str:
+def _data_by_hand(site: Site, host: str) -> str:
     path = layout(site.context).pgdata
+    command = f"docker stop {PATRONI} && mv {path} {path}.old && docker start {PATRONI}"
     return (
-        f"if you are sure that its data is not needed: ssh {host} 'docker stop {PATRONI} && mv {path} {path}.old && "
-        f"docker start {PATRONI}'; the risk: if it is the best copy, what only it has is no longer served"
+        f"if you are sure that its data is not needed: {by_hand(site, host, command)}; the risk: if it is the best "
+        "copy, what only it has is no longer served"
     )
+
+
+def by_hand(site: Site, host: str, command: str) -> str:
+    """Return the command line that runs `command` as root on the host."""
+    inventory = site.context.inventory
+    found = inventory.host(host)
+    return ssh_command(host, str(found.address), inventory.ssh_for(found), command)
 
 
 def _room(seen: Standing, *, keep: bool) -> None:

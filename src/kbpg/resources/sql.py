@@ -104,7 +104,7 @@ class Database(OnLeader):
         super().__init__(context)
         self.id = f"database:{name}"
         self._name, self._user = name, user
-        self._fact = RowsFact(
+        self.databases = self._fact = RowsFact(
             self._login,
             "databases",
             "select datname, pg_encoding_to_char(encoding), datallowconn, array(select"

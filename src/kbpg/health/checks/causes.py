@@ -63,6 +63,10 @@ CAUSES = (
 )
 
 
+STREAMED = "started streaming WAL from primary"
+"""What a standby says when it is well (walreceiver.c); that the log it asked for is gone, it says after this."""
+
+
 @dataclass(frozen=True)
 class Standby:
     """A standby that does not stream: its cause ("" where the log shows none), and the lines that show it."""
@@ -84,6 +88,8 @@ def standby(snapshot: Snapshot, host: str) -> Standby | None:
         return None
     log = [line for line in snapshot.log(host, PATRONI) if line.strip()]
     for index in range(len(log) - 1, -1, -1):
+        if STREAMED in log[index]:
+            break  # what stands before it was over
         for cause in CAUSES:
             if cause.pattern.search(log[index]):
                 lines = log[max(0, index - 1) : index + EVIDENCE_LINES - 1]

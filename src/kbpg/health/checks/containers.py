@@ -144,7 +144,6 @@ def old_spec(snapshot: Snapshot) -> Iterable[Seen]:
                 host,
                 name,
                 f"replace {name} on {host} by a container with the wanted options",
-                f"{found.impact} of {name} on {host}",
             ),
         )
 

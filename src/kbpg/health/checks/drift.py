@@ -66,9 +66,8 @@ def drift(snapshot: Snapshot) -> Iterable[Seen]:
 
 def _repair(step: Step, found: Comparison) -> Repair:
     resource, place = found.placed.resource, found.placed.place
-    risk = "none" if not found.impact else f"{found.impact}"
     will = f"bring {resource.id} back to what the inventory says, by step {step.label}"
-    return Repair(Action.APPLY_STEP, place, will, risk, {"step": f"{step.number:02d}"})
+    return Repair(Action.APPLY_STEP, place, will, parameters={"step": f"{step.number:02d}"})
 
 
 def _told(snapshot: Snapshot, found: Comparison) -> bool:

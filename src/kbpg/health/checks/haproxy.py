@@ -29,7 +29,7 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
                 proxy,
                 f"HAProxy runs, but its statistics do not answer: {why}",
                 last_lines(snapshot, proxy, HAPROXY),
-                **step_for(snapshot, proxy, HAPROXY, will),
+                **step_for(snapshot, proxy, HAPROXY, will, "clients that it still serves reconnect"),
             )
 
 

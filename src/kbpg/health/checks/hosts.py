@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from kbpg.errors import AccessDenied, HostKeyError
 from kbpg.facts import NotKnown
 from kbpg.health.check import Check, Seen
+from kbpg.health.checks.overrides import overridden, reset
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import Host, human_size
@@ -121,9 +122,10 @@ def disk(snapshot: Snapshot) -> Iterable[Seen]:
 
 def memory(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield db hosts whose memory is less than what PostgreSQL was told it may use."""
+    name = "shared_buffers"
     for host in snapshot.db:
         hardware = snapshot.facts.known(HardwareFact(), host)
-        buffers, unit, _ = snapshot.settings(host).get("shared_buffers", ("", "", False))
+        buffers, unit, _ = snapshot.settings(host).get(name, ("", "", False))
         if not hardware or not buffers.isdigit() or unit != "8kB":
             continue
         used = int(buffers) * 8192
@@ -132,6 +134,7 @@ def memory(snapshot: Snapshot) -> Iterable[Seen]:
                 host,
                 f"shared_buffers is {human_size(used // MB * MB)}, and the host has "
                 f"{hardware.memory // MB} MB of memory",
+                **(reset(snapshot, host, name) if name in overridden(snapshot, host) else {}),
             )
 
 

@@ -34,7 +34,19 @@ def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
         return
     shown = [f"{name}: {_shown(snapshot, name)}" for name in snapshot.context.db_names]
     everywhere = tuple(snapshot.context.db_names)
-    yield Seen(CLUSTER, "no node says that it leads", tuple(shown), about=everywhere)
+    idle = paused_nodes(snapshot)
+    yield Seen(
+        CLUSTER,
+        "no node says that it leads" + ("; Patroni is paused, so that none takes over" if idle else ""),
+        tuple(shown),
+        "{kbpg} resume" if idle else "",
+        about=everywhere,
+    )
+
+
+def paused_nodes(snapshot: Snapshot) -> list[str]:
+    """Return the nodes that say that Patroni is paused."""
+    return [host for host in snapshot.db if (node := snapshot.node(host)) and node.paused]
 
 
 def _hidden_leader(snapshot: Snapshot) -> bool:
@@ -55,8 +67,7 @@ def _shown(snapshot: Snapshot, host: str) -> str:
 
 def two_leaders(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that more than one node leads, or takes writes."""
-    writable = {host for host in snapshot.db if _writable(snapshot, host)}
-    leaders = [host for host in snapshot.db if host in writable or host in snapshot.leaders]
+    leaders = leading(snapshot)
     if len(leaders) < 2:
         return
     votes = [seen for host in snapshot.db if (seen := leader_seen(snapshot.members(host) or ()))]
@@ -65,10 +76,18 @@ def two_leaders(snapshot: Snapshot) -> Iterable[Seen]:
     lines = [f"{host}: {_shown(snapshot, host)}" for host in leaders]
     if right in leaders and votes.count(right) > len(votes) / 2:
         lines.append(f"most nodes see {right} as the leader")
+        lines.append(
+            f"what {wrong[0]} alone has written is lost as soon as Patroni rewinds it: save it first"
+        )
         remedy = snapshot.on_host(wrong[0], f"docker stop {PATRONI}")
     else:
         remedy = "{kbpg} status"
     yield Seen(CLUSTER, f"{' and '.join(leaders)} take writes", tuple(lines), remedy, about=tuple(leaders))
+
+
+def leading(snapshot: Snapshot) -> list[str]:
+    """Return the nodes that lead by their own word, or take writes."""
+    return [host for host in snapshot.db if host in snapshot.leaders or _writable(snapshot, host)]
 
 
 def _writable(snapshot: Snapshot, host: str) -> bool:
@@ -106,34 +125,6 @@ def disagree(snapshot: Snapshot) -> Iterable[Seen]:
             f"thinks that {seen or 'nobody'} leads, but it is {leader}",
             tuple(lines),
             repair=repair if host != leader else None,
-        )
-
-
-def paused(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that automatic failover is switched off."""
-    nodes = [host for host in snapshot.db if (node := snapshot.node(host)) and node.paused]
-    if nodes:
-        repair = Repair(Action.RESUME_PATRONI, CLUSTER, "end Patroni's pause")
-        yield Seen(CLUSTER, "Patroni is paused", (f"paused by {', '.join(nodes)}",), repair=repair)
-
-
-def pending_restart(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the nodes on which a parameter waits for a restart."""
-    for host in snapshot.db:
-        node = snapshot.node(host)
-        if not node or not node.pending_restart:
-            continue
-        waiting = [name for name, (_, _, pending) in snapshot.settings(host).items() if pending]
-        leads = host == snapshot.leader
-        yield Seen(
-            host,
-            "a parameter waits for a restart of PostgreSQL" + (f": {', '.join(waiting)}" if waiting else ""),
-            repair=Repair(
-                Action.RESTART_POSTGRESQL,
-                host,
-                f"restart PostgreSQL on {host} through Patroni",
-                "a switchover: clients reconnect" if leads else "this replica is away for some seconds",
-            ),
         )
 
 
@@ -213,24 +204,6 @@ CHECKS = (
         "{kbpg} diagnose --repair --host {host}",
         disagree,
         explained_by=(*HOST_FAULT, *LEADERLESS, "raft-password", "raft-silent", "raft-isolated"),
-    ),
-    Check(
-        "patroni-paused",
-        "Patroni is paused",
-        Severity.WARNING,
-        "there is no automatic failover: when the leader fails, writes stop until somebody acts",
-        "{kbpg} resume",
-        paused,
-        explained_by=(),
-    ),
-    Check(
-        "pending-restart",
-        "restart pending",
-        Severity.WARNING,
-        "a changed parameter is not in force yet, and would come into force at the next failover, unannounced",
-        "{kbpg} step 02",
-        pending_restart,
-        explained_by=NODE_FAULT,
     ),
     Check(
         "versions-differ",

@@ -30,7 +30,7 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
                 proxy,
                 f"PgBouncer runs, but its console does not answer: {why}",
                 last_lines(snapshot, proxy, PGBOUNCER),
-                **step_for(snapshot, proxy, PGBOUNCER, will),
+                **step_for(snapshot, proxy, PGBOUNCER, will, "clients that it still serves reconnect"),
             )
 
 

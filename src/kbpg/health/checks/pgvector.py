@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kbpg.health.check import NODE_FAULT, Check, Seen
+from kbpg.health.checks.overrides import overridden, reset
 from kbpg.health.checks.postgres import by_step
 from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import version_tuple
 from kbpg.inventory.rules import FIXED_HNSW
 from kbpg.model import CLUSTER
+from kbpg.steps.layout import PATRONI
 
+WORKERS = "max_parallel_maintenance_workers"
 NEWER_PGVECTOR = "0.8.3"
 """0.8.2 fixes the overflow in parallel HNSW builds (CVE-2026-3172), 0.8.3 a corruption of HNSW by vacuum."""
 
@@ -51,16 +54,27 @@ def extension_version(snapshot: Snapshot) -> Iterable[Seen]:
                 host,
                 f"pgvector {shown} on disk, the inventory says {wanted}",
                 (f"in the database: {version}",),
-                "{kbpg} step 02",
+                remade(snapshot, host),
                 severity=Severity.CRITICAL,
-                repair=by_step("02", f"replace the containers one by one by an image with pgvector {wanted}"),
             )
         elif version is not None and version != wanted:
             yield Seen(
                 host,
                 f"pgvector {version} in the database, the inventory says {wanted}",
-                repair=by_step("05", f"ALTER EXTENSION vector UPDATE TO '{wanted}'"),
+                repair=by_step(
+                    "05",
+                    f"ALTER EXTENSION vector UPDATE TO '{wanted}'",
+                    "pgvector has no way back to an older version",
+                ),
             )
+
+
+def remade(snapshot: Snapshot, host: str) -> str:
+    """Return the commands that make a container of the wanted specification anew: files in it were changed."""
+    other = f"docker exec {PATRONI} patronictl switchover --force"
+    first = f"{snapshot.on_host(host, other)} && " if host == snapshot.leader else ""
+    gone = snapshot.on_host(host, f"docker stop {PATRONI} && docker rm {PATRONI}")
+    return f"{first}{gone} && {{kbpg}} step 02 --limit {host}"
 
 
 def extension_differs(snapshot: Snapshot) -> Iterable[Seen]:
@@ -69,10 +83,12 @@ def extension_differs(snapshot: Snapshot) -> Iterable[Seen]:
     if len(set(disk.values())) > 1:
         versions = list(disk.values())
         usual = max(versions, key=versions.count)
+        odd = [host for host, version in disk.items() if version != usual]
         yield Seen(
             CLUSTER,
             "pgvector on disk: " + ", ".join(f"{version} on {host}" for host, version in disk.items()),
-            about=tuple(host for host, version in disk.items() if version != usual),
+            remedy=remade(snapshot, odd[0]),
+            about=tuple(odd),
         )
 
 
@@ -82,17 +98,19 @@ def vulnerable(snapshot: Snapshot) -> Iterable[Seen]:
     if not (0, 6, 0) <= version_tuple(version) < FIXED_HNSW:
         return
     exposed = [
-        host
-        for host in snapshot.db
-        if snapshot.settings(host).get("max_parallel_maintenance_workers", ("0", "", False))[0] != "0"
+        host for host in snapshot.db if snapshot.settings(host).get(WORKERS, ("0", "", False))[0] != "0"
     ]
     if exposed:
+        by_hand = [host for host in exposed if WORKERS in overridden(snapshot, host)]
+        usual = {
+            "remedy": "{kbpg} step 02",
+            "repair": by_step("02", f"set {WORKERS} = 0, by a reload", "index builds take longer"),
+        }
         yield Seen(
             CLUSTER,
             f"pgvector {version}, and parallel index builds are on ({', '.join(exposed)})",
             severity=Severity.WARNING,
-            remedy="{kbpg} step 02",
-            repair=by_step("02", "set max_parallel_maintenance_workers = 0, by a reload"),
+            **(reset(snapshot, by_hand[0], WORKERS) if by_hand else usual),
         )
     else:
         yield Seen(CLUSTER, f"pgvector {version}; parallel index builds, which it takes, are off")
@@ -115,7 +133,7 @@ CHECKS = (
         "the database does not have the version that the inventory promises",
         "{kbpg} step 05",
         extension_version,
-        explained_by=(*NODE_FAULT, "container-old"),
+        explained_by=(*NODE_FAULT, "container-old", "container-unmanaged"),
     ),
     Check(
         "extension-differs",
@@ -124,7 +142,7 @@ CHECKS = (
         "after a failover the database would load another library than the one its functions were made for",
         "{kbpg} step 02",
         extension_differs,
-        explained_by=("extension-version",),
+        explained_by=("extension-version", "container-old", "container-unmanaged"),
     ),
     Check(
         "pgvector-vulnerable",

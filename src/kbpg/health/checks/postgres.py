@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from kbpg.facts import Fact
 from kbpg.health.check import LEADERLESS, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
-from kbpg.model import ABSENT, CLUSTER
+from kbpg.model import ABSENT, CLUSTER, Resource
 from kbpg.resources.sql import Database, Role
 
 CROWDED = 0.9
 """Share of max_connections in use that is worth a warning."""
-PROTECTIVE = {"fsync": "on", "full_page_writes": "on", "password_encryption": "scram-sha-256"}
 
 
-def by_step(number: str, will: str) -> Repair:
-    return Repair(Action.APPLY_STEP, CLUSTER, will, parameters={"step": number})
+def by_step(number: str, will: str, risk: str = "none") -> Repair:
+    return Repair(Action.APPLY_STEP, CLUSTER, will, risk, {"step": number})
 
 
 def database(snapshot: Snapshot) -> Iterable[Seen]:
@@ -24,12 +25,23 @@ def database(snapshot: Snapshot) -> Iterable[Seen]:
     name = snapshot.inventory.cluster.database
     for step, found in snapshot.differing(Database):
         if found.change and found.change.have is ABSENT:
-            will = f"create the database {name}, empty"
+            others = snapshot.facts.known(_databases(found.placed.resource), snapshot.leader or "") or ()
             yield Seen(
                 CLUSTER,
                 f"there is no database {name} on {snapshot.leader}",
-                repair=by_step(f"{step.number:02d}", will),
+                tuple(f"there is: {row[0]}" for row in others),
+                repair=by_step(
+                    f"{step.number:02d}",
+                    f"create the database {name}, empty",
+                    "it is empty: what the old one held is in a backup alone, or in a database by another name; "
+                    "applications write into the empty one",
+                ),
             )
+
+
+def _databases(resource: Resource) -> Fact[Any]:
+    assert isinstance(resource, Database)  # noqa: S101 (`differing` yields no other)
+    return resource.databases
 
 
 def roles(snapshot: Snapshot, *, absent: bool) -> Iterable[Seen]:
@@ -41,16 +53,18 @@ def roles(snapshot: Snapshot, *, absent: bool) -> Iterable[Seen]:
             continue
         if absent:
             seen, will = f"there is no role {name}", f"create the role {name}"
+            risk = "what it owned and was granted before, kbpg's own grants apart, it does not get back"
         elif isinstance(change.have, Mapping) and change.have.get("password") == "differs":
             seen = f"the password of {name} is not the one in {snapshot.inventory.credentials_path.name}"
             will = f"set the password of {name} to the one in the credentials file"
+            risk = "who logs in with the present password is refused from then on"
         else:
             continue
         yield Seen(
             CLUSTER,
             seen,
             remedy=f"{{kbpg}} step {number}",
-            repair=by_step(number, will),
+            repair=by_step(number, will, risk),
             subject=name,
         )
 
@@ -99,16 +113,6 @@ def scram(snapshot: Snapshot) -> Iterable[Seen]:
             )
 
 
-def unprotected(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the nodes where a setting that protects acknowledged commits is off."""
-    for host in snapshot.db:
-        settings = snapshot.settings(host)
-        for name, wanted in PROTECTIVE.items():
-            value = settings.get(name, (wanted, "", False))[0]
-            if value != wanted:
-                yield Seen(host, f"{name} is {value}, not {wanted}", subject=name)
-
-
 def crowded(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the nodes that are about to refuse connections."""
     for host in snapshot.db:
@@ -153,15 +157,6 @@ CHECKS = (
         "passwords can be taken from the network or from the catalogue and used as they are",
         "{kbpg} step 02",
         scram,
-        explained_by=(),
-    ),
-    Check(
-        "unsafe-setting",
-        "a setting that protects data is off",
-        Severity.CRITICAL,
-        "a crash or a power cut may damage the database, or passwords are stored weakly",
-        "{kbpg} step 02",
-        unprotected,
         explained_by=(),
     ),
     Check(

@@ -40,12 +40,12 @@ def replay_paused(snapshot: Snapshot) -> Iterable[Seen]:
             )
 
 
-def psql(snapshot: Snapshot, host: str, query: str) -> str:
-    """Return the command that runs a query on a host's own PostgreSQL, over the socket, without a password."""
+def psql(snapshot: Snapshot, host: str, *queries: str) -> str:
+    """Return the command that runs queries on a host's own PostgreSQL, over the socket, without a password."""
     user = snapshot.inventory.cluster.superuser
+    asked = " ".join(f'-c "{query}"' for query in queries)
     return snapshot.on_host(
-        host,
-        f'docker exec --user 999 {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres -c "{query}"',
+        host, f"docker exec --user 999 {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres {asked}"
     )
 
 

@@ -55,9 +55,12 @@ def _repair(snapshot: Snapshot, found: Standby, leader: str) -> Repair | None:
     if found.cause == "replica-slot-missing":
         slot = slot_name(host)
         will = f'create the replication slot "{slot}" on {leader}'
-        return Repair(Action.CREATE_SLOT, host, will, parameters={"leader": leader, "slot": slot})
+        risk = f"{leader} keeps its log for {host} until that has it, within max_slot_wal_keep_size"
+        return Repair(Action.CREATE_SLOT, host, will, risk, {"leader": leader, "slot": slot})
     if found.cause == "replica-password":
-        will = "set the passwords of the roles to those of the credentials file"
+        will = (
+            f"write Patroni's passwords on {host}, and set those of its roles, as the credentials file says"
+        )
         return Repair(Action.APPLY_STEP, CLUSTER, will, parameters={"step": "02"})
     return None
 

@@ -19,6 +19,7 @@ from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
+from kbpg.resources.patroni import INTERVAL, change_by_rest
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI
 
 DOCKER_DEADLINE = 60.0
@@ -141,6 +142,34 @@ def _restart_postgresql(bench: Bench, repair: Repair) -> str:
     return _apply_step(bench, given)
 
 
+def _reset_parameter(bench: Bench, repair: Repair) -> str:
+    """Patroni is told to reload, not PostgreSQL: so it sees whether a restart is pending."""
+    from psycopg.sql import SQL, Identifier
+
+    from kbpg import sql
+
+    site, name = bench.site, repair.parameters["name"]
+    host, context = site.hosts[repair.host], site.context
+    sql.execute(host, context.superuser(), SQL("ALTER SYSTEM RESET {}").format(Identifier(name)))
+    change_by_rest(context, host, "POST", "/reload", {})
+    said = f"{name} on {repair.host} was reset"
+    if not _waits_for_restart(site, repair.host):
+        return said
+    return f"{said}; {_restart_postgresql(bench, repair)}"
+
+
+def _waits_for_restart(site: Site, host: str) -> bool:
+    """Return whether Patroni says so within a few of its loops: it looks 1 s after a reload, then waits."""
+    node = NodeFact(site.context.inventory.ports.patroni)
+    ends = time.monotonic() + site.context.inventory.timers.loop_wait + 5
+    while time.monotonic() < ends:
+        found = site.look({host: (node,)}).known(node, host)
+        if found and found.pending_restart:
+            return True
+        time.sleep(INTERVAL)
+    return False
+
+
 def _resume_patroni(bench: Bench, repair: Repair) -> str:
     resume(bench.site)
     return "Patroni's pause was ended"
@@ -199,6 +228,7 @@ ACTS: Mapping[Action, Act] = {
     Action.REINITIALIZE: _reinitialize,
     Action.RESTART_PATRONI: _restart_patroni,
     Action.RESTART_POSTGRESQL: _restart_postgresql,
+    Action.RESET_PARAMETER: _reset_parameter,
     Action.RESUME_PATRONI: _resume_patroni,
     Action.RESUME_POOLER: _resume_pooler,
     Action.RECONNECT_POOLER: _reconnect_pooler,

@@ -1,0 +1,312 @@
+"""Faults of Patroni and of replication, made for real on lab hosts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.lab.conftest import DB, Lab
+from tests.lab.faults import CLUSTER, HAPROXY_CFG, PGDATA, RAFT, Make, cut, pooler, psql, standby
+
+PAUSED = {"pause": True}
+_SECRETS = "/opt/keybuzz/patroni/secrets.yml"
+_REST_PASSWORD = f"p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' {_SECRETS})"
+
+
+# --- Patroni's REST API, spoken to as an operator does ------------------------------------------------------
+
+
+def ask(lab: Lab, host: str, method: str, path: str, body: dict[str, Any]) -> str:
+    """Ask the host's Patroni for a change with curl; the password stays on the host."""
+    return lab.sh(
+        host,
+        f"{_REST_PASSWORD}; curl -sf --max-time 30 -K - -X {method} -d '{json.dumps(body)}'"
+        f' http://{lab.addresses[host]}:8008{path} <<EOF\nuser = "kbpg:$p"\nEOF\n',
+    )
+
+
+def configured(change: dict[str, Any]) -> Make:
+    """Return a fault that is a PATCH of Patroni's dynamic configuration."""
+
+    def make(lab: Lab) -> str:
+        ask(lab, lab.leader(), "PATCH", "/config", change)
+        return CLUSTER
+
+    make.__name__ = ""
+    return make
+
+
+def parameters(**values: Any) -> dict[str, Any]:
+    return {"postgresql": {"parameters": values}}
+
+
+def paused(lab: Lab) -> None:
+    ask(lab, lab.leader(), "PATCH", "/config", PAUSED)
+    lab.until(lambda: all(lab.rest(host).get("pause") for host in DB), 15, "all nodes paused")
+
+
+def resumed(lab: Lab, _: str = "") -> None:
+    answering = next(host for host in DB if lab.rest(host)["role"] in ("primary", "master"))
+    ask(lab, answering, "PATCH", "/config", {"pause": None})
+
+
+def switched_over(lab: Lab) -> str:
+    """Another node leads; return which."""
+    old = lab.leader()
+    new = next(host for host in DB if host not in (old, standby(lab)))
+    ask(lab, old, "POST", "/switchover", {"leader": old, "candidate": new})
+    lab.until(lambda: _leads(lab, new), 30, f"{new} leads")
+    return new
+
+
+def _leads(lab: Lab, host: str) -> bool:
+    try:
+        return lab.rest(host)["role"] in ("primary", "master")
+    except OSError:
+        return False
+
+
+# --- Patroni -----------------------------------------------------------------------------------------------
+
+
+def second_primary(lab: Lab) -> str:
+    """A replica promoted by hand while Patroni is paused; it takes a write of its own."""
+    host = standby(lab)
+    paused(lab)
+    psql(lab, host, "select pg_promote()")
+    psql(lab, host, "create table if not exists of_the_second (n int)")
+    return CLUSTER
+
+
+def no_leader(lab: Lab) -> str:
+    """PostgreSQL ended by hand on the leader while Patroni is paused: nobody takes over."""
+    leader = lab.leader()
+    paused(lab)
+    lab.sh(leader, "docker exec -u 999 patroni pg_ctl -D /var/lib/postgresql/data/pgdata -m fast stop")
+    return CLUSTER
+
+
+def stale_view(lab: Lab) -> str:
+    """A replica whose member of Raft is cut off while another node becomes the leader."""
+    host = standby(lab)
+    lab.sh(host, cut(*RAFT))
+    switched_over(lab)
+    return host
+
+
+def raft_password(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, _other_password("^raft:", "^postgresql:"))
+    return host
+
+
+def _other_password(first: str, last: str) -> str:
+    """Return the script that puts another password into a section of Patroni's file of secrets."""
+    return (
+        f'sed -i \'/{first}/,/{last}/s/^\\( *password: \\)".*"/\\1"another"/\' {_SECRETS}'
+        " && docker restart -t 30 patroni"
+    )
+
+
+def pending_restart(lab: Lab) -> str:
+    """A parameter that was changed, put in force by a restart, and changed back: nothing differs, but it waits."""
+    leader, host = lab.leader(), standby(lab)
+    known = json.loads(lab.sh(leader, f"curl -s {lab.addresses[leader]}:8008/config"))
+    before = known["postgresql"]["parameters"]["shared_buffers"]
+    configured(parameters(shared_buffers="128MB"))(lab)
+    lab.until(lambda: all(lab.rest(host).get("pending_restart") for host in DB), 30, "a restart pending")
+    ask(lab, host, "POST", "/restart", {})
+    lab.until(lambda: not lab.rest(host).get("pending_restart"), 30, "restarted")
+    configured(parameters(shared_buffers=before))(lab)
+    lab.until(lambda: bool(lab.rest(host).get("pending_restart")), 30, "a restart pending again")
+    return host
+
+
+# --- replication -------------------------------------------------------------------------------------------
+
+
+def replication_password(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, _other_password("^    replication:", "^    rewind:"))
+    return host
+
+
+def no_way_to_the_leader(lab: Lab) -> str:
+    """Packets between a replica and the leader's PostgreSQL are lost; both give up the old connection."""
+    host, leader = standby(lab), lab.leader()
+    address = lab.addresses[leader]
+    lab.sh(host, cut(f"OUTPUT -p tcp -d {address} --dport 5432", f"INPUT -p tcp -s {address} --sport 5432"))
+    end = "select pg_terminate_backend(pid) from pg_stat_{} where {} = '{}'"
+    psql(lab, leader, end.format("replication", "application_name", host))
+    psql(lab, host, end.format("activity", "backend_type", "walreceiver"))
+    return host
+
+
+def wal_removed(lab: Lab) -> str:
+    """A replica that was away while the leader, told to keep nothing for it, wrote on."""
+    host, leader = standby(lab), lab.leader()
+    lab.sh(host, "docker stop -t 30 patroni")
+    psql(lab, leader, "alter system set wal_keep_size = 0;\nselect pg_reload_conf()")
+    on = "select pg_logical_emit_message(true, 'x', 'x') is null;\nselect pg_switch_wal() is null"
+    slot = host.replace("-", "_")
+    # A slot that Patroni makes anew in between begins at the first checkpoint, which is late enough
+    psql(
+        lab,
+        leader,
+        f"{on};\n{on};\ncheckpoint;\nselect pg_drop_replication_slot('{slot}');\n{on};\n{on};\ncheckpoint",
+    )
+    psql(lab, leader, "alter system reset wal_keep_size;\nselect pg_reload_conf()")
+    lab.sh(host, "docker start patroni")
+    return host
+
+
+def diverged(lab: Lab) -> str:
+    """A replica that was promoted by hand, wrote on, and has lost the log that pg_rewind needs."""
+    host = standby(lab)
+    paused(lab)
+    psql(lab, host, "select pg_promote()")
+    on = "select pg_logical_emit_message(true, 'x', 'x') is null;\nselect pg_switch_wal() is null"
+    psql(lab, host, f"{on};\n{on};\n{on};\ncheckpoint")
+    lab.sh(
+        host,
+        f"docker stop -t 30 patroni; cd {PGDATA}/pg_wal && ls | grep -E '^[0-9A-F]{{24}}$' | sort"
+        " | head -n -1 | xargs rm -f",
+    )
+    resumed(lab)
+    lab.sh(host, "docker start patroni")
+    return host
+
+
+def slots_taken(lab: Lab) -> str:
+    """The leader has no room for a replica's slot: somebody else's have taken it while Patroni was paused."""
+    host, leader = standby(lab), lab.leader()
+    paused(lab)
+    lab.sh(host, "docker stop -t 30 patroni")
+    slot = host.replace("-", "_")
+    room = "current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots)::int"
+    create = "select pg_create_physical_replication_slot('other_' || n) from generate_series({}) n;\n"
+    drop = f"select pg_drop_replication_slot('{slot}');\n"
+    psql(lab, leader, create.format(f"1, {room}") + drop + create.format("0, 0"))
+    lab.sh(host, "docker start patroni")
+    # Paused, Patroni starts no PostgreSQL
+    ask(lab, host, "POST", "/restart", {})
+    return host
+
+
+def slots_freed(lab: Lab, _: str) -> None:
+    psql(
+        lab,
+        lab.leader(),
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 'other_%'",
+    )
+    resumed(lab)
+
+
+def startup_process(signal: str) -> str:
+    return f"kill -{signal} $(pgrep -f 'postgres: keybuzz: startup')"
+
+
+def lagging(lab: Lab) -> str:
+    """Replay stands still while the leader writes more than the limit of 16 MB."""
+    host = standby(lab)
+    lab.sh(host, startup_process("STOP"))
+    psql(
+        lab,
+        lab.leader(),
+        "select count(pg_logical_emit_message(false, 'x', repeat(md5(n::text), 32768)))"
+        " from generate_series(1, 40) n",
+    )
+    return host
+
+
+def replay_paused(lab: Lab) -> str:
+    host = standby(lab)
+    psql(lab, host, "select pg_wal_replay_pause()")
+    return host
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------
+
+
+def altered(name: str, value: str) -> Make:
+    """Return a fault of the leader that is an ALTER SYSTEM."""
+
+    def make(lab: Lab) -> str:
+        leader = lab.leader()
+        psql(lab, leader, f"alter system set {name} = {value};\nselect pg_reload_conf()")
+        return leader
+
+    make.__name__ = ""
+    return make
+
+
+def too_much_memory(lab: Lab) -> str:
+    """shared_buffers of two thirds of the host's memory, by ALTER SYSTEM on a replica and a restart of it."""
+    host = standby(lab)
+    kilobytes = int(lab.sh(host, "awk '/^MemTotal/ {print $2}' /proc/meminfo"))
+    psql(lab, host, f"alter system set shared_buffers = '{kilobytes * 2 // 3 // 1024} MB'")
+    ask(lab, host, "POST", "/restart", {})
+    return host
+
+
+def database_away(lab: Lab) -> str:
+    psql(
+        lab,
+        lab.leader(),
+        "alter database keybuzz allow_connections false;\n"
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'keybuzz';\n"
+        "select pg_sleep(0.5);\nalter database keybuzz rename to keybuzz_away",
+    )
+    return CLUSTER
+
+
+def database_back(lab: Lab, _: str) -> None:
+    """The empty one that a repair made gives way to the one that was away."""
+    psql(
+        lab,
+        lab.leader(),
+        "drop database if exists keybuzz with (force);\nalter database keybuzz_away rename to keybuzz;\n"
+        "alter database keybuzz allow_connections true",
+    )
+
+
+def newer_on_disk(lab: Lab) -> str:
+    """A replica whose container has a newer version's script than the others."""
+    host = standby(lab)
+    lab.sh(
+        host,
+        "docker exec -u 0 patroni sh -c 'cd $(dirname $(find / -name vector.control 2>/dev/null | head -1))"
+        " && cp vector--0.8.1.sql vector--0.8.5.sql'",
+    )
+    return CLUSTER
+
+
+def older_again(lab: Lab, _: str) -> None:
+    """The replica's container is made anew from its image."""
+    lab.sh(standby(lab), "docker rm -f patroni")
+    lab.apply()
+
+
+# --- proxies -----------------------------------------------------------------------------------------------
+
+
+def stale_connections(lab: Lab) -> str:
+    """HAProxy sent writers to a replica and was mended by hand; PgBouncer keeps the connections of before."""
+    reload = "docker kill -s USR2 haproxy"
+    lab.sh(
+        "haproxy-01",
+        f"cp -p {HAPROXY_CFG} /root/kept.cfg; sed -i 's,OPTIONS /primary,OPTIONS /replica,' {HAPROXY_CFG}; {reload}",
+    )
+
+    def astray() -> bool:
+        try:
+            with lab.connect("haproxy-01", 6432) as client:
+                row = client.execute("select pg_is_in_recovery()").fetchone()
+            return bool(row and row[0])
+        except Exception:  # noqa: BLE001 (it is between two servers)
+            return False
+
+    pooler(lab, "haproxy-01", "RECONNECT")
+    lab.until(astray, 20, "PgBouncer on a replica")
+    lab.sh("haproxy-01", f"cp -p /root/kept.cfg {HAPROXY_CFG} && rm /root/kept.cfg; {reload}")
+    return "haproxy-01"
