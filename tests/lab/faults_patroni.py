@@ -6,7 +6,18 @@ import json
 from typing import Any
 
 from tests.lab.conftest import DB, Lab
-from tests.lab.faults import CLUSTER, HAPROXY_CFG, PGDATA, RAFT, Make, cut, pooler, psql, standby
+from tests.lab.faults import (
+    CLUSTER,
+    HAPROXY_CFG,
+    MENDED_CABLE,
+    PGDATA,
+    RAFT,
+    Make,
+    cut,
+    pooler,
+    psql,
+    standby,
+)
 
 PAUSED = {"pause": True}
 _SECRETS = "/opt/keybuzz/patroni/secrets.yml"
@@ -84,6 +95,29 @@ def no_leader(lab: Lab) -> str:
     paused(lab)
     lab.sh(leader, "docker exec -u 999 patroni pg_ctl -D /var/lib/postgresql/data/pgdata -m fast stop")
     return CLUSTER
+
+
+def patroni(signal: str) -> str:
+    return f"kill -{signal} $(pgrep -f 'bin/patroni /etc/patroni' | head -1)"
+
+
+def stopped_patroni(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, patroni("STOP"))
+    return host
+
+
+def postgres_down(lab: Lab) -> str:
+    host = standby(lab)
+    paused(lab)
+    lab.sh(host, "docker exec -u 999 patroni pg_ctl -D /var/lib/postgresql/data/pgdata -m fast stop")
+    return host
+
+
+def deaf_raft(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(host, cut("INPUT -i lo -p tcp --dport 7000"))
+    return host
 
 
 def stale_view(lab: Lab) -> str:
@@ -178,7 +212,7 @@ def diverged(lab: Lab) -> str:
 
 
 def slots_taken(lab: Lab) -> str:
-    """The leader has no room for a replica's slot: somebody else's have taken it while Patroni was paused."""
+    """The leader has no room for a replica's slot: those of somebody else, which Patroni ignores, have taken it."""
     host, leader = standby(lab), lab.leader()
     paused(lab)
     lab.sh(host, "docker stop -t 30 patroni")
@@ -187,19 +221,50 @@ def slots_taken(lab: Lab) -> str:
     create = "select pg_create_physical_replication_slot('other_' || n) from generate_series({}) n;\n"
     drop = f"select pg_drop_replication_slot('{slot}');\n"
     psql(lab, leader, create.format(f"1, {room}") + drop + create.format("0, 0"))
+    # Paused, Patroni starts no PostgreSQL and drops no slot; resumed, it would drop those of nobody
+    configured(
+        {"ignore_slots": [{"name": f"other_{n}", "type": "physical"} for n in range(20)], "pause": None}
+    )(lab)
     lab.sh(host, "docker start patroni")
-    # Paused, Patroni starts no PostgreSQL
-    ask(lab, host, "POST", "/restart", {})
     return host
 
 
-def slots_freed(lab: Lab, _: str) -> None:
-    psql(
-        lab,
-        lab.leader(),
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 'other_%'",
+def slots_freed(lab: Lab, _: str = "") -> None:
+    drop = (
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 'other_%'"
     )
-    resumed(lab)
+    psql(lab, lab.leader(), drop)
+    configured({"ignore_slots": None})(lab)
+
+
+def as_found(lab: Lab) -> None:
+    """Take back what a fault that failed half-way left, and what no run of kbpg takes back."""
+    lab.everywhere(f"{MENDED_CABLE}; {patroni('CONT')} 2>/dev/null; true", DB)
+    if any(lab.rest(host).get("pause") for host in DB):
+        lab.sh(DB[0], "docker exec patroni patronictl resume")
+        lab.until(lambda: not any(lab.rest(host).get("pause") for host in DB), 15, "no pause")
+    slots_freed(lab)
+
+
+def slot_of_nobody(lab: Lab) -> str:
+    leader = lab.leader()
+    configured({"ignore_slots": [{"name": "nobodys", "type": "physical"}]})(lab)
+    lab.until(lambda: _kept(lab, leader), 30, "a slot that Patroni leaves alone")
+    return leader
+
+
+def _kept(lab: Lab, leader: str) -> bool:
+    """Return whether the slot outlives two of Patroni's loops; it is made anew where Patroni still drops it."""
+    known = "select count(*) from pg_replication_slots where slot_name = 'nobodys'"
+    make = "select pg_create_physical_replication_slot('nobodys', true) where not exists"
+    psql(lab, leader, f"{make} (select from pg_replication_slots where slot_name = 'nobodys')")
+    psql(lab, leader, "select pg_sleep(6)")
+    return psql(lab, leader, known) == "1"
+
+
+def no_slot_of_nobody(lab: Lab, leader: str) -> None:
+    psql(lab, leader, "select pg_drop_replication_slot('nobodys')")
+    configured({"ignore_slots": None})(lab)
 
 
 def startup_process(signal: str) -> str:
@@ -287,6 +352,34 @@ def older_again(lab: Lab, _: str) -> None:
     lab.apply()
 
 
+_RECORD = "/opt/keybuzz/kbpg/cluster.json"
+
+
+def another_identity(lab: Lab) -> str:
+    """A replica whose record names another system."""
+    host = standby(lab)
+    change = 's/\\("system_identifier": *"\\)[0-9]*/\\17000000000000000001/'
+    lab.sh(
+        host,
+        f"cp -p {_RECORD} /root/kept.json && sed -i '{change}' {_RECORD} && ! cmp -s {_RECORD} /root/kept.json",
+    )
+    return host
+
+
+def own_identity(lab: Lab, host: str) -> None:
+    lab.sh(host, f"cp -p /root/kept.json {_RECORD} && rm /root/kept.json")
+
+
+def stranger(lab: Lab) -> str:
+    host = standby(lab)
+    lab.sh(
+        host,
+        "docker run -d --name stranger --network host -v /opt/keybuzz/postgres/data:/data --entrypoint sleep"
+        " patroni-pg16-raft:latest 600",
+    )
+    return host
+
+
 # --- proxies -----------------------------------------------------------------------------------------------
 
 
@@ -309,4 +402,16 @@ def stale_connections(lab: Lab) -> str:
     pooler(lab, "haproxy-01", "RECONNECT")
     lab.until(astray, 20, "PgBouncer on a replica")
     lab.sh("haproxy-01", f"cp -p /root/kept.cfg {HAPROXY_CFG} && rm /root/kept.cfg; {reload}")
+    return "haproxy-01"
+
+
+def no_way_from_the_proxy(lab: Lab) -> str:
+    address = lab.addresses[lab.leader()]
+    lab.sh("haproxy-01", cut(f"OUTPUT -p tcp -d {address} --dport 5432"))
+    return "haproxy-01"
+
+
+def no_way_to_a_replica(lab: Lab) -> str:
+    address = lab.addresses[standby(lab)]
+    lab.sh("haproxy-01", cut(f"OUTPUT -p tcp -d {address} --dport 8008"))
     return "haproxy-01"

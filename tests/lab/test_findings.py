@@ -72,7 +72,21 @@ FAULTS = (
         "ALTER SYSTEM SET shared_buffers to two thirds of the memory on a replica, and a restart",
         p.too_much_memory,
     ),
+    Fault(
+        "identity-differs",
+        "critical",
+        "another system identifier in a replica's cluster.json",
+        p.another_identity,
+        p.own_identity,
+    ),
     # --- images and containers
+    Fault(
+        "data-shared",
+        "critical",
+        "another container with a replica's data directory",
+        p.stranger,
+        back("docker rm -f stranger"),
+    ),
     Fault(
         "container-missing",
         "critical",
@@ -164,7 +178,27 @@ FAULTS = (
         "another Raft password in a replica's secrets.yml, and a restart",
         p.raft_password,
     ),
+    Fault(
+        "raft-silent",
+        "critical",
+        "packets from a replica to its own port 7000 dropped",
+        p.deaf_raft,
+        back(f.MENDED_CABLE),
+    ),
     # --- Patroni and replication
+    Fault(
+        "patroni-silent",
+        "critical",
+        "a replica's Patroni stopped with SIGSTOP",
+        p.stopped_patroni,
+        back(p.patroni("CONT")),
+    ),
+    Fault(
+        "postgres-down",
+        "critical",
+        "Patroni paused, a replica's PostgreSQL stopped with pg_ctl",
+        p.postgres_down,
+    ),
     Fault(
         "two-leaders",
         "critical",
@@ -218,7 +252,7 @@ FAULTS = (
     Fault(
         "replica-slot-missing",
         "critical",
-        "a replica's slot dropped while paused, all others taken",
+        "a replica's slot dropped, all of max_replication_slots taken by others, which Patroni ignores",
         p.slots_taken,
         p.slots_freed,
     ),
@@ -235,6 +269,13 @@ FAULTS = (
         "pg_wal_replay_pause() on a replica",
         p.replay_paused,
         lambda lab, host: f.psql(lab, host, "select pg_wal_replay_resume()"),
+    ),
+    Fault(
+        "slot-unused",
+        "warning",
+        "a slot of nobody's, which Patroni was told to ignore",
+        p.slot_of_nobody,
+        p.no_slot_of_nobody,
     ),
     Fault(
         "synchronous-missing",
@@ -328,6 +369,20 @@ FAULTS = (
         "critical",
         "haproxy.cfg asks /replica for writers, and a reload",
         on("haproxy-01", f.edited(f.HAPROXY_CFG, "s,OPTIONS /primary,OPTIONS /replica,", f.RELOAD_HAPROXY)),
+    ),
+    Fault(
+        "haproxy-unusable",
+        "critical",
+        "packets from a proxy to the leader's port 5432 dropped",
+        p.no_way_from_the_proxy,
+        back(f.MENDED_CABLE),
+    ),
+    Fault(
+        "haproxy-replica-down",
+        "warning",
+        "packets from a proxy to a replica's port 8008 dropped",
+        p.no_way_to_a_replica,
+        back(f.MENDED_CABLE),
     ),
     # --- PgBouncer
     Fault(
@@ -435,6 +490,7 @@ def healthy(lab: Lab) -> Lab:
     try:
         await_healthy(lab, deadline=5)
     except AssertionError:
+        p.as_found(lab)
         lab.apply()
         await_healthy(lab)
     return lab
@@ -465,13 +521,14 @@ def assert_kept(lab: Lab, row: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_fault_is_named_first_and_undone(healthy: Lab, row: str, fault: Fault) -> None:
     lab = healthy
-    host = fault.make(lab)
+    host = ""
     try:
+        host = fault.make(lab)
         first, seconds = assert_named(lab, fault, host)
         mended = "by hand" if fault.undo else repaired(lab, fault)
     finally:
         for undo in (fault.undo, fault.after):
-            if undo:
+            if undo and host:
                 undo(lab, host)
     await_healthy(lab)
     assert_kept(lab, row)

@@ -161,6 +161,18 @@ def test_a_slot_is_made_at_the_price_of_log_on_the_leader() -> None:
     assert "keeps its log" in risk(only(world))
 
 
+def test_where_all_slots_are_taken_none_can_be_made() -> None:
+    world = World()
+    broken('FATAL:  replication slot "db_2" does not exist')(world)
+    slots = (("db_3", "physical", True, "reserved", 0), ("other", "physical", False, None, None))
+    world.say("db-1", world.ask.views.slots, slots)
+    world.say("db-1", world.ask.views.settings, (("max_replication_slots", "2", None, False),))
+    finding = one(world, "replica-slot-missing")
+    assert finding.repair is None
+    assert finding.evidence[-1] == "all 2 replication slots of db-1 are in use: db_3, other"
+    assert "pg_drop_replication_slot('" in finding.remedy.replace("""'"'"'""", "'")
+
+
 def test_of_a_node_that_waits_for_a_restart_the_leader_is_handed_over() -> None:
     world = World()
     world.change("db-1", world.ask.node, pending_restart=True)

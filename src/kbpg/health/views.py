@@ -27,8 +27,8 @@ select slot_name, slot_type, active, wal_status,
 _SETTINGS = """
 select name, setting, unit, pending_restart from pg_catalog.pg_settings
  where name in ('fsync', 'full_page_writes', 'password_encryption', 'max_parallel_maintenance_workers',
-                'max_connections', 'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem',
-                'synchronous_standby_names', 'synchronous_commit') or pending_restart
+                'max_connections', 'max_replication_slots', 'shared_buffers', 'effective_cache_size', 'work_mem',
+                'maintenance_work_mem', 'synchronous_standby_names', 'synchronous_commit') or pending_restart
 """
 _RULES = """
 select type, array_to_string(database, ','), array_to_string(user_name, ','), coalesce(address, ''), auth_method,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from kbpg.health.check import CONTAINER_FAULT, LEADERLESS, Check, Seen
 from kbpg.health.checks.causes import Standby, slot_name, standby
+from kbpg.health.checks.replication import psql
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER
@@ -32,14 +33,34 @@ def because(cause: str) -> Callable[[Snapshot], Iterable[Seen]]:
             found = standby(snapshot, host)
             if found and found.cause == cause:
                 leader = snapshot.leader or ""
+                full = no_room(snapshot, leader) if cause == "replica-slot-missing" else None
                 yield Seen(
                     host,
                     f"does not stream from {leader}: {found.said}",
-                    found.evidence,
-                    repair=_repair(snapshot, found, leader),
+                    (*found.evidence, full[0]) if full else found.evidence,
+                    full[1] if full else "",
+                    repair=None if full else _repair(snapshot, found, leader),
                 )
 
     return examine
+
+
+def no_room(snapshot: Snapshot, leader: str) -> tuple[str, str] | None:
+    """Return why neither Patroni nor kbpg can make a slot, and the remedy; None where there is room for one."""
+    rows = snapshot.facts.known(snapshot.ask.views.slots, leader) or ()
+    most = snapshot.settings(leader).get("max_replication_slots", ("", "", False))[0]
+    if not most.isdigit() or len(rows) < int(most):
+        return None
+    ours = {slot_name(name) for name in snapshot.context.db_names}
+    idle = [str(name) for name, _, active, *_ in rows if not active and name not in ours]
+    drop = [f"select pg_drop_replication_slot('{name}')" for name in idle[:1]]
+    names = ", ".join(str(row[0]) for row in rows)
+    return (
+        f"all {most} replication slots of {leader} are in use: {names}",
+        psql(snapshot, leader, *drop)
+        if drop
+        else "raise max_replication_slots in the inventory, then {kbpg} apply-all",
+    )
 
 
 def _repair(snapshot: Snapshot, found: Standby, leader: str) -> Repair | None:
