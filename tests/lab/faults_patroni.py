@@ -380,6 +380,43 @@ def stranger(lab: Lab) -> str:
     return host
 
 
+# --- Docker ------------------------------------------------------------------------------------------------
+
+_SYSTEMCTL = """#!/bin/sh
+case $1 in
+    is-active) grep -q . /run/docker.pid && kill -0 $(cat /run/docker.pid);;
+    start) kill -CONT $(cat /run/keeper.pid);;
+esac
+"""
+
+
+def with_systemctl(lab: Lab, host: str) -> None:
+    """Give a host what stands in for systemd: lab hosts have their Docker daemon kept by a shell."""
+    lab.sh(
+        host,
+        "mkdir -p /run/systemd/system; ps -o ppid= -p $(pidof dockerd) > /run/keeper.pid;"
+        f" cat > /usr/local/bin/systemctl <<'EOF'\n{_SYSTEMCTL}EOF\nchmod 755 /usr/local/bin/systemctl",
+    )
+
+
+def without_systemctl(lab: Lab, host: str) -> None:
+    lab.sh(
+        host,
+        "kill -CONT $(cat /run/keeper.pid); rm -rf /run/systemd /usr/local/bin/systemctl /run/keeper.pid",
+    )
+
+
+def docker_ended(lab: Lab) -> str:
+    """The daemon is ended, and nobody starts it again."""
+    host = "haproxy-02"
+    with_systemctl(lab, host)
+    lab.sh(
+        host,
+        "p=$(pidof dockerd); kill -STOP $(cat /run/keeper.pid); kill $p; timeout 30 tail -f --pid $p /dev/null",
+    )
+    return host
+
+
 # --- proxies -----------------------------------------------------------------------------------------------
 
 

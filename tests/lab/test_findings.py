@@ -46,6 +46,13 @@ FAULTS = (
         back("kill -CONT $(pidof dockerd)"),
     ),
     Fault(
+        "docker-down",
+        "critical",
+        "dockerd ended on a host whose systemd is a stand-in",
+        p.docker_ended,
+        after=p.without_systemctl,
+    ),
+    Fault(
         "clock-skew",
         "critical",
         "faked: the host's `date` answers 5 s late",
@@ -591,6 +598,26 @@ def test_an_inventory_that_asks_for_more_than_hosts_have(healthy: Lab) -> None:
     assert ran.code == 1, ran.everything
     assert found[0] == ("nofile-low", "haproxy-01", "critical")
     assert ("memory-promised", "db-master-01", "warning") in found
+
+
+def test_a_docker_that_hangs_is_left_to_a_person(healthy: Lab) -> None:
+    """A restart would end its containers; where there is no systemd, kbpg does not know how to start it either."""
+    host = "haproxy-02"
+    for systemd, reason in ((False, "not run by systemd"), (True, "runs and does not answer")):
+        if systemd:
+            p.with_systemctl(healthy, host)
+        healthy.sh(host, "kill -STOP $(pidof dockerd)")
+        try:
+            ran = healthy.kbpg("diagnose", "--repair", "--yes", "--json")
+        finally:
+            healthy.sh(host, "kill -CONT $(pidof dockerd)")
+            if systemd:
+                p.without_systemctl(healthy, host)
+        (attempt,) = json.loads(ran.out)["repairs"]
+        assert (attempt["finding"], attempt["verdict"]) == ("docker-down", "refused")
+        assert reason in attempt["error"][0]
+        assert ran.code == 1
+    await_healthy(healthy)
 
 
 def test_two_faults_at_once(healthy: Lab, row: str) -> None:

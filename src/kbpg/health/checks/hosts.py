@@ -60,7 +60,11 @@ def docker(snapshot: Snapshot) -> Iterable[Seen]:
             why,
             said,
             snapshot.on_host(host.name, "systemctl restart docker"),
-            repair=Repair(Action.START_DOCKER, host.name, f"start the Docker daemon of {host.name}"),
+            repair=Repair(
+                Action.START_DOCKER,
+                host.name,
+                f"start the Docker daemon of {host.name}; its containers start with it",
+            ),
         )
 
 

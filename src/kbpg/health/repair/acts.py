@@ -14,6 +14,7 @@ from kbpg.errors import KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.health.finding import Action, Repair
 from kbpg.health.questions import PoolerFact
+from kbpg.health.repair.daemon import start_docker
 from kbpg.model import CLUSTER, CONTROLLER, Status, Step
 from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
@@ -21,9 +22,6 @@ from kbpg.operations.reinit import await_streaming, reinitialize, restart_patron
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.patroni import INTERVAL, change_by_rest
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI
-
-DOCKER_DEADLINE = 60.0
-"""Seconds for a Docker daemon that was started to answer."""
 
 PATIENCE = 10.0
 """Seconds for a replica to come back by itself before its data is replaced: a few of Patroni's loops."""
@@ -73,21 +71,7 @@ def _limit(site: Site, host: str) -> frozenset[str]:
 
 
 def _start_docker(bench: Bench, repair: Repair) -> str:
-    host = bench.site.hosts[repair.host]
-    if not host.run(["sh", "-c", "command -v systemctl && [ -d /run/systemd/system ]"], check=False).ok:
-        raise Refused(
-            f"{repair.host} is not run by systemd, so kbpg does not know how its Docker is started",
-            hint=f"start the Docker daemon on {repair.host}; the containers start with it",
-        )
-    host.run(["systemctl", "start", "docker"])
-    ends = time.monotonic() + DOCKER_DEADLINE
-    while not host.run(["docker", "version"], check=False).ok:
-        if time.monotonic() > ends:
-            raise NotConverged(
-                f"Docker on {repair.host} does not answer {DOCKER_DEADLINE:g} s after its start"
-            )
-        time.sleep(1)
-    return f"Docker on {repair.host} was started"
+    return start_docker(bench.site.hosts[repair.host])
 
 
 def _start_container(bench: Bench, repair: Repair) -> str:
