@@ -275,7 +275,6 @@ FAULTS = (
         "warning",
         "pg_wal_replay_pause() on a replica",
         p.replay_paused,
-        lambda lab, host: f.psql(lab, host, "select pg_wal_replay_resume()"),
     ),
     Fault(
         "slot-unused",

@@ -518,7 +518,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
      [("db-2", "replica-password")], CRITICAL, Action.APPLY_STEP),
     (broken("LOG:  nothing that tells why"), [("db-2", "replica-not-streaming")], CRITICAL, Action.RESTART_PATRONI),
     (lagging, [("db-2", "replica-lag")], WARNING, None),
-    (replay_paused, [("db-2", "replica-replay-paused")], WARNING, None),
+    (replay_paused, [("db-2", "replica-replay-paused")], WARNING, Action.RESUME_REPLAY),
     (asynchronous, [("cluster", "synchronous-missing")], CRITICAL, None),
     (ghost, [("cluster", "raft-ghost")], WARNING, Action.REMOVE_RAFT_MEMBER),
     (no_quorum, [("cluster", "raft-no-quorum")], CRITICAL, None),

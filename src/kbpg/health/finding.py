@@ -42,6 +42,8 @@ class Action(StrEnum):
     """`name`: ALTER SYSTEM RESET on this node, and a restart of PostgreSQL where the parameter needs one."""
     RESUME_PATRONI = "resume-patroni"
     """End Patroni's pause."""
+    RESUME_REPLAY = "resume-replay"
+    """End the pause of this standby's replay."""
     RESUME_POOLER = "resume-pooler"
     """RESUME on this PgBouncer's console."""
     RECONNECT_POOLER = "reconnect-pooler"

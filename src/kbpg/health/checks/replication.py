@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.checks.causes import slot_name
-from kbpg.health.finding import Severity
+from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
 from kbpg.model import CLUSTER
@@ -37,6 +37,12 @@ def replay_paused(snapshot: Snapshot) -> Iterable[Seen]:
                 host,
                 "replay is paused",
                 remedy=psql(snapshot, host, "select pg_wal_replay_resume()"),
+                repair=Repair(
+                    Action.RESUME_REPLAY,
+                    host,
+                    f"let {host} replay on",
+                    "if somebody paused it to look at older data there, that data is gone",
+                ),
             )
 
 

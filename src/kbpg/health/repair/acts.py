@@ -159,6 +159,16 @@ def _resume_patroni(bench: Bench, repair: Repair) -> str:
     return "Patroni's pause was ended"
 
 
+def _resume_replay(bench: Bench, repair: Repair) -> str:
+    from psycopg.sql import SQL
+
+    from kbpg import sql
+
+    site = bench.site
+    sql.execute(site.hosts[repair.host], site.context.superuser(), SQL("SELECT pg_wal_replay_resume()"))
+    return f"{repair.host} replays again"
+
+
 def _resume_pooler(bench: Bench, repair: Repair) -> str:
     """RESUME of the whole, RESUME and ENABLE of each database that is held: PgBouncer refuses what is not needed."""
     context, host = bench.site.context, repair.host
@@ -214,6 +224,7 @@ ACTS: Mapping[Action, Act] = {
     Action.RESTART_POSTGRESQL: _restart_postgresql,
     Action.RESET_PARAMETER: _reset_parameter,
     Action.RESUME_PATRONI: _resume_patroni,
+    Action.RESUME_REPLAY: _resume_replay,
     Action.RESUME_POOLER: _resume_pooler,
     Action.RECONNECT_POOLER: _reconnect_pooler,
     Action.CREATE_SLOT: _create_slot,
