@@ -21,9 +21,10 @@ _HEAD = """\
 # Faults made for real
 
 Every fault below was caused on five lab hosts, with a row written before. The table says what `kbpg diagnose` said
-first, the remedy it printed, and what brought the cluster back to healthy: `kbpg diagnose --repair --yes` in one
-command (with its seconds, the last look included), or, where nothing else helps, what caused it taken back by hand.
-The row was there afterwards, on every node. Made of what the lab tests recorded: `python -m tests.lab.faults_table`.
+first and how many seconds after the fault, the remedy it printed (without the lab's own SSH options), and what
+brought the cluster back to healthy: `kbpg diagnose --repair --yes`, one command, with its seconds, the last look
+included; or, by hand, what caused it taken back: there kbpg has no repair, or the test did without. The row was there
+afterwards, on every node. Made of what the lab tests recorded: `python -m tests.lab.faults_table`.
 
 | caused by | said first | after | remedy | mended |
 |---|---|---|---|---|
@@ -50,6 +51,7 @@ def record(lab: Lab, fault: Fault, first: dict[str, Any], seconds: float, mended
 def _plain(lab: Lab, text: str) -> str:
     """Return a text with this lab's files under their usual place."""
     text = text.replace(f"kbpg -i {lab.inventory}", "kbpg").replace(str(lab.directory), ".lab")
+    text = text.replace("-i .lab/id_ed25519 -o UserKnownHostsFile=.lab/known_hosts ", "")
     return re.sub(r"\s+", " ", text)
 
 

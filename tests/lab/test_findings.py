@@ -619,6 +619,22 @@ def test_a_docker_that_hangs_is_left_to_a_person(healthy: Lab) -> None:
     await_healthy(healthy)
 
 
+def test_two_primaries_are_left_to_a_person(healthy: Lab, row: str) -> None:
+    """The end of the pause would let Patroni rewind one of them, and what only that has written would be lost."""
+    second = f.standby(healthy)
+    p.second_primary(healthy)
+    try:
+        ran = healthy.kbpg("diagnose", "--repair", "--yes", "--json")
+        assert ran.code == 1, ran.everything
+        assert json.loads(ran.out)["repairs"] == []
+        assert all(healthy.rest(host).get("pause") for host in DB)
+        assert f.psql(healthy, second, "select count(*) from of_the_second") == "0"
+    finally:
+        p.resumed(healthy)
+    await_healthy(healthy)
+    assert_kept(healthy, row)
+
+
 def test_two_faults_at_once(healthy: Lab, row: str) -> None:
     host = f.standby(healthy)
     healthy.sh("haproxy-01", "docker stop -t 1 haproxy")

@@ -139,6 +139,10 @@ def test_a_cause_of_before_the_last_good_stream_is_over() -> None:
     good = "LOG:  started streaming WAL from primary at 0/5000000 on timeline 1"
     world.log("db-2", "patroni", f'{RUNNING_OUT} "replicator"', good, "FATAL:  no route to host")
     assert only(world).id == "replica-not-streaming"
+    assert only(world).remedy == "kbpg diagnose --repair --host db-2"
+    world.log("db-2", "patroni", good, "FATAL:  could not connect to the primary server: Connection refused")
+    assert only(world).seen.endswith("could not connect to the primary server: Connection refused")
+    assert "/dev/tcp/192.0.2.1/5432" in only(world).remedy
     world.log("db-2", "patroni", good, f'{RUNNING_OUT} "replicator"')
     assert only(world).id == "replica-password"
 

@@ -67,6 +67,9 @@ STREAMED = "started streaming WAL from primary"
 """What a standby says when it is well (walreceiver.c); that the log it asked for is gone, it says after this."""
 
 
+NO_WAY = "could not connect to the primary server"
+
+
 @dataclass(frozen=True)
 class Standby:
     """A standby that does not stream: its cause ("" where the log shows none), and the lines that show it."""
@@ -87,9 +90,7 @@ def standby(snapshot: Snapshot, host: str) -> Standby | None:
     if host in streaming:
         return None
     log = [line for line in snapshot.log(host, PATRONI) if line.strip()]
-    for index in range(len(log) - 1, -1, -1):
-        if STREAMED in log[index]:
-            break  # what stands before it was over
+    for index in range(len(log) - 1, len(log) - 1 - len(_since_streaming(log)), -1):
         for cause in CAUSES:
             if cause.pattern.search(log[index]):
                 lines = log[max(0, index - 1) : index + EVIDENCE_LINES - 1]
@@ -110,7 +111,14 @@ def _by_facts(snapshot: Snapshot, host: str, leader: str, log: list[str]) -> Sta
     if mine and its and mine.timeline > its.timeline > 0:
         said = f"it is on timeline {mine.timeline}, and {leader} on {its.timeline}"
         return Standby(host, "replica-diverged", said, tail)
-    return Standby(host, "", "", tail)
+    failed = [line for line in _since_streaming(log) if NO_WAY in line]
+    return Standby(host, "", message(failed[-1]) if failed else "", tail)
+
+
+def _since_streaming(log: list[str]) -> list[str]:
+    """Return the lines after the last that says that the standby is well: what stands before it was over."""
+    last = max((index for index, line in enumerate(log) if STREAMED in line), default=-1)
+    return log[last + 1 :]
 
 
 def slot_name(member: str) -> str:

@@ -106,8 +106,10 @@ def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
         else:
             yield Seen(
                 host,
-                f"does not stream from {snapshot.leader} (Patroni says `{node.state}`)",
+                f"does not stream from {snapshot.leader} (Patroni says `{node.state}`)"
+                + (f": {found.said}" if found.said else ""),
                 found.evidence,
+                _reach(snapshot, host) if found.said else "",
                 severity=Severity.WARNING if snapshot.fresh(host, PATRONI) else None,
                 repair=Repair(
                     Action.RESTART_PATRONI,
@@ -116,6 +118,13 @@ def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
                     "this replica is away for some seconds",
                 ),
             )
+
+
+def _reach(snapshot: Snapshot, host: str) -> str:
+    """Return the command that tells whether the standby reaches the leader's PostgreSQL."""
+    address = snapshot.inventory.host(snapshot.leader or host).address
+    port = snapshot.inventory.ports.postgresql
+    return snapshot.on_host(host, f"timeout 3 bash -c '</dev/tcp/{address}/{port}'")
 
 
 REPAIR = "{kbpg} diagnose --repair --host {host}"
