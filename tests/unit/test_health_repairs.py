@@ -12,7 +12,16 @@ from kbpg.model import Impact
 from kbpg.resources.docker import LABEL_SPEC
 
 from .health_world import World
-from .test_health_findings import broken, no_database, old_on_disk, only, paused, pending, two_leaders
+from .test_health_findings import (
+    asynchronous,
+    broken,
+    no_database,
+    old_on_disk,
+    only,
+    paused,
+    pending,
+    two_leaders,
+)
 
 RUNNING_OUT = "FATAL:  could not connect to the primary server: password authentication failed for user"
 
@@ -175,6 +184,15 @@ def test_where_all_slots_are_taken_none_can_be_made() -> None:
     assert finding.repair is None
     assert finding.evidence[-1] == "all 2 replication slots of db-1 are in use: db_3, other"
     assert "pg_drop_replication_slot('" in finding.remedy.replace("""'"'"'""", "'")
+
+
+def test_without_a_synchronous_standby_by_somebodys_hand_the_step_is_the_remedy() -> None:
+    world = World()
+    asynchronous(world)
+    assert one(world, "synchronous-missing").remedy == "kbpg status"
+    for name in world.context.db_names:
+        world.say(name, world.ask.config, {**world.get(name, world.ask.config), "synchronous_mode": False})
+    assert one(world, "synchronous-missing").remedy == "kbpg step 02"
 
 
 def test_of_a_node_that_waits_for_a_restart_the_leader_is_handed_over() -> None:

@@ -86,7 +86,9 @@ def judged(name: str) -> Callable[[Snapshot], Iterable[Seen]]:
             except (NotKnown, LookupError):
                 continue
             if problem:
-                yield Seen(host.name, problem.text, (*problem.detail, f"hint: {problem.hint}"))
+                # What no run of kbpg mends: a person decides, and the hint says between what
+                remedy = snapshot.on_host(host.name, "chronyc makestep") if name == "clock" else problem.hint
+                yield Seen(host.name, problem.text, problem.detail, remedy)
 
     return examine
 
@@ -175,7 +177,7 @@ CHECKS = (
         "clocks disagree",
         Severity.CRITICAL,
         "Raft's leases depend on every node's own clock: who may lead can be wrong by as much",
-        "{kbpg} step 01 --limit {host}",
+        "chronyc makestep",
         judged("clock"),
     ),
     Check(
@@ -199,7 +201,7 @@ CHECKS = (
         "too few open files",
         Severity.CRITICAL,
         "a HAProxy that cannot raise its limit restarts for ever, and a PgBouncer refuses clients",
-        "{kbpg} step 01 --limit {host}",
+        "raise LimitNOFILE of docker.service, or lower the connections in the inventory",
         judged("open files"),
     ),
     Check(
@@ -207,7 +209,7 @@ CHECKS = (
         "the host does not have its address",
         Severity.CRITICAL,
         "the programs bind the address that the inventory gives the host, and the other nodes look for it there",
-        "ip -4 address",
+        "correct the host's address in the inventory",
         judged("address"),
     ),
     Check(
@@ -215,7 +217,7 @@ CHECKS = (
         "less memory than the inventory promises",
         Severity.WARNING,
         "PostgreSQL is tuned for memory that is not there: the kernel may kill it under load",
-        "{kbpg} step 01 --limit {host}",
+        "lower postgresql.memory in the inventory, or leave it out",
         judged("memory"),
     ),
     Check(
@@ -231,7 +233,7 @@ CHECKS = (
         "data of another cluster",
         Severity.CRITICAL,
         "PostgreSQL data that is not this cluster's stands where this cluster's belongs; kbpg does not touch it",
-        "{kbpg} step 01 --limit {host}",
+        "find out whose data it is, and move it away",
         judged("data"),
     ),
     Check(
@@ -239,7 +241,7 @@ CHECKS = (
         "system identifiers differ between hosts",
         Severity.CRITICAL,
         "the data directories belong to different clusters: one cannot be a standby of the other",
-        "{kbpg} step 01 --limit {host}",
+        "find out which host has the right data",
         judged("identity"),
         explained_by=("host-unreachable", "docker-down", "data-foreign"),
     ),

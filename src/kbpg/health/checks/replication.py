@@ -10,6 +10,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
 from kbpg.model import CLUSTER
+from kbpg.resources.patroni import DynamicConfig
 from kbpg.steps.layout import PATRONI
 
 
@@ -64,6 +65,7 @@ def no_synchronous(snapshot: Snapshot) -> Iterable[Seen]:
     if any(each.sync_state in ("sync", "quorum") and each.state == "streaming" for each in node.standbys):
         return
     names, _, _ = snapshot.settings(leader).get("synchronous_standby_names", ("unknown", "", False))
+    changed = any(True for _ in snapshot.differing(DynamicConfig))
     stalls = " and writes wait" if wanted == "strict" else ""
     yield Seen(
         CLUSTER,
@@ -72,6 +74,7 @@ def no_synchronous(snapshot: Snapshot) -> Iterable[Seen]:
             f"synchronous_standby_names on {leader}: {names or 'empty'}",
             *(f"{each.name}: {each.state}, {each.sync_state}" for each in node.standbys),
         ),
+        "{kbpg} step 02" if changed else "",
         about=tuple(name for name in snapshot.context.db_names if name != leader),
     )
 
