@@ -18,9 +18,9 @@ def test_the_document_is_current() -> None:
     assert DOCUMENT.read_text() == wanted, "python -m tests.lab.faults_table > docs/faults.md"
 
 
-def test_every_fault_was_recorded_as_what_it_is() -> None:
+def test_what_was_recorded_is_a_fault_that_there_is() -> None:
     known = json.loads(faults_table.RECORD.read_text())
-    assert {fault.how: fault.id for fault in FAULTS} == {how: each["id"] for how, each in known.items()}
+    assert {how: each["id"] for how, each in known.items()}.items() <= {f.how: f.id for f in FAULTS}.items()
     assert {each["id"] for each in known.values()} <= {check.id for check in catalogue.ALL}
 
 
