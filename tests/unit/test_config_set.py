@@ -29,7 +29,7 @@ from kbpg.operations.server_settings import (
 )
 from kbpg.patroni import NodeFact
 from kbpg.resources.hardware import Hardware, HardwareFact
-from kbpg.steps import s02_patroni
+from kbpg.steps import settings
 
 from .small_cluster import CREDENTIALS, DATABASES, HOSTS, Value, context, hosts, put, run, site, stage, step
 
@@ -298,7 +298,7 @@ def test_without_a_leader_nobody_can_be_asked() -> None:
 
 def outcome(resource: str, status: Status) -> Outcome:
     found = Comparison(Placed("db-1", Value("x")), Change({}, {"a": 1}), Impact.NONE, ("why",))
-    made = Outcome.of(s02_patroni.SETTINGS, found, status)
+    made = Outcome.of(settings.STEP, found, status)
     return Outcome(made.step, made.place, resource, status, made.lines)
 
 
@@ -317,7 +317,7 @@ def test_only_a_whole_cluster_is_changed(resource: str, status: Status, fits: bo
 
 
 def test_settings_need_only_some_stages_and_a_preset_the_proxies_too() -> None:
-    stages = [each.title for each in s02_patroni.SETTINGS.stages(CONTEXT)]
+    stages = [each.title for each in settings.STEP.stages(CONTEXT)]
     assert stages == ["not paused", "configuration", "cluster", "restarts"]
     assert [each.number for each in config_set.steps_for(assignments(["ttl=25"]))] == [2]
     assert [each.number for each in config_set.steps_for(assignments(["failover=fast"]))] == [2, 3, 4]

@@ -22,11 +22,11 @@ from kbpg.model import Impact, Status
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines, state_of
 from kbpg.resources.docker import ContainersFact, ImagesFact
-from kbpg.resources.file import File
-from kbpg.resources.loaded import Loaded
+from kbpg.resources.file import File, FileFact
+from kbpg.resources.loaded import Loaded, LoadedAhead
 
 from .fake_docker import image, with_docker
-from .small_cluster import context, site, stage, step
+from .small_cluster import context, knowing, site, stage, step
 
 IMAGE, INPUTS = "app:latest", "a1b2c3d4e5f6" * 5 + "0000"
 SPEC = ContainerSpec(
@@ -352,3 +352,40 @@ def test_images_by_their_label(labels: dict[str, str] | None) -> None:
     shown = [{"RepoTags": ["app:latest", "elsewhere:2"], "Config": {"Labels": labels}}]
     wanted = (labels or {}).get("kbpg.inputs", "")
     assert fact.parse(Output(0, json.dumps(shown))) == {"app:latest": wanted}
+
+
+# --- ahead of a replacement --------------------------------------------------------------------------
+
+ANSWERS = ContainersFact(("other",))
+"""Any fact will do for whether the program answers."""
+
+
+def ahead(world: World, spec: ContainerSpec) -> LoadedAhead:
+    return LoadedAhead(world.loaded, Container(spec, CONTAINERS, CONFIG), ANSWERS)
+
+
+def applied_ahead(world: World, spec: ContainerSpec) -> Status:
+    world.reloads.clear()
+    run = Run(context(), {"px-1": world.host}, FakeHost("controller"))
+    (outcome,) = run.apply([step(stage(("px-1", ahead(world, spec))))]).outcomes
+    return outcome.status
+
+
+def test_a_container_that_will_be_replaced_loads_its_files_before(world: World) -> None:
+    del world.host.files[MARKER]
+    assert applied_ahead(world, dataclasses.replace(SPEC, restart_for="192.0.2.9:7000")) is Status.CHANGED
+    assert world.reloads == ["px-1"]
+    assert applied_ahead(world, dataclasses.replace(SPEC, restart_for="192.0.2.9:7000")) is Status.OK
+
+
+def test_a_container_that_stays_is_not_reloaded_ahead(world: World) -> None:
+    del world.host.files[MARKER]
+    assert applied_ahead(world, SPEC) is Status.OK
+    assert world.reloads == []
+
+
+def test_a_program_that_does_not_answer_is_not_reloaded_ahead(world: World) -> None:
+    del world.host.files[MARKER]
+    facts = knowing({"px-1": {CONTAINERS.key: world.host.containers, FileFact(MARKER).key: None}}, "px-1")
+    resource = ahead(world, dataclasses.replace(SPEC, restart_for="192.0.2.9:7000"))
+    assert resource.have(facts) == resource.want(facts)

@@ -195,6 +195,50 @@ def test_a_node_stays_while_another_is_not_well(
     assert switched == []
 
 
+def test_nodes_that_were_just_started_are_waited_for_before_one_that_serves_goes(switched: list[str]) -> None:
+    """Three hosts become five: the new ones have to clone first."""
+    new = Cluster(silent={"db-3"}, no_raft={"db-3"})
+    impacts = {"db-1": Impact.RESTART, "db-2": Impact.RESTART, "db-3": Impact.NONE}
+    rollout = OneNodeAtATime(CONTEXT)
+    assert rollout.waves(impacts, Facts(new.knowledge(), "cluster")) == [["db-3"], ["db-2"], ["db-1"]]
+    watched = Watched(iter([new, Cluster(lagging={"db-3"}), Cluster()]))
+    rollout.before(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked == 3
+    # The next one is not waited for again: whatever ails it now is no clone
+    with pytest.raises(NotConverged, match="db-3 does not stream"):
+        rollout.before(Watched(iter([new])).site("db-1"), Impact.RESTART)
+
+
+def test_the_wait_for_new_nodes_ends(switched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rolling, "JOIN_DEADLINE", 0.05)
+    new = Cluster(lagging={"db-3"})
+    rollout = OneNodeAtATime(CONTEXT)
+    silent = Cluster(silent={"db-3"}).knowledge()
+    rollout.waves({"db-2": Impact.RESTART, "db-3": Impact.NONE}, Facts(silent, "cluster"))
+    watched = Watched(iter([new] * 10_000))
+    with pytest.raises(NotConverged, match="not restarted: db-3 does not stream"):
+        rollout.before(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked > 1
+
+
+def test_a_standby_that_does_not_stream_goes_before_those_that_do() -> None:
+    """Its address has changed, say: until it is back, nobody else could be restarted."""
+    moved = Cluster(silent={"db-3"})
+    assert waves(dict.fromkeys(DATABASES, Impact.RESTART), moved) == ["db-3", "db-2", "db-1"]
+
+
+def test_a_member_that_is_no_host_any_more_is_said_with_what_to_do(
+    switched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghostly = {**MEMBERS, "gone": "192.0.2.9:7000"}
+    monkeypatch.setattr(f"{__name__}.MEMBERS", ghostly)
+    cut = Cluster(cut={(name, "gone") for name in DATABASES})
+    with pytest.raises(
+        NotConverged, match=r"192\.0\.2\.9:7000, which is no host .*kbpg raft remove-member 192"
+    ):
+        before(cut, "db-2")
+
+
 def test_the_node_that_is_not_well_itself_may_go(switched: list[str]) -> None:
     sick = Cluster(lagging={"db-2"}, no_quorum={"db-2"}, cut={("db-1", "db-2"), ("db-3", "db-2")})
     before(sick, "db-2")

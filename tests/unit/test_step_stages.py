@@ -27,7 +27,7 @@ from kbpg.resources.file import File
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.resources.image import Images
-from kbpg.resources.loaded import Loaded
+from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.preflight import DiskFact, PortsFact, SystemFact
 from kbpg.resources.probe import Probe
 from kbpg.resources.sysctl import SysctlFact
@@ -235,7 +235,7 @@ def test_what_a_container_reads_is_written_before_it_starts(cluster: Context) ->
     """File, then container, then loaded: a new container has read the new files."""
     order = {(item.place, item.resource.id): number for number, item in enumerate(items(cluster))}
     for item in items(cluster):
-        if isinstance(item.resource, Loaded):
+        if isinstance(item.resource, Loaded) and not isinstance(item.resource, LoadedAhead):
             name = item.resource.config.container
             directory = f"{cluster.inventory.cluster.base_dir}/{name}/"
             read = [i for i in items(cluster) if isinstance(i.resource, File) and i.place == item.place]
@@ -243,6 +243,14 @@ def test_what_a_container_reads_is_written_before_it_starts(cluster: Context) ->
             container = order[item.place, f"container:{name}"]
             assert files
             assert max(files) < container < order[item.place, item.resource.id]
+
+
+def test_a_patroni_that_will_be_replaced_reloads_before_any_is(cluster: Context) -> None:
+    """Its pg_hba must know new hosts before they want to clone it, which is before it is itself replaced."""
+    titles = [each.title for step, each in stages(cluster) if step.number == 2]
+    assert titles.index("files") < titles.index("ahead") < titles.index("nodes")
+    ahead = [item.place for item in items(cluster) if isinstance(item.resource, LoadedAhead)]
+    assert ahead == list(cluster.db_names)
 
 
 def test_every_container_has_a_marker_that_its_files_remove(cluster: Context) -> None:

@@ -39,7 +39,7 @@ from kbpg.operations.server_settings import (
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.hardware import HardwareFact, smallest
 from kbpg.resources.patroni import INTERVAL
-from kbpg.steps import s02_patroni, s03_haproxy, s04_pgbouncer
+from kbpg.steps import s03_haproxy, s04_pgbouncer, settings
 
 BUFFER = 8192
 """Bytes of one of PostgreSQL's buffers: the unit of shared_buffers in pg_settings."""
@@ -53,7 +53,7 @@ crash takes a few (docs/inventory.md), and a node that starts anew some more."""
 def steps_for(assignments: Sequence[Assignment]) -> tuple[Step, ...]:
     """Return the steps that bring these settings into force, step 02 cut down to what settings need."""
     proxies = (s03_haproxy.STEP, s04_pgbouncer.STEP)
-    return (s02_patroni.SETTINGS, *(proxies if any(each.name == "failover" for each in assignments) else ()))
+    return (settings.STEP, *(proxies if any(each.name == "failover" for each in assignments) else ()))
 
 
 def tried(site: Site, assignments: Sequence[Assignment]) -> dict[str, Trial]:
@@ -181,15 +181,15 @@ def verify(site: Site, trials: Mapping[str, Trial]) -> Verified:
     in_force: dict[str, dict[str, str]] = {}
     pending: dict[str, list[str]] = {}
     for name in names:
-        settings = _settings(facts, server, name, problems)
-        in_force[name] = {key: s.shown for key in trials if (s := settings.get(key))}
-        pending[name] = [s.name for s in settings.values() if s.pending_restart]
+        found = _settings(facts, server, name, problems)
+        in_force[name] = {key: s.shown for key in trials if (s := found.get(key))}
+        pending[name] = [s.name for s in found.values() if s.pending_restart]
         problems += [f"{name}: {key} waits for a restart" for key in pending[name]]
         problems += [f"{name}: {text}" for text in facts.known(errors, name) or ()]
         problems += [
             f"{name}: {key} is {s.shown}: {_source(s)}"
             for key, trial in trials.items()
-            if (s := settings.get(key)) and _differs(s, trial)
+            if (s := found.get(key)) and _differs(s, trial)
         ]
     return Verified(in_force, pending, problems)
 

@@ -14,6 +14,7 @@ from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts
 from kbpg.model import ABSENT, Change, Impact, Resource, Want
 from kbpg.resources.configuration import Configuration
+from kbpg.resources.container import Container
 from kbpg.resources.docker import ContainersFact
 from kbpg.resources.file import File, FileFact
 
@@ -75,3 +76,24 @@ class Loaded(Resource):
         self._reload(site)
         running = self._running(facts) or ""
         site.host.write(self.config.marker, self.config.text(running), owner="0:0", mode=0o600)
+
+
+class LoadedAhead(Loaded):
+    """The same, of a container that is about to be replaced: what the others need of it must not wait for that.
+
+    `answers` tells whether the program takes a reload now; where it does not, or where the container stays, there is
+    nothing to say: `Loaded` comes after the container.
+    """
+
+    def __init__(self, loaded: Loaded, container: Container, answers: Fact[object]) -> None:
+        super().__init__(loaded.config, loaded._containers, loaded._reload, loaded._files)
+        self.id = f"loaded ahead:{self.config.container}"
+        self._container, self._answers = container, answers
+        self.facts = (*self.facts, answers)
+
+    def have(self, facts: Facts) -> Want:
+        """Return what was loaded last, where that container runs, answers, and is not to stay."""
+        stays = self._container.have(facts) == self._container.want(facts)
+        if stays or facts.known(self._answers) is None:
+            return self.want(facts)
+        return super().have(facts)

@@ -17,6 +17,9 @@ from kbpg.raft import RaftFact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL, RETURN_DEADLINE
 
+JOIN_DEADLINE = 180.0
+"""Seconds for nodes that were just started to stream, before one that serves is restarted; a basebackup of a large
+cluster takes longer, and the next run goes on waiting."""
 LISTEN_DEADLINE = 10.0
 """Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
 
@@ -25,8 +28,9 @@ class OneNodeAtATime:
     """Changes to db hosts, one after another: first what restarts nothing, then standbys, the leader last.
 
     Before a node that serves is restarted every other one must be well: all standbys stream, and every
-    member of Raft sees a quorum. The leader is restarted only after a switchover. Nodes that are down are
-    started in the order of their Raft addresses, each when the one before listens: a member dials those
+    member of Raft sees a quorum. The leader is restarted only after a switchover. Of standbys those come first that
+    do not stream, such as one whose address has changed: nobody else could be restarted before. Nodes that are
+    down are started in the order of their Raft addresses, each when the one before listens: a member dials those
     whose address sorts before its own, as text, once, and again only after 5 s (pysyncobj/transport.py,
     connectionRetryTime).
     """
@@ -37,15 +41,24 @@ class OneNodeAtATime:
         self._node = NodeFact(ports.patroni)
         self._raft = RaftFact(ports.raft, credentials.raft_password)
         self._members = {host.name: f"{host.address}:{ports.raft}" for host in context.inventory.db}
+        self._joining = False
         self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
 
     def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
         """Return the places one by one."""
 
-        def order(place: str) -> tuple[bool, bool, str]:
-            return impacts[place] >= Impact.RESTART, self._leads(facts, place), self._members[place]
+        def order(place: str) -> tuple[bool, bool, bool, str]:
+            restarts = impacts[place] >= Impact.RESTART
+            streams = restarts and self._streams(facts, place)
+            return restarts, self._leads(facts, place), streams, self._members[place]
 
+        started = [p for p, impact in impacts.items() if impact < Impact.RESTART]
+        self._joining = any(facts.known(self._node, place) is None for place in started)
         return [[place] for place in sorted(impacts, key=order)]
+
+    def _streams(self, facts: Facts, host: str) -> bool:
+        status = facts.known(self._node, host)
+        return bool(status and status.receiving)
 
     def _leads(self, facts: Facts, host: str) -> bool:
         status = facts.known(self._node, host)
@@ -55,14 +68,16 @@ class OneNodeAtATime:
         """Before a restart: all others are well, and somebody else leads. Raises `NotConverged`."""
         if impact < Impact.RESTART:
             return
-        facts = site.look(self._everywhere())
-        problems = self._problems(facts, without=site.place)
-        if problems:
-            raise NotConverged(
-                f"not restarted: {'; '.join(problems)}",
-                hint="mend the other nodes first: kbpg diagnose",
-            )
-        if self._leads(facts, site.place):
+        ends = time.monotonic() + (JOIN_DEADLINE if self._joining else 0.0)
+        while problems := self._problems(site.look(self._everywhere()), without=site.place):
+            if time.monotonic() >= ends:
+                raise NotConverged(
+                    f"not restarted: {'; '.join(problems)}",
+                    hint="mend the other nodes first: kbpg diagnose",
+                )
+            time.sleep(INTERVAL)
+        self._joining = False
+        if self._leads(site.facts, site.place):
             self._give_way(site)
 
     def _give_way(self, site: Site) -> None:
@@ -117,7 +132,13 @@ class OneNodeAtATime:
             return [f"{name} sees no Raft quorum"]
         spared = self._members.get(without or "")
         away = [p for p, connected in status.partners.items() if not connected and p != spared]
-        return [f"{name} does not reach {partner}" for partner in away]
+        return [f"{name} does not reach {partner}{self._ghost(partner)}" for partner in away]
+
+    def _ghost(self, partner: str) -> str:
+        """Return what to do about a member of Raft that is no host any more, such as a former address of one."""
+        if partner in self._members.values():
+            return ""
+        return f", which is no host of the inventory (kbpg raft remove-member {partner})"
 
 
 class RestartOrder(OneNodeAtATime):

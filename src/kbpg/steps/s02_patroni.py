@@ -23,7 +23,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.identity import Claimed, Identified
 from kbpg.resources.image import Images
-from kbpg.resources.loaded import Loaded
+from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.patroni import (
     DynamicConfig,
     PendingRestart,
@@ -67,6 +67,7 @@ def stages(context: Context) -> Sequence[Stage]:
                 Placed(context.inventory.first_db.name, _bootstrap(context)),
             ),
         ),
+        Stage("ahead", tuple(_ahead(context, host) for host in hosts)),
         Stage("nodes", tuple(p for host in hosts for p in _node(context, host)), rollout),
         Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
@@ -87,11 +88,20 @@ def _files(context: Context, host: Host) -> list[File]:
 
 
 def _node(context: Context, host: Host) -> list[Placed]:
+    return [Placed(host.name, resource) for resource in _program(context, host)]
+
+
+def _ahead(context: Context, host: Host) -> Placed:
+    """Return the reload of a Patroni that will be restarted: its pg_hba knows new hosts before they want to clone."""
+    container, loaded = _program(context, host)
+    return Placed(host.name, LoadedAhead(loaded, container, NodeFact(context.inventory.ports.patroni)))
+
+
+def _program(context: Context, host: Host) -> tuple[Container, Loaded]:
     marker = layout(context).marker(PATRONI)
     config = Configuration(PATRONI, marker, combined(_contents(context, host).values()))
     container = Container(_container(context, host), DB_CONTAINERS, config)
-    loaded = Loaded(config, DB_CONTAINERS, partial(_reload, context), _files(context, host))
-    return [Placed(host.name, container), Placed(host.name, loaded)]
+    return container, Loaded(config, DB_CONTAINERS, partial(_reload, context), _files(context, host))
 
 
 def _contents(context: Context, host: Host) -> dict[str, bytes]:
@@ -235,14 +245,4 @@ def _roles(context: Context) -> list[Role]:
     ]
 
 
-def settings(context: Context) -> Sequence[Stage]:
-    """Return the stages of step 02 that a change of settings needs, on a cluster that is there.
-
-    The configuration comes before the cluster: a node that a bad setting keeps from starting starts with a good one.
-    """
-    every = {stage.title: stage for stage in stages(context)}
-    return [every[title] for title in ("not paused", "configuration", "cluster", "restarts")]
-
-
 STEP = Step(2, "patroni", "build the Patroni image, start the cluster, wait until it is whole", stages)
-SETTINGS = Step(2, "patroni", "Patroni's dynamic configuration, and the restarts that it needs", settings)
