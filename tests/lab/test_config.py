@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.lab.conftest import DB, Lab
+from tests.lab.conftest import DB, PROXIES, Lab
 from tests.lab.faults import psql
 
 pytestmark = pytest.mark.lab
@@ -108,6 +108,25 @@ def test_settings_that_need_a_reload_and_the_way_back(converged: Lab, inventory:
     assert document["settings"] == {"work_mem": None, "ttl": None}
     assert document["left"] == document["problems"] == []
     assert everywhere(lab, "work_mem") == {"4MB"}
+    assert configuration(lab)["ttl"] == 20
+    settled(lab, inventory)
+    assert lab.started() == started
+
+
+def test_a_preset_reaches_patroni_and_the_proxies(converged: Lab, inventory: Path) -> None:
+    lab = converged
+    started = lab.started()
+    checks = "grep -c 'inter 1000ms fastinter 500ms fall 3 rise 2' /opt/keybuzz/haproxy/haproxy.cfg"
+    waits = "grep query_wait_timeout /opt/keybuzz/pgbouncer/pgbouncer.ini"
+    ran = lab.kbpg("config", "set", "failover=balanced", inventory=inventory)
+    assert ran.code == 0, ran.everything
+    assert [configuration(lab)[key] for key in ("ttl", "loop_wait", "retry_timeout")] == [30, 5, 10]
+    assert set(lab.everywhere(checks, PROXIES).values()) == {"2\n"}
+    assert set(lab.everywhere(waits, PROXIES).values()) == {"query_wait_timeout = 90\n"}
+    assert lines_changed(lab, inventory) == ["+ failover: balanced"]
+    settled(lab, inventory)
+    back = lab.kbpg("config", "set", "--unset", "failover", inventory=inventory)
+    assert back.code == 0, back.everything
     assert configuration(lab)["ttl"] == 20
     settled(lab, inventory)
     assert lab.started() == started
