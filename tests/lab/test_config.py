@@ -163,15 +163,17 @@ def test_an_override_past_patroni_is_said(converged: Lab, inventory: Path) -> No
 
 
 def test_a_setting_that_no_node_starts_with_is_brought_back(converged: Lab, inventory: Path) -> None:
-    """No huge pages are set aside here, so PostgreSQL refuses to start; no reading of pg_settings could tell."""
+    """No huge pages are set aside here, so PostgreSQL refuses to start; no reading of pg_settings could tell.
+
+    The leader may change on the way back: PostgreSQL goes on saying that a restart is pending after a parameter that
+    was never in force has left the file again (guc-file.l clears the mark for parameters in the file only).
+    """
     lab = converged
     lab.await_whole(30)
-    leader = lab.leader()
     ran = lab.kbpg("config", "set", "huge_pages=on", inventory=inventory, timeout=500)
     assert ran.code == 1, ran.everything
     assert "is as it was, and the cluster was brought back to it" in ran.err
     assert inventory.read_bytes() == lab.inventory.read_bytes()
-    assert lab.leader() == leader
     assert "huge_pages" not in configuration(lab)["postgresql"]["parameters"]
     assert everywhere(lab, "huge_pages") == {"try"}
     settled(lab, inventory)
