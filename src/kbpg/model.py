@@ -145,6 +145,10 @@ class Resource(ABC):
         """Return the hint for a difference that stayed after its fix; None where there is nothing to say."""
         return None
 
+    def remarks(self, facts: Facts) -> list[str]:
+        """Return what is worth a line though nothing differs; `plan` shows it."""
+        return []
+
     def evidence(self, site: Site) -> list[str]:
         """Return what explains a failure, such as the last lines of a log; called after one."""
         return []

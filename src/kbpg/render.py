@@ -129,6 +129,7 @@ def _environment() -> Environment:
     environment.filters.update({each.__name__: each for each in filters})
     environment.globals.update(
         auth_connections=tuning.AUTH_CONNECTIONS,
+        database_connections=tuning.database_connections,
         read_suffix=READ_SUFFIX,
         superuser_connections=tuning.SUPERUSER_CONNECTIONS,
     )

@@ -81,10 +81,12 @@ def _read(options: Options) -> tuple[Context, Found | None]:
     for name in sorted(options.limit):
         inventory.host(name)
     cluster = inventory.cluster
-    found = load_credentials(inventory.credentials_path)
+    found = load_credentials(inventory.credentials_path, inventory.login_roles)
     if found:
         check_users(found, superuser=cluster.superuser, app_user=cluster.app_user)
-    credentials = complete(found) if found else generate(cluster.superuser, cluster.app_user)
+    credentials = (
+        complete(found) if found else generate(cluster.superuser, cluster.app_user, inventory.login_roles)
+    )
     return Context(inventory, credentials, adopting=options.adopt), found
 
 

@@ -99,11 +99,21 @@ def max_connections(inventory: Inventory) -> int:
 
 def connections_needed(inventory: Inventory) -> int:
     """Return the connections of all full pools, and those that go past the pools."""
+    # Reads count too: when no standby serves them, the leader does
+    own = database_connections(inventory) + inventory.pgbouncer.read_pool_size
+    others = sum(2 * database.pool_size for database in inventory.databases)
+    one = own + others + AUTH_CONNECTIONS
+    return len(inventory.proxies) * one + DIRECT_CONNECTIONS + RESERVED_CONNECTIONS
+
+
+def database_connections(inventory: Inventory) -> int:
+    """Return the server connections that one PgBouncer needs for the application's database.
+
+    With more roles than the application and the superuser it is also the limit for all of them together.
+    """
     pool = inventory.pgbouncer
     superuser = SUPERUSER_CONNECTIONS if pool.superuser_access else 0
-    # Reads count too: when no standby serves them, the leader does
-    one = pool.pool_size + pool.reserve_pool_size + pool.read_pool_size + AUTH_CONNECTIONS + superuser
-    return len(inventory.proxies) * one + DIRECT_CONNECTIONS + RESERVED_CONNECTIONS
+    return pool.pool_size + pool.reserve_pool_size + superuser
 
 
 def _memory(memory: int, connections: int) -> dict[str, Parameter]:

@@ -37,20 +37,25 @@ def uri(
     kind: Kind = Kind.POOLED,
     *,
     user: Literal["app", "superuser"] = "app",
+    role: str | None = None,
+    database: str | None = None,
     show_password: bool = False,
 ) -> str:
-    """Return the libpq URI of the application's database, with the password as `***` unless it is asked for.
+    """Return the libpq URI of a database, with the password as `***` unless it is asked for.
 
+    `database` is by default the application's; `role`, in place of `user`, one of the inventory's own that logs in.
     It names the load balancer, or else every proxy. Every option in it is known to libpq 10 and newer.
     """
     name = credentials.app_user if user == "app" else credentials.superuser
     password = credentials.app_password if user == "app" else credentials.superuser_password
+    if role is not None:
+        name, password = role, credentials.roles[role]
     shown = _encoded(password.reveal()) if show_password else MASK
     port = _port(inventory, kind)
     addresses = _addresses(inventory)
     hosts = ",".join(f"{_host(address)}:{port}" for address in addresses)
     options = urlencode(_options(inventory, kind, several=len(addresses) > 1), quote_via=quote)
-    database = inventory.cluster.database
+    database = database or inventory.cluster.database
     database = _encoded(read_name(database) if kind == Kind.READ_ONLY_POOLED else database)
     return f"postgresql://{_encoded(name)}:{shown}@{hosts}/{database}{'?' if options else ''}{options}"
 

@@ -150,6 +150,25 @@ def test_uri_is_one_line(world: Any, capsys: Capture, given: list[str], port: in
     assert ":wonderful-secret-0123456789-b@" in capsys.readouterr().out
 
 
+def test_uri_of_a_database_and_a_role(world: Any, capsys: Capture) -> None:
+    path = Path("inventory.yaml")
+    path.write_text(
+        path.read_text() + "databases: [{name: shop}]\nroles: [{name: clerk}, {name: team, login: false}]\n"
+    )
+    assert run(["uri", "--database", "shop", "--role", "clerk", "--read-only", "--pooled"]) == 0
+    assert "clerk:***@192.0.2.11:6432,192.0.2.12:6432/shop_ro" in capsys.readouterr().out
+    assert run(["uri", "--role", "kb_admin"]) == 0
+    assert capsys.readouterr().out.startswith("postgresql://kb_admin:***@")
+    assert run(["uri", "--role", "clerk", "--show-password"]) == 2
+    assert "POSTGRES_ROLE_CLERK_PASS missing" in capsys.readouterr().err
+    for words, said in (
+        (["--database", "shopp"], "no database shopp, did you mean shop?\nhint: databases: keybuzz, shop"),
+        (["--role", "team"], "no role team\nhint: roles: kb_app, kb_admin, clerk"),
+    ):
+        assert run(["uri", *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_uri_never_makes_up_a_password(world: Any, capsys: Capture) -> None:
     Path("credentials/postgres.env").unlink()
     assert run(["uri"]) == 0

@@ -584,7 +584,7 @@ def test_every_kind_of_finding_is_tried() -> None:
     left = {
         "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
         "postgres-down", "raft-deprecated", "haproxy-silent", "haproxy-unusable", "haproxy-replica-down",
-        "vector-unusable", "reads-on-leader",
+        "vector-unusable", "reads-on-leader", "unmanaged",
     }  # fmt: skip
     assert {check.id for check in catalogue.ALL} == tried | here | left
 

@@ -1,4 +1,4 @@
-"""What a diagnosis finds of the read side."""
+"""What a diagnosis finds of the read side, and of databases and roles besides the application's."""
 
 from __future__ import annotations
 
@@ -49,3 +49,14 @@ def test_without_standbys_the_finding_says_who_serves_reads(fallback: str, inste
     assert above == {"haproxy-replica-down"}
     assert not found.of("reads-on-leader")
     assert all(instead in finding.seen for finding in found.of("haproxy-replica-down"))
+
+
+def test_what_is_not_in_the_inventory_is_a_notice() -> None:
+    world = World()
+    more = {"gone": {"verifier": None, "login": True}}
+    world.say("db-1", world.ask.roles, {**world.get("db-1", world.ask.roles), **more})
+    found = world.diagnose()
+    assert found.healthy
+    (notice,) = found.of("unmanaged")
+    assert (notice.host, notice.subject, notice.severity) == ("cluster", "role gone", Severity.NOTICE)
+    assert notice.repair is None

@@ -32,6 +32,9 @@ def keys(model: type[Section], prefix: str = "") -> set[str]:
         inner = section_of(field.annotation)
         if name in {"db", "proxies"}:
             continue
+        if name in {"databases", "roles"}:
+            found.add(name)
+            continue
         found |= keys(inner, f"{prefix}{name}.") if inner else {prefix + name}
     return found
 

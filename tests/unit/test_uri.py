@@ -135,3 +135,13 @@ def test_the_machines_own_psql_accepts_the_options(kind: Kind) -> None:
     done = subprocess.run(["psql", local, "-c", "select 1"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert done.stderr.count("Connection refused") == 2
+
+
+def test_a_role_and_a_database_of_the_inventory() -> None:
+    secrets = generate("kb_admin", "kb_app", ("reporting",))
+    kind = Kind.READ_ONLY_POOLED
+    text = uri(inventory(), secrets, kind, role="reporting", database="shop", show_password=True)
+    read = conninfo_to_dict(text)
+    assert (read["user"], read["dbname"]) == ("reporting", "shop_ro")
+    assert read["password"] == secrets.roles["reporting"].reveal()
+    assert "***" in uri(inventory(), secrets, Kind.DIRECT, role="reporting", database="shop")

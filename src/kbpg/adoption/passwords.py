@@ -7,7 +7,7 @@ stops every standby at its next connection. So a file with the mission's four na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kbpg.adoption.in_use import PatroniInUse, PatroniInUseFact, PoolerInUseFact
 from kbpg.credentials import Found
@@ -40,7 +40,7 @@ class Taken:
     def completing(self, found: Found) -> Found:
         """Return the file as if it held what it lacks and the hosts told."""
         more = {name: value for name, value in self.values.items() if name in found.missing}
-        return Found(found.path, found.text, {**found.values, **more}, found.lines, found.spans, found.mode)
+        return replace(found, values={**found.values, **more})
 
 
 def passwords_of(running: PatroniInUse) -> dict[str, Secret]:

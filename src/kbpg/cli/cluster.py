@@ -155,8 +155,17 @@ def uri(
     show_password: Annotated[
         bool, typer.Option("--show-password", help="Print the password instead of ***.")
     ] = False,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="NAME", help="One of the inventory's own databases.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="One of the inventory's own roles.")
+    ] = None,
 ) -> None:
-    """Print a connection string, one line, and nothing else."""
+    """Print a connection string, one line, and nothing else.
+
+    Without --database and --role, for the application.
+    """
     from kbpg.errors import UsageError
     from kbpg.session import read_context
     from kbpg.uri import Kind
@@ -169,12 +178,36 @@ def uri(
     else:
         kind = Kind.DIRECT if direct else Kind.POOLED
     context, _ = read_context(ctx.obj, credentials_exist=show_password)
-    line = connection_string(context.inventory, context.credentials, kind, show_password=show_password)
+    inventory, credentials = context.inventory, context.credentials
+    _one_of("database", database, inventory.database_names)
+    users = {credentials.app_user: "app", credentials.superuser: "superuser"}
+    _one_of("role", role, (*users, *inventory.login_roles))
+    line = connection_string(
+        inventory,
+        credentials,
+        kind,
+        user="superuser" if role == credentials.superuser else "app",
+        role=None if role in users else role,
+        database=database,
+        show_password=show_password,
+    )
     if ctx.obj.json:
         import json
 
         line = json.dumps({"kind": kind.value, "uri": line})
     echo_exactly(line)
+
+
+def _one_of(what: str, name: str | None, names: tuple[str, ...]) -> None:
+    """Raise UsageError for a name that the inventory does not have."""
+    import difflib
+
+    from kbpg.errors import UsageError
+
+    if name is not None and name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f", did you mean {close[0]}?" if close else ""
+        raise UsageError(f"no {what} {name}{guess}", hint=f"{what}s: {', '.join(names)}")
 
 
 def find_step(which: str) -> Step:

@@ -26,17 +26,17 @@ def show(
     """Check the credentials file and print what it holds."""
     import json
 
-    from kbpg.credentials import NAMES, USERS, quote
+    from kbpg.credentials import USERS, quote
     from kbpg.secret import MASK
 
     found = _found(ctx)
     values = {
         name: secret.reveal() if show_passwords or name in USERS else MASK
-        for name in NAMES
+        for name in dict.fromkeys((*found.names, *found.values))
         if (secret := found.values.get(name))
     }
     if ctx.obj.json:
-        everything = {name: values.get(name) for name in NAMES}
+        everything = {name: values.get(name) for name in dict.fromkeys((*found.names, *values))}
         mode = None if found.mode is None else f"{found.mode:04o}"
         document = {"path": str(found.path), "mode": mode, "credentials": everything}
         echo_exactly(json.dumps(document, indent=2, ensure_ascii=False))
@@ -90,7 +90,7 @@ def _found(ctx: typer.Context) -> Found:
     from kbpg.inventory import load
 
     inventory = load(ctx.obj.inventory)
-    found = load_credentials(inventory.credentials_path)
+    found = load_credentials(inventory.credentials_path, inventory.login_roles)
     if found is None:
         raise CredentialsError(
             f"{inventory.credentials_path}: no such file", hint="kbpg step 00 generates the credentials"

@@ -7,7 +7,7 @@ from typing import Any
 
 from kbpg.cli.closing import uris
 from kbpg.cli.folding import explanation
-from kbpg.cli.texts import CHANGES
+from kbpg.cli.texts import CHANGES, remarks
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome, Report
 from kbpg.model import Impact, Status
@@ -21,6 +21,7 @@ def planned(report: Report, unmet: Sequence[Outcome]) -> dict[str, Any]:
         "ok": len(report.of(Status.OK)),
         "changes": outcomes(changes),
         "unmet": outcomes(unmet),
+        "notes": remarks(report),
     }
 
 

@@ -26,7 +26,13 @@ def planned(report: Report, unmet: Sequence[Outcome] = ()) -> list[Line]:
         lines += _by_places([o for o in unmet if o.step.label == label], _unmet)
         lines += _by_places([o for o in differing if o.step.label == label], _change)
         lines.append(Line())
-    return [*lines, summary(report, unmet)]
+    notes = [Line(f"note: {text}", Style.QUIET) for text in remarks(report)]
+    return [*lines, *notes, *([Line()] if notes else []), summary(report, unmet)]
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what is worth a line though nothing would change."""
+    return [text for outcome in report.of(Status.OK) for text in outcome.lines]
 
 
 def summary(report: Report, unmet: Sequence[Outcome] = ()) -> Line:

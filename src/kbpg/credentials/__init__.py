@@ -12,11 +12,13 @@ from kbpg.credentials.model import (
     NAMES,
     PASSWORDS,
     REQUIRED,
+    ROLE,
     USERS,
     Credentials,
     all_secrets,
     generate,
     generate_password,
+    role_password_name,
 )
 from kbpg.credentials.shell import quote
 from kbpg.credentials.store import render, write
@@ -25,6 +27,7 @@ __all__ = [
     "NAMES",
     "PASSWORDS",
     "REQUIRED",
+    "ROLE",
     "USERS",
     "Credentials",
     "Found",
@@ -37,5 +40,6 @@ __all__ = [
     "parse",
     "quote",
     "render",
+    "role_password_name",
     "write",
 ]

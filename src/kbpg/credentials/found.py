@@ -7,13 +7,22 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kbpg.credentials import shell
 from kbpg.credentials.limits import password_problems, user_problems
-from kbpg.credentials.model import NAMES, PASSWORDS, REQUIRED, USERS, Credentials, generate_password
+from kbpg.credentials.model import (
+    NAMES,
+    PASSWORDS,
+    REQUIRED,
+    ROLE,
+    USERS,
+    Credentials,
+    generate_password,
+    role_password_name,
+)
 from kbpg.errors import CredentialsError
 from kbpg.secret import Secret
 
@@ -30,7 +39,8 @@ class Found:
     """A credentials file that can be used.
 
     `text` is the whole file, `values` kbpg's own names in it, `lines` (from 1) and `spans` (offsets in
-    `text`, quotes included) where their values stand. `mode` is the file's permission bits or None.
+    `text`, quotes included) where their values stand. `mode` is the file's permission bits or None. `roles` are the
+    roles whose passwords it should have besides.
     """
 
     path: Path
@@ -39,11 +49,17 @@ class Found:
     lines: Mapping[str, int]
     spans: Mapping[str, tuple[int, int]]
     mode: int | None = None
+    roles: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that it should have."""
+        return (*NAMES, *map(role_password_name, self.roles))
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The names that `complete` would generate a value for."""
-        return tuple(name for name in NAMES if name not in self.values)
+        return tuple(name for name in self.names if name not in self.values)
 
     @property
     def too_open(self) -> bool:
@@ -55,7 +71,9 @@ def complete(found: Found) -> Credentials:
     """Return the credentials of a file; passwords it lacks are generated: write the file afterwards."""
     users = {field_: found.values[name].reveal() for name, field_ in USERS.items()}
     passwords = {field_: found.values.get(name) or generate_password() for name, field_ in PASSWORDS.items()}
-    return Credentials(users["superuser"], users["app_user"], **passwords)
+    own = {role: found.values.get(role_password_name(role)) or generate_password() for role in found.roles}
+    generated = frozenset(found.missing)
+    return Credentials(users["superuser"], users["app_user"], **passwords, roles=own, generated=generated)
 
 
 def check_users(found: Found, *, superuser: str, app_user: str) -> None:
@@ -72,8 +90,8 @@ def check_users(found: Found, *, superuser: str, app_user: str) -> None:
         raise CredentialsError("\n".join(problems), hint="give both files the same user names")
 
 
-def load(path: str | os.PathLike[str]) -> Found | None:
-    """Return what the file `path` holds, None where there is no such file.
+def load(path: str | os.PathLike[str], roles: Sequence[str] = ()) -> Found | None:
+    """Return what the file `path` holds, None where there is no such file. `roles` are to have passwords in it.
 
     Nothing is run or changed: a file that others may read is reported by `Found.too_open`. Raises
     CredentialsError with every problem, and for what is no readable file: a directory, a dangling link.
@@ -99,10 +117,13 @@ def load(path: str | os.PathLike[str]) -> Found | None:
         raise CredentialsError(f"{file}: more than {MAX_BYTES} bytes: not a credentials file")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CredentialsError(f"{file}:1: not UTF-8 but UTF-16: wanted UTF-8", hint=_CORRECT)
-    return parse(data.decode("utf-8", "surrogateescape"), path=file, mode=stat.S_IMODE(status.st_mode))
+    text = data.decode("utf-8", "surrogateescape")
+    return parse(text, path=file, mode=stat.S_IMODE(status.st_mode), roles=roles)
 
 
-def parse(text: str, *, path: str | os.PathLike[str], mode: int | None = None) -> Found:
+def parse(
+    text: str, *, path: str | os.PathLike[str], mode: int | None = None, roles: Sequence[str] = ()
+) -> Found:
     """Return what `text` holds as if it had been read from `path`; raises CredentialsError with them all.
 
     Bytes that are not UTF-8 are expected as surrogates (`surrogateescape` of Python's codecs). Values that
@@ -123,7 +144,7 @@ def parse(text: str, *, path: str | os.PathLike[str], mode: int | None = None) -
         raise CredentialsError(
             "\n".join(f"{os.fspath(path)}:{problem}" for problem in reading.in_order()), hint=_CORRECT
         )
-    return Found(Path(path), Secret(text), reading.values, reading.lines, reading.spans, mode)
+    return Found(Path(path), Secret(text), reading.values, reading.lines, reading.spans, mode, tuple(roles))
 
 
 @dataclass
@@ -170,7 +191,7 @@ class _Reading:
 
     def _assignment(self, number: int, offset: int, found: shell.Assignment) -> None:
         name = found.name
-        if name not in NAMES:
+        if not _is_own(name):
             if _looks_own(name):
                 self.problem(number, name, _unknown(name))
                 self._place(number, _nearest(name))
@@ -186,7 +207,7 @@ class _Reading:
             self.problem(number, name, text)
 
     def _place(self, number: int, name: str | None) -> None:
-        if name in NAMES:
+        if name and _is_own(name):
             self.lines.setdefault(name, number)
 
 
@@ -197,6 +218,10 @@ def _name_in(line: str) -> str | None:
 def _shown(name: str | None) -> str | None:
     """A name that is not kbpg's own is not shown: it may be part of a secret pasted into the file."""
     return name if name and (name in NAMES or _looks_own(name)) else None
+
+
+def _is_own(name: str) -> bool:
+    return name in NAMES or ROLE.fullmatch(name) is not None
 
 
 def _looks_own(name: str) -> bool:

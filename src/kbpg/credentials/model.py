@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from kbpg.secret import Secret
@@ -31,6 +32,9 @@ REQUIRED = ("POSTGRES_SUPERUSER", "POSTGRES_SUPERPASS", "POSTGRES_APP_USER", "PO
 NAMES = (*REQUIRED, *(name for name in PASSWORDS if name not in REQUIRED))
 """All names, in the order they are written."""
 
+ROLE = re.compile(r"POSTGRES_ROLE_[A-Z_][A-Z0-9_]*_PASS")
+"""The names of the passwords of the inventory's own roles; those of roles that left it stay in the file."""
+
 ALPHABET = string.ascii_letters + string.digits
 """What generated passwords are made of: needs no quoting in a shell, URL, YAML, ini or SQL text."""
 LENGTH = 32
@@ -39,7 +43,11 @@ LENGTH = 32
 
 @dataclass(frozen=True)
 class Credentials:
-    """Every user and password that kbpg sets."""
+    """Every user and password that kbpg sets.
+
+    `roles` are the passwords of the inventory's own roles. `generated` are the names of the file whose passwords
+    were made up just now: nobody has written them down yet.
+    """
 
     superuser: str
     app_user: str
@@ -50,12 +58,20 @@ class Credentials:
     pgbouncer_password: Secret
     raft_password: Secret
     rest_password: Secret
+    roles: Mapping[str, Secret] = field(default_factory=dict, hash=False)
+    generated: frozenset[str] = field(default=frozenset(), compare=False)
 
     def values(self) -> dict[str, Secret]:
         """Return the value of every name of the file, in the order they are written."""
         fields = {**USERS, **PASSWORDS}
         found = {name: getattr(self, fields[name]) for name in NAMES}
-        return {name: value if isinstance(value, Secret) else Secret(value) for name, value in found.items()}
+        shown = {name: value if isinstance(value, Secret) else Secret(value) for name, value in found.items()}
+        return {**shown, **{role_password_name(role): value for role, value in self.roles.items()}}
+
+
+def role_password_name(role: str) -> str:
+    """Return the name in the file of a role's password. Roles' names are lower case, so no two get the same."""
+    return f"POSTGRES_ROLE_{role.upper()}_PASS"
 
 
 def generate_password() -> Secret:
@@ -63,11 +79,14 @@ def generate_password() -> Secret:
     return Secret("".join(secrets.choice(ALPHABET) for _ in range(LENGTH)))
 
 
-def generate(superuser: str, app_user: str) -> Credentials:
-    """Return new credentials for these users (the inventory's), every password its own."""
-    return Credentials(superuser, app_user, **{field: generate_password() for field in PASSWORDS.values()})
+def generate(superuser: str, app_user: str, roles: Sequence[str] = ()) -> Credentials:
+    """Return new credentials for these users and roles (the inventory's), every password its own."""
+    passwords = {field_: generate_password() for field_ in PASSWORDS.values()}
+    own = {role: generate_password() for role in roles}
+    names = frozenset((*PASSWORDS, *map(role_password_name, roles)))
+    return Credentials(superuser, app_user, **passwords, roles=own, generated=names)
 
 
 def all_secrets(credentials: Credentials) -> tuple[Secret, ...]:
     """Return every password, for whoever removes secrets from what is shown."""
-    return tuple(getattr(credentials, field) for field in PASSWORDS.values())
+    return (*(getattr(credentials, field_) for field_ in PASSWORDS.values()), *credentials.roles.values())

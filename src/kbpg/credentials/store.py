@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kbpg.credentials import shell
 from kbpg.credentials.found import Found
-from kbpg.credentials.model import NAMES, Credentials
+from kbpg.credentials.model import Credentials
 from kbpg.errors import CredentialsError
 from kbpg.secret import Secret
 
@@ -31,10 +31,10 @@ def render(credentials: Credentials, existing: Found | None = None) -> Secret:
     """
     values = credentials.values()
     if existing is None:
-        return Secret(_HEADER + "".join(_line(name, values[name]) for name in NAMES))
+        return Secret(_HEADER + "".join(_line(name, value) for name, value in values.items()))
     text = existing.text.reveal()
     for name, (start, end) in sorted(existing.spans.items(), key=lambda item: item[1], reverse=True):
-        if existing.values[name] != values[name]:
+        if existing.values[name] != values.get(name, existing.values[name]):
             text = text[:start] + shell.quote(values[name].reveal()) + text[end:]
     if not existing.missing:
         return Secret(text)

@@ -11,7 +11,10 @@ from kbpg.model import Change, Impact, Placed, Status, Unknown
 
 @dataclass(frozen=True)
 class Comparison:
-    """A placed resource, its difference (None when there is none) and what mending it would do."""
+    """A placed resource, its difference (None when there is none) and what mending it would do.
+
+    `lines` are the difference; without one, what is worth a remark all the same.
+    """
 
     placed: Placed
     change: Change | None
@@ -53,6 +56,6 @@ def _compared(placed: Placed, facts: Facts) -> Comparison:
     resource = placed.resource
     want, have = resource.want(facts), resource.have(facts)
     if have == want:
-        return Comparison(placed, None)
+        return Comparison(placed, None, lines=tuple(resource.remarks(facts)))
     change = Change(have, want)
     return Comparison(placed, change, resource.impact(change, facts), tuple(resource.diff(change, facts)))

@@ -3,6 +3,7 @@
 from kbpg.inventory.build import BaseImages, Build, BuildImages, Prepare
 from kbpg.inventory.checks import split_jump, version_tuple
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
+from kbpg.inventory.databases import Grant, OwnDatabase, OwnRole
 from kbpg.inventory.hosts import DbHost, Host, HostSsh, ProxyHost, Role, Ssh, SshSettings
 from kbpg.inventory.load import load, parse
 from kbpg.inventory.models import Inventory
@@ -17,10 +18,13 @@ __all__ = [
     "BuildImages",
     "Cluster",
     "DbHost",
+    "Grant",
     "Haproxy",
     "Host",
     "HostSsh",
     "Inventory",
+    "OwnDatabase",
+    "OwnRole",
     "Pgbouncer",
     "Ports",
     "Postgresql",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from kbpg.errors import InventoryError
 from kbpg.inventory import document, rules
+from kbpg.inventory.databases import UNNAMED
 from kbpg.inventory.document import DocumentError, Loc, Node, Problem
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.problems import clean, render, translate
@@ -76,11 +77,17 @@ def _validate(root: Node) -> tuple[Inventory | None, list[Problem]]:
 def _draft(value: Any, wrong: list[Loc]) -> Inventory | None:
     """Return an inventory of what is right, with defaults and stand-ins for the rest, for the rules."""
     data = copy.deepcopy(value)
-    for loc in sorted(wrong, key=len, reverse=True):
+    # Of an entry with a list in it, the whole list goes: its other parts can still be judged
+    whole = {loc[:3] if loc[:1] in (("databases",), ("roles",)) else loc for loc in wrong}
+    for loc in sorted(whole, key=len, reverse=True):
         _remove(data, loc)
     cluster = data.setdefault("cluster", {})
     if isinstance(cluster, dict):
         cluster.setdefault("name", "unnamed")
+    for key in ("databases", "roles"):
+        entries = data.get(key)
+        for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+            entries[i] = {"name": f"{UNNAMED}{key}_{i}", **(entry or {})}
     stand_ins = 0
     for key in ("db", "proxies"):
         hosts = data.setdefault(key, [])

@@ -12,6 +12,7 @@ from kbpg.errors import UsageError
 from kbpg.home import expanded
 from kbpg.inventory.build import BaseImages, Build, Prepare
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
+from kbpg.inventory.databases import EmptyList, OwnDatabase, OwnRole
 from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
 from kbpg.inventory.presets import DEFAULT, with_preset
 from kbpg.inventory.section import Section
@@ -39,6 +40,15 @@ class Inventory(Section):
     postgresql: Postgresql = Field(Postgresql(), description="what PostgreSQL may use, and its settings")
     haproxy: Haproxy = Field(Haproxy(), description="HAProxy's limits and how fast it notices")
     pgbouncer: Pgbouncer = Field(Pgbouncer(), description="PgBouncer's pools (transaction mode)")
+    databases: Annotated[tuple[OwnDatabase, ...], Field(strict=False), EmptyList] = Field(
+        (),
+        description="databases besides cluster.database; one that is removed here is reported, never dropped",
+    )
+    roles: Annotated[tuple[OwnRole, ...], Field(strict=False), EmptyList] = Field(
+        (),
+        description="roles besides the superuser and the application's; one that is removed here is reported, never "
+        "dropped",
+    )
     ssh: SshSettings = Field(
         SshSettings(), description="how SSH reaches the hosts, unless a host says otherwise"
     )
@@ -105,6 +115,20 @@ class Inventory(Section):
             or f"pgvector/pgvector:{versions.pgvector}-pg{versions.postgresql}-trixie",
             debian=chosen.debian or "debian:trixie-slim",
         )
+
+    @property
+    def login_roles(self) -> tuple[str, ...]:
+        """The names of the roles under `roles:` that log in, and so have a password."""
+        return tuple(role.name for role in self.roles if role.login)
+
+    @property
+    def database_names(self) -> tuple[str, ...]:
+        """The names of the application's database and of those under `databases:`."""
+        return (self.cluster.database, *(database.name for database in self.databases))
+
+    def owner_of(self, database: OwnDatabase) -> str:
+        """Return who owns a database of the list."""
+        return database.owner or self.cluster.app_user
 
     def host(self, name: str) -> Host:
         """Return the host of that name; raises UsageError."""

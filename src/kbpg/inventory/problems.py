@@ -24,7 +24,7 @@ _WANTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
-    "tuple_type": "a list, one entry with a - in front for each host",
+    "tuple_type": "a list, with a - in front of each entry",
     "dict_type": "keys and values",
     "model_type": "keys and values",
     "model_attributes_type": "keys and values",

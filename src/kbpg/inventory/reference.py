@@ -49,6 +49,8 @@ RULES = """\
 - Ports differ where they meet: `postgresql`, `patroni`, `raft` and SSH on the db hosts; `primary`,
   `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
 - `load_balancer` is none of the hosts. `app_user` is not the superuser.
+- Names under `databases` and `roles` are all different, also from `cluster`'s own and from `NAME_ro`, by which
+  PgBouncer serves each database for reads. Owners, groups and the places of grants are in the inventory.
 - Patroni is 3.3.6 or newer, 3.3 or 4.x. `synchronous: quorum` needs Patroni 4; with 3.3 it becomes Patroni's
   `synchronous_mode: true` with named standbys: the death of one stalls commits for up to `ttl`.
 - `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
@@ -67,7 +69,7 @@ def _tables() -> Iterator[str]:
     for name, field in Inventory.model_fields.items():
         inner = section_of(field.annotation)
         if inner:
-            yield from _section(f"{name}[]" if name in {"db", "proxies"} else name, field, inner)
+            yield from _section(f"{name}[]" if _is_list(field) else name, field, inner)
 
 
 def _section(path: str, field: FieldInfo, model: type[Section]) -> Iterator[str]:
@@ -75,7 +77,7 @@ def _section(path: str, field: FieldInfo, model: type[Section]) -> Iterator[str]
     for name, inner_field in model.model_fields.items():
         inner = section_of(inner_field.annotation)
         if inner and not path.startswith("proxies"):
-            yield from _section(f"{path}.{name}", inner_field, inner)
+            yield from _section(f"{path}.{name}{'[]' if _is_list(inner_field) else ''}", inner_field, inner)
 
 
 def _table(title: str, description: str | None, model: type[Section], *, only_values: bool = False) -> str:
@@ -86,10 +88,15 @@ def _table(title: str, description: str | None, model: type[Section], *, only_va
     for name, field in model.model_fields.items():
         if section_of(field.annotation):
             if not only_values:
-                lines.append(f"| `{name}` | | section | {field.description}: see below |")
+                what = "list" if _is_list(field) else "section"
+                lines.append(f"| `{name}` | | {what} | {field.description}: see below |")
             continue
         lines.append(f"| `{name}` | {_default(field)} | {_kind(field)} | {_cell(field.description or '')} |")
     return "\n".join([*lines, ""])
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
 
 
 def _cell(text: str) -> str:
@@ -106,6 +113,8 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
         return f"`{value}`" if value else '`""`'
+    if value == ():
+        return "`[]`"
     if _is_size(field):
         return f"`{human_size(value)}`"
     if _is_seconds(field) and value >= 600:
@@ -135,6 +144,8 @@ def _kind(field: FieldInfo) -> str:
 def _base_kind(field: FieldInfo, inner: Any) -> str:
     if get_origin(inner) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(inner))
+    if get_origin(inner) is tuple:
+        return "list"
     if get_origin(inner) is dict:
         return "keys and values"
     description = field.description or ""

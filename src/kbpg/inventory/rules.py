@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from kbpg.inventory import host_rules
+from kbpg.inventory import database_rules, host_rules
 from kbpg.inventory.checks import version_tuple
 from kbpg.inventory.document import Loc
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
 from kbpg.inventory.models import Inventory
-from kbpg.inventory.reserved import READ_SUFFIX, RESERVED_DATABASES, RESERVED_ROLES, read_name
+from kbpg.inventory.reserved import RESERVED_DATABASES, RESERVED_ROLES
 from kbpg.inventory.show import shown
 
 Rule = Callable[[Inventory], Iterator[Found]]
@@ -31,9 +31,6 @@ PATRONI_MINIMUMS = {
     "max_prepared_transactions": 0,
 }
 """`CMDLINE_OPTIONS` of patroni/postgresql/config.py; less is replaced by Patroni's default."""
-
-LONGEST_DATABASE = 63 - len(READ_SUFFIX)
-"""NAMEDATALEN - 1, less what PgBouncer's name for reads adds; names are ASCII."""
 
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
@@ -68,12 +65,8 @@ def database_name(inventory: Inventory) -> Iterator[Found]:
     name = inventory.cluster.database
     if name in RESERVED_DATABASES:
         yield ("cluster", "database"), f'"{name}" is reserved: {RESERVED_DATABASES[name]}'
-    elif len(name) > LONGEST_DATABASE:
-        yield (
-            ("cluster", "database"),
-            f"wanted at most {LONGEST_DATABASE} characters (PgBouncer also serves it as {read_name('NAME')}), "
-            f"got {len(name)}: {shown(name)}",
-        )
+    elif long := database_rules.too_long(name):
+        yield ("cluster", "database"), long
 
 
 def postgresql_version(inventory: Inventory) -> Iterator[Found]:
@@ -162,6 +155,11 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((), role_names),
     (_paths("cluster", ("superuser", "app_user")), two_roles),
     ((), database_name),
+    ((("databases",), ("cluster", "database")), database_rules.database_names),
+    ((("databases",), ("roles",)), database_rules.database_lists),
+    ((("roles",), ("proxies",)), database_rules.role_list),
+    ((("roles",),), database_rules.memberships),
+    ((("roles",), ("databases",)), database_rules.grants),
     ((), postgresql_version),
     ((), patroni_version),
     *(_distinct(*pair, "the db hosts") for pair in combinations(DB_PORTS, 2)),

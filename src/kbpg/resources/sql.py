@@ -97,6 +97,17 @@ class Role(OnLeader):
         self.execute(site, statement)
 
 
+def databases(context: Context) -> RowsFact:
+    """Return the question for all databases: name, encoding, whether they take connections, who may connect."""
+    query = (
+        "select datname, pg_encoding_to_char(encoding), datallowconn, array(select"
+        " coalesce(r.rolname, 'public') from aclexplode(coalesce(datacl, acldefault('d', datdba))) a left"
+        " join pg_catalog.pg_authid r on r.oid = a.grantee where a.privilege_type = 'CONNECT')::text[]"
+        " from pg_catalog.pg_database"
+    )
+    return RowsFact(context.superuser(), "databases", query)
+
+
 class Database(OnLeader):
     """A database that `user` may connect to and the public may not; what others were granted stays."""
 
@@ -104,19 +115,16 @@ class Database(OnLeader):
         super().__init__(context)
         self.id = f"database:{name}"
         self._name, self._user = name, user
-        self.databases = self._fact = RowsFact(
-            self._login,
-            "databases",
-            "select datname, pg_encoding_to_char(encoding), datallowconn, array(select"
-            " coalesce(r.rolname, 'public') from aclexplode(coalesce(datacl, acldefault('d', datdba))) a left"
-            " join pg_catalog.pg_authid r on r.oid = a.grantee where a.privilege_type = 'CONNECT')::text[]"
-            " from pg_catalog.pg_database",
-        )
-        self.facts = (self._fact,)
+        self.databases = self._fact = databases(context)
+        self.facts: tuple[Fact[object], ...] = (self._fact,)
+
+    def wanted(self) -> State:
+        """Return encoding and who may connect."""
+        return self._state("UTF8", True, [self._user])
 
     def want(self, facts: Facts) -> Want:
         """Return encoding and who may connect."""
-        return self._state("UTF8", True, [self._user])
+        return self.wanted()
 
     def have(self, facts: Facts) -> Want:
         """Return what the leader has."""

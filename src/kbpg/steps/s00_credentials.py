@@ -24,6 +24,12 @@ class CredentialsFact(LocalFact[Found | None]):
     """What is in the credentials file; None when there is none."""
 
     path: Path
+    roles: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, context: Context) -> CredentialsFact:
+        """Return the question for the inventory's file, with the passwords that it should have."""
+        return cls(context.inventory.credentials_path, context.inventory.login_roles)
 
     @property
     def key(self) -> str:
@@ -32,7 +38,7 @@ class CredentialsFact(LocalFact[Found | None]):
 
     def read(self) -> Found | None:
         """Read the file."""
-        return credentials.load(self.path)
+        return credentials.load(self.path, self.roles)
 
 
 class Safe(Resource):
@@ -42,7 +48,7 @@ class Safe(Resource):
 
     def __init__(self, context: Context) -> None:
         paths = layout(context)
-        self._file = CredentialsFact(context.inventory.credentials_path)
+        self._file = CredentialsFact.of(context)
         self._data = DirectoryFact(paths.pgdata)
         self._record = FileFact(record_path(paths.base))
         self.facts = (DB_CONTAINERS, self._data, self._record)
@@ -96,7 +102,7 @@ class Unchanged(Resource):
 
     def __init__(self, context: Context) -> None:
         self._values = context.credentials.values()
-        self._fact = CredentialsFact(context.inventory.credentials_path)
+        self._fact = CredentialsFact.of(context)
         self.facts = (self._fact,)
 
     def want(self, facts: Facts) -> Want:
@@ -125,7 +131,7 @@ class CredentialsFile(Resource):
     def __init__(self, context: Context) -> None:
         self._path = context.inventory.credentials_path
         self._context = context
-        self._fact = CredentialsFact(self._path)
+        self._fact = CredentialsFact.of(context)
         self.id = f"file:{self._path}"
         self.facts = (self._fact,)
 

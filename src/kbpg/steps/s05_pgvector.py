@@ -1,4 +1,4 @@
-"""Step 05: the application's role, database and schema, and pgvector on every node."""
+"""Step 05: the application's role, database and schema, pgvector on every node, the inventory's own databases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import Database, Extension, Role, Schema, extensions
 from kbpg.resources.sql_facts import RowsFact
+from kbpg.steps import databases
 
 REPLAY_DEADLINE = 30.0
 """Seconds until a standby has replayed what the leader just did; measured: milliseconds."""
@@ -22,7 +23,9 @@ def stages(context: Context) -> Sequence[Stage]:
     cluster, credentials = context.inventory.cluster, context.credentials
     version = context.inventory.versions.pgvector
     return (
+        *databases.requirements(context),
         Stage("role", (Placed(CLUSTER, Role(context, credentials.app_user, credentials.app_password)),)),
+        *databases.roles(context),
         Stage("database", (Placed(CLUSTER, Database(context, cluster.database, credentials.app_user)),)),
         Stage(
             "extension",
@@ -33,6 +36,7 @@ def stages(context: Context) -> Sequence[Stage]:
                 Placed(CLUSTER, Extension(context, cluster.database, "vector", version)),
             ),
         ),
+        *databases.databases(context),
         Stage("every node", tuple(Placed(name, _replayed(context, name)) for name in context.db_names)),
         Stage(
             "vector query", tuple(Placed(name, vector_query(context, name)) for name in context.proxy_names)
@@ -68,4 +72,9 @@ def vector_query(context: Context, proxy: str) -> Probe:
     return Probe(name, {"distance": "1"}, see, [(proxy, fact)], deadline=QUERY_DEADLINE)
 
 
-STEP = Step(5, "pgvector", "the application's role, database and schema, and pgvector on every node", stages)
+STEP = Step(
+    5,
+    "pgvector",
+    "the application's role, database and schema, pgvector on every node; other databases and roles",
+    stages,
+)

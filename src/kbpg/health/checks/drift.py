@@ -21,6 +21,7 @@ from kbpg.resources.patroni import DynamicConfig, PendingRestart
 from kbpg.resources.pause import NotPaused
 from kbpg.resources.preflight import Preflight
 from kbpg.resources.probe import Probe
+from kbpg.resources.roles import ManagedRole
 from kbpg.resources.sql import Database, Extension, Role
 from kbpg.steps.s00_credentials import CredentialsFact, CredentialsFile, Safe, Unchanged
 
@@ -75,13 +76,13 @@ def _told(snapshot: Snapshot, found: Comparison) -> bool:
     change, resource, place = found.change, found.placed.resource, found.placed.place
     if change is None:
         return True
-    if isinstance(resource, Role):
+    if isinstance(resource, (Role, ManagedRole)):
         have = change.have if isinstance(change.have, Mapping) else {}
         return change.have is ABSENT or have.get("password") == "differs"
     if isinstance(resource, Database):
         return change.have is ABSENT
     if isinstance(resource, CredentialsFile):
-        own = snapshot.facts.known(CredentialsFact(snapshot.inventory.credentials_path), CONTROLLER)
+        own = snapshot.facts.known(CredentialsFact.of(snapshot.context), CONTROLLER)
         return change.only("mode") and own is not None and own.too_open
     if isinstance(resource, DynamicConfig):
         return change.names() == ["pause"]

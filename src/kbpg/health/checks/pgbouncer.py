@@ -70,7 +70,7 @@ def target(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the PgBouncers that send their clients elsewhere than to HAProxy."""
     inventory = snapshot.inventory
     proxies = {"127.0.0.1", *(str(host.address) for host in inventory.proxies)}
-    reads = {read_name(name) for name in ("postgres", inventory.cluster.database)}
+    reads = {read_name(name) for name in ("postgres", *inventory.database_names)}
     for proxy in snapshot.proxies:
         for row in _served(snapshot, proxy):
             hosts = [host for host in str(row.get("host") or "").split(",") if host]
@@ -90,10 +90,9 @@ def auth_query(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that users cannot be looked up: the function is missing or changed, or the login is refused."""
     for _, found in snapshot.differing(AuthQuery):
         missing = found.change is not None and found.change.have is ABSENT
-        seen = "there is no function {}" if missing else "{} was changed"
-        yield Seen(
-            CLUSTER, seen.format("pgbouncer.user_lookup"), () if missing else found.lines, repair=_function()
-        )
+        seen = "there is no function pgbouncer.{}" if missing else "pgbouncer.{} was changed"
+        evidence = () if missing else found.lines
+        yield Seen(CLUSTER, seen.format("user_lookup"), evidence, repair=_function())
         return
     for proxy in snapshot.proxies:
         why = snapshot.why_not(snapshot.ask.views.pooled, proxy)
@@ -114,9 +113,8 @@ def _function() -> Repair:
 
 
 def _about_login(why: str) -> bool:
-    return any(
-        text in why for text in ("authentication failed", "no such user", "auth_query", "config error")
-    )
+    texts = ("authentication failed", "no such user", "auth_query", "config error")
+    return any(text in why for text in texts)
 
 
 def unusable(snapshot: Snapshot) -> Iterable[Seen]:

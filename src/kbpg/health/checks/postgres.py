@@ -10,7 +10,9 @@ from kbpg.health.check import LEADERLESS, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import ABSENT, CLUSTER, Resource
+from kbpg.resources.roles import ManagedRole
 from kbpg.resources.sql import Database, Role
+from kbpg.resources.unmanaged import Unmanaged
 
 CROWDED = 0.9
 """Share of max_connections in use that is worth a warning."""
@@ -22,8 +24,8 @@ def by_step(number: str, will: str, risk: str = "none") -> Repair:
 
 def database(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that the application's database is not there."""
-    name = snapshot.inventory.cluster.database
     for step, found in snapshot.differing(Database):
+        name = found.placed.resource.id.removeprefix("database:")
         if found.change and found.change.have is ABSENT:
             others = snapshot.facts.known(_databases(found.placed.resource), snapshot.leader or "") or ()
             yield Seen(
@@ -36,6 +38,7 @@ def database(snapshot: Snapshot) -> Iterable[Seen]:
                     "it is empty: what the old one held is in a backup alone, or in a database by another name; "
                     "applications write into the empty one",
                 ),
+                subject="" if name == snapshot.inventory.cluster.database else name,
             )
 
 
@@ -46,7 +49,7 @@ def _databases(resource: Resource) -> Fact[Any]:
 
 def roles(snapshot: Snapshot, *, absent: bool) -> Iterable[Seen]:
     """Yield the roles that are missing, or whose password is not that of the credentials file."""
-    for step, found in snapshot.differing(Role):
+    for step, found in snapshot.differing(Role, ManagedRole):
         change, name = found.change, found.placed.resource.id.removeprefix("role:")
         number = f"{step.number:02d}"
         if change is None or (change.have is ABSENT) is not absent:
@@ -92,6 +95,14 @@ def role_password(snapshot: Snapshot) -> Iterable[Seen]:
                 subject=user,
             )
             return
+
+
+def unmanaged(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the databases and roles that the inventory does not name."""
+    names, roles = Unmanaged(snapshot.context).found(snapshot.facts)
+    for kind, found in (("database", names), ("role", roles)):
+        for name in found:
+            yield Seen(CLUSTER, f"{kind} {name} is not in the inventory", subject=f"{kind} {name}")
 
 
 def scram(snapshot: Snapshot) -> Iterable[Seen]:
@@ -148,6 +159,15 @@ CHECKS = (
         "the application cannot connect; if it was dropped, its data is in a backup only",
         "{kbpg} step 05",
         database,
+        explained_by=LEADERLESS,
+    ),
+    Check(
+        "unmanaged",
+        "not in the inventory",
+        Severity.NOTICE,
+        "it was made by hand, or left the inventory; kbpg does nothing about it and never drops it",
+        "add it to databases: or roles: in the inventory, or drop it by hand",
+        unmanaged,
         explained_by=LEADERLESS,
     ),
     Check(

@@ -34,7 +34,7 @@ def readable(snapshot: Snapshot) -> Iterable[Seen]:
             subject=resource.path,
         )
     path = snapshot.inventory.credentials_path
-    own = snapshot.facts.known(CredentialsFact(path), CONTROLLER)
+    own = snapshot.facts.known(CredentialsFact.of(snapshot.context), CONTROLLER)
     if own is not None and own.mode is not None and own.mode & 0o077:
         will = f"set the mode of {path}"
         yield Seen(

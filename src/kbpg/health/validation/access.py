@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 
 from kbpg import sql
-from kbpg.credentials import NAMES
 from kbpg.facts import Login
 from kbpg.health.validation import handshake
 from kbpg.health.validation.acceptance import Acceptance, Verdict, failed, judged
@@ -87,9 +86,10 @@ def credentials(subject: Subject) -> Verdict:
         problems.append(
             f"mode is {found.mode:04o}, wanted 0600" if found.mode is not None else "mode unknown"
         )
-    evidence = [f"{path}, {len(NAMES) - len(found.missing)} of {len(NAMES)} names"]
+    count = len(found.names)
+    evidence = [f"{path}, {count - len(found.missing)} of {count} names"]
     evidence += [f"mode {found.mode:04o}"] if found.mode is not None else []
-    return judged(problems, f"all {len(NAMES)} names, mode 0600", evidence)
+    return judged(problems, f"all {count} names, mode 0600", evidence)
 
 
 def wrong_password(subject: Subject) -> Verdict:
