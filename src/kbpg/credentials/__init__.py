@@ -7,7 +7,8 @@ Step 00 in one go::
     write(path, render(credentials, found))
 """
 
-from kbpg.credentials.found import Found, check_users, complete, load, parse
+from kbpg.credentials.completing import check_users, complete
+from kbpg.credentials.found import Found, load, parse
 from kbpg.credentials.model import (
     NAMES,
     PASSWORDS,
