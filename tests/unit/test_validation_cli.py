@@ -109,7 +109,7 @@ def test_a_healthy_cluster_reads_in_groups() -> None:
     groups = ["Cluster", "Database", "HAProxy", "PgBouncer", "Access", "Live tests"]
     assert [line for line in text.splitlines() if line in groups] == groups
     assert text.count("✓") == len(ALL)
-    assert "all 30 checks passed in 2.8 s\nwrote out/report.md\n" in text
+    assert "all 31 checks passed in 2.8 s\nwrote out/report.md\n" in text
     assert "hint" not in text
     assert not [line for line in lines if line.style is Style.BAD]
 
