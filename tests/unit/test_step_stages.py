@@ -154,9 +154,9 @@ def test_one_key_is_one_question(cluster: Context) -> None:
 
 def test_credentials_the_preflight_and_a_pause_stop_a_run_beforehand(cluster: Context) -> None:
     required = [(step.number, stage.unlimited) for step, stage in stages(cluster) if stage.requirement]
-    # The last one is about passwords of the inventory's own roles, where there are any
-    own = [(5, False)] if cluster.inventory.login_roles else []
-    assert required == [(0, True), (0, False), (1, False), (2, False), *own]
+    # The second one is about passwords of the inventory's own roles, where there are any
+    own = [(0, False)] if cluster.inventory.login_roles else []
+    assert required == [(0, True), *own, (0, False), (1, False), (2, False)]
 
 
 def test_only_changes_of_db_hosts_are_rolled_out_one_by_one(cluster: Context) -> None:

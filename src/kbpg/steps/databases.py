@@ -1,4 +1,4 @@
-"""The part of step 05 that is about the inventory's own databases and roles."""
+"""The parts of steps 00 and 05 that are about the inventory's own databases and roles."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step
 from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.identity import record_path
+from kbpg.steps import databases
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
 
 
@@ -157,6 +158,7 @@ def stages(context: Context) -> Sequence[Stage]:
     lost = tuple(Placed(name, Safe(context)) for name in context.db_names)
     return (
         Stage("no cluster without its credentials", lost, requirement=True, unlimited=True),
+        *databases.requirements(context),
         Stage("credentials as read", (Placed(CONTROLLER, Unchanged(context)),), requirement=True),
         Stage("file", (Placed(CONTROLLER, CredentialsFile(context)),)),
     )

@@ -23,7 +23,6 @@ def stages(context: Context) -> Sequence[Stage]:
     cluster, credentials = context.inventory.cluster, context.credentials
     version = context.inventory.versions.pgvector
     return (
-        *databases.requirements(context),
         Stage("role", (Placed(CLUSTER, Role(context, credentials.app_user, credentials.app_password)),)),
         *databases.roles(context),
         Stage("database", (Placed(CLUSTER, Database(context, cluster.database, credentials.app_user)),)),
