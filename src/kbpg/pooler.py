@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kbpg.errors import HostError
 from kbpg.facts import Login
-from kbpg.steps.layout import POOLER_USER
+from kbpg.layout import POOLER_USER
 
 if TYPE_CHECKING:
     from kbpg.context import Context

@@ -49,12 +49,12 @@ def connect(
             prepare_threshold=None,
             options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
         )
-        with connection, _cut_after(connection, seconds):
+        with connection, cut_after(connection, seconds):
             yield connection
 
 
 @contextmanager
-def _cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+def cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
     """End the connection's stream at the deadline; whoever waits on it gets a `psycopg.OperationalError`."""
     stream = socket.socket(fileno=os.dup(connection.fileno()))
     timer = threading.Timer(seconds, _shut, (stream,))

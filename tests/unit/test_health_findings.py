@@ -15,11 +15,12 @@ from kbpg.health.check import Check, Seen
 from kbpg.health.diagnose import judge
 from kbpg.health.finding import Action, Finding, Severity
 from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
+from kbpg.operations.pause_guard import note_fact
 from kbpg.patroni import LEADER_ROLES
 from kbpg.raft import RaftStatus
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.docker import LABEL_SPEC, ImagesFact
-from kbpg.resources.file import FileFact
+from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.ports import Listener, PortsFact
@@ -426,6 +427,14 @@ def forgotten_pause(world: World) -> None:
         world.silence("proxy-1", each, "no answer within 5 s")
 
 
+def unfinished_pause(world: World) -> None:
+    text = (
+        "2026-11-23T16:00:00Z switchover from db-1 to db-2: clients of pgbouncer are made to wait\n"
+        "2026-11-23T16:00:01Z kbpg was heard no more: the guard let the clients of pgbouncer go on\n"
+    )
+    world.say("proxy-1", note_fact(world.context), FileState("0:0", 0o600, "", text))
+
+
 def waiting(world: World) -> None:
     pooler = world.get("proxy-1", world.ask.pooler)
     pools = tuple({**row, "cl_waiting": 7, "maxwait": 3, "sv_active": 50} for row in pooler.pools)
@@ -542,6 +551,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (all_down, [("proxy-1", "haproxy-no-leader")], CRITICAL, None),
     (readers_refused, [("proxy-1", "reads-unusable")], CRITICAL, None),
     (mute_pooler, [("proxy-2", "pgbouncer-silent")], CRITICAL, Action.APPLY_STEP),
+    (unfinished_pause, [("proxy-1", "pause-unfinished")], WARNING, Action.APPLY_STEP),
     (forgotten_pause, [("proxy-1", "pgbouncer-paused")], CRITICAL, Action.RESUME_POOLER),
     (waiting, [("proxy-1", "pgbouncer-waiting")], WARNING, None),
     (past_haproxy, [("proxy-1", "pgbouncer-target")], CRITICAL, Action.APPLY_STEP),

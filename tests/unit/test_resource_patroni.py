@@ -25,13 +25,14 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.model import CLUSTER, Change, Impact, Placed
+from kbpg.operations import postgresql_restart
+from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import ConfigFact, NodeFact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact, smallest
 from kbpg.resources.patroni import (
     DynamicConfig,
     PendingRestart,
-    change_by_rest,
     flatten,
     patch,
     wanted_configuration,
@@ -366,7 +367,7 @@ def test_a_setting_of_patronis_is_sent_and_not_waited_for(patroni: Patroni) -> N
 def test_a_parameter_is_waited_for_until_every_node_has_read_it(
     patroni: Patroni, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.operations.postgresql_restart.INTERVAL", 0.0)
     config = right()
     config["postgresql"]["parameters"]["work_mem"] = "1GB"
     one_late = {**everywhere("12:01"), "db-3": (("12:00", False),)}
@@ -385,7 +386,7 @@ def test_a_parameter_is_waited_for_until_every_node_has_read_it(
 
 def test_the_end_of_the_wait_is_no_error(patroni: Patroni, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that only reads differently causes no reload: the comparison that follows decides."""
-    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.operations.postgresql_restart.INTERVAL", 0.0)
     monkeypatch.setattr(
         "kbpg.resources.patroni.RELOAD_MARGIN", -2.0 * CONTEXT.inventory.timers.loop_wait + 0.05
     )
@@ -439,14 +440,21 @@ def leading(setting: str, pending: bool = True) -> dict[str, dict[str, object]]:
 def test_a_leader_whose_bounds_shrink_is_restarted_in_place(place: str, setting: str, impact: Impact) -> None:
     found = compare(Placed(place, PendingRestart(CONTEXT)), knowing(leading(setting), place))
     assert found.impact is impact
-    said = "the leader is restarted in place, which interrupts its clients: max_connections shrinks"
+    said = (
+        "the leader is restarted in place, and clients of PgBouncer wait meanwhile: max_connections shrinks"
+    )
     assert (said in found.lines) is (place == "db-2" and setting == "250")
 
 
-def test_a_leader_has_time_to_start_before_it_is_failed_over(patroni: Patroni) -> None:
+def test_a_leader_has_time_to_start_before_it_is_failed_over(
+    patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(postgresql_restart, "checkpoint", lambda site, leader: written.append(leader))
     there = site("db-2", world(patroni), leading("250"))
     PendingRestart(CONTEXT).fix(there, Change({"pending restart": True}, {"pending restart": False}))
     assert patroni.asked == [("POST", "/restart", {"timeout": 90}, LOGIN)]
+    assert written == ["db-2"]
 
 
 def test_a_node_that_a_switchover_has_restarted_is_left_alone(patroni: Patroni) -> None:
@@ -456,7 +464,7 @@ def test_a_node_that_a_switchover_has_restarted_is_left_alone(patroni: Patroni) 
 
 
 def test_a_patroni_that_is_busy_is_asked_again(patroni: Patroni, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.operations.postgresql_restart.INTERVAL", 0.0)
     patroni.answers = iter(
         [(503, "demote already in progress"), (503, "follow already in progress"), (200, "")]
     )
@@ -470,8 +478,8 @@ def test_a_patroni_that_is_busy_is_asked_again(patroni: Patroni, monkeypatch: py
 def test_a_restart_that_is_refused_is_said(
     text: str, deadline: float, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbpg.resources.patroni.INTERVAL", 0.0)
-    monkeypatch.setattr("kbpg.resources.patroni.RETURN_DEADLINE", deadline)
+    monkeypatch.setattr("kbpg.operations.postgresql_restart.INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.operations.postgresql_restart.RETURN_DEADLINE", deadline)
     patroni.answers = itertools.repeat((503, text))
     with pytest.raises(HostError, match=f"Patroni refused POST /restart with 503: {text}"):
         PendingRestart(CONTEXT).fix(site("db-3", world(patroni)), Change({"pending restart": True}, {}))

@@ -15,15 +15,14 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.inventory import parse
 from kbpg.model import Impact
-from kbpg.operations import switchover as handover
-from kbpg.operations.switchover import switchover
-from kbpg.patroni import ClusterFact, ConfigFact, Member, NodeFact, NodeStatus, Standby
+from kbpg.operations.switchover import Handover
+from kbpg.patroni import ConfigFact, NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources import rolling
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.rolling import OneNodeAtATime, RestartOrder
 
-from .small_cluster import CREDENTIALS, DATABASES, context, site
+from .small_cluster import CREDENTIALS, DATABASES, context
 
 CONTEXT = context()
 NODE = NodeFact(8008)
@@ -142,9 +141,9 @@ def switched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hosts that a switchover was asked to leave."""
     left: list[str] = []
 
-    def leave(site: Site, *, leaving: str) -> str:
+    def leave(site: Site, *, leaving: str) -> Handover:
         left.append(leaving)
-        return "db-2"
+        return Handover(leaving, "db-2")
 
     monkeypatch.setattr(rolling, "switchover", leave)
     monkeypatch.setattr(rolling, "INTERVAL", 0.0)
@@ -346,27 +345,17 @@ class Restarting(Watched):
             self.knowledge.put(name, answers)
 
 
-@pytest.fixture
-def checkpointed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The hosts that a checkpoint was asked of."""
-    asked: list[str] = []
-    monkeypatch.setattr(rolling, "checkpoint", lambda site, leader: asked.append(leader))
-    return asked
-
-
-def test_a_leader_that_shrinks_stays_the_leader(switched: list[str], checkpointed: list[str]) -> None:
+def test_a_leader_that_shrinks_stays_the_leader(switched: list[str]) -> None:
     watched = Restarting(iter([Cluster()]), settings=(SHRINKS,))
     RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.RESTART)
-    assert (switched, checkpointed) == ([], ["db-1"])
+    assert switched == []
 
 
-def test_after_a_switchover_the_old_leader_streams_before_it_is_restarted(
-    switched: list[str], checkpointed: list[str]
-) -> None:
+def test_after_a_switchover_the_old_leader_streams_before_it_is_restarted(switched: list[str]) -> None:
     after = [Cluster(leader="db-2", silent={"db-1"}), Cluster(leader="db-2", lagging={"db-1"})]
     watched = Restarting(iter([Cluster(), *after, Cluster(leader="db-2")]), settings=(GROWS,))
     RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.SWITCHOVER)
-    assert (switched, checkpointed, watched.looked) == (["db-1"], [], 4)
+    assert (switched, watched.looked) == (["db-1"], 4)
 
 
 def test_an_old_leader_that_does_not_come_back_is_not_restarted(
@@ -377,64 +366,6 @@ def test_an_old_leader_that_does_not_come_back_is_not_restarted(
     watched = Restarting(iter([Cluster(), *away]), settings=(GROWS,))
     with pytest.raises(NotConverged, match="not whole again within 0 s: db-1 does not stream"):
         RestartOrder(CONTEXT).before(watched.site("db-1"), Impact.SWITCHOVER)
-
-
-# --- the switchover itself ---------------------------------------------------------------------------
-
-
-def test_no_switchover_without_a_synchronous_standby() -> None:
-    status = NodeStatus(
-        "running", "primary", 1, "4.1.5", "7", False, False, False, (Standby("db-2", "streaming", "async"),)
-    )
-    there = site("db-1", {}, {"db-1": {NODE.key: status}})
-    with pytest.raises(NotConverged, match="db-1 has no synchronous standby to hand over to"):
-        switchover(there, leaving="db-1")
-
-
-def off() -> Context:
-    inventory = CONTEXT.inventory
-    cluster = inventory.cluster.model_copy(update={"synchronous": "off"})
-    return Context(inventory.model_copy(update={"cluster": cluster}), CREDENTIALS)
-
-
-def member(name: str, timeline: int = 3, lag: int | None = 0) -> Member:
-    return Member(name, "replica", "streaming", "192.0.2.9", timeline, lag, False)
-
-
-@pytest.mark.parametrize(
-    ("members", "chosen"),
-    [
-        ([member("db-2"), member("db-3")], "db-2"),
-        ([member("db-2", lag=9), member("db-3", lag=8)], "db-3"),
-        ([member("db-2", timeline=2), member("db-3")], "db-3"),
-        ([member("db-2", lag=None), member("db-3", lag=1 << 20)], "db-3"),
-        ([member("db-3", lag=(1 << 20) + 1), member("db-4")], None),
-        ([], None),
-    ],
-)
-def test_without_synchronous_replication_a_close_standby_takes_over(
-    members: list[Member], chosen: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    class Asked(Exception):
-        pass
-
-    def ask(site: Site, leader: str, candidate: str) -> None:
-        asked.append(candidate)
-        raise Asked("here")
-
-    monkeypatch.setattr(handover, "_ask", ask)
-    monkeypatch.setattr(handover, "checkpoint", lambda site, leader: None)
-    standbys = tuple(Standby(name, "streaming", "async") for name in ("db-2", "db-3"))
-    status = NodeStatus("running", "primary", 3, "4.1.5", "7", False, False, False, standbys)
-    known = {"db-1": {NODE.key: status, ClusterFact(8008).key: tuple(members)}}
-    there = replace(site("db-1", {}, known), context=off())
-    with pytest.raises(
-        Asked if chosen else NotConverged, match="here" if chosen else "no streaming .* standby"
-    ):
-        switchover(there, leaving="db-1")
-    assert asked == ([chosen] if chosen else [])
 
 
 def test_a_host_that_is_lost_is_not_waited_for() -> None:

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from kbpg import __version__
-from kbpg.cli import cluster, configuring, credentials, inventory, lab, operating, raft, validating
+from kbpg.cli import (
+    cluster,
+    configuring,
+    credentials,
+    inventory,
+    lab,
+    operating,
+    raft,
+    switching,
+    validating,
+)
 from kbpg.cli.options import share
 
 app = typer.Typer(
@@ -37,6 +47,7 @@ def _kbpg(
 
 cluster.register(app)
 validating.register(app)
+switching.register(app)
 operating.register(app)
 app.add_typer(configuring.app, name="config")
 app.add_typer(inventory.app, name="inventory")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kbpg.facts import Fact, Facts
-from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
+from kbpg.hosts.port import DEFAULT_TIMEOUT, Holding, Output, Question, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,6 +64,13 @@ class Recorded(Writer):
         """Write a file and remember its path."""
         self.ran.append(f"write {path}")
         self._host.write(path, content, owner=owner, mode=mode)
+
+    def hold(
+        self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
+    ) -> Holding:
+        """Start what is held, and remember what it is called."""
+        self.ran.append(f"`{shown}`")
+        return self._host.hold(argv, shown=shown, marker=marker, timeout=timeout, guarded=guarded)
 
 
 Refresh = Callable[[Mapping[str, Sequence[Fact[object]]]], None]

@@ -10,6 +10,7 @@ from kbpg.health.checks import (
     hosts,
     images,
     patroni,
+    pauses,
     pgbouncer,
     pgvector,
     postgres,
@@ -37,6 +38,7 @@ ALL: tuple[Check, ...] = (
     *haproxy.CHECKS,
     *pgbouncer.CHECKS,
     *reads.CHECKS,
+    *pauses.CHECKS,
     *security.CHECKS,
     *drift.CHECKS,
 )

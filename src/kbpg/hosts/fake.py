@@ -49,6 +49,12 @@ class FakeHolding:
 
     answer: str
     alive: bool = True
+    sent: bytes = b""
+
+    def send(self, data: bytes) -> bool:
+        """Remember what was written."""
+        self.sent += data
+        return self.alive
 
     def release(self) -> None:
         """Let go."""
@@ -88,6 +94,7 @@ class FakeHost(Writer):
     journal: list[list[str]] = field(default_factory=list)
     guard: Guard | None = None
     held: FakeHolding | None = None
+    watches: list[FakeHolding] = field(default_factory=list)
 
     def read(
         self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT
@@ -151,8 +158,16 @@ class FakeHost(Writer):
             raise CommandFailed(self.name, shlex.join(shown), 1, f"{path}: no such directory, or it is one")
         self.files[path] = FakeFile(content, owner, mode)
 
-    def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> FakeHolding:
-        """Hold the one lock the host has; the answer is "ok", or "held" while another holding lives."""
+    def hold(
+        self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
+    ) -> FakeHolding:
+        """Hold the one lock the host has; the answer is "ok", or "held" while another holding lives.
+
+        What is `guarded` is no lock: it is kept in `watches`.
+        """
+        if guarded:
+            self.watches.append(FakeHolding(""))
+            return self.watches[-1]
         if self.held is not None and self.held.alive:
             return FakeHolding("held")
         self.held = FakeHolding("ok")

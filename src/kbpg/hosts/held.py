@@ -27,6 +27,12 @@ class Held:
         """Return whether it still runs, as far as is known here."""
         return self._session.alive
 
+    def send(self, data: bytes) -> bool:
+        """Write to its input, which stays open; return whether that could be done, as far as is known here."""
+        with contextlib.suppress(Exception):
+            self._session.write(data)
+        return self.alive
+
     def release(self) -> None:
         """Close its input and wait until it has ended, two seconds at most."""
         deadline = time.monotonic() + _RELEASE_TIMEOUT

@@ -17,7 +17,7 @@ from typing import IO
 
 from kbpg.errors import CommandFailed, CommandTimeout, HostError
 from kbpg.hosts import atomic, script
-from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
+from kbpg.hosts.port import DEFAULT_TIMEOUT, Holding, Output, Question, Writer
 from kbpg.hosts.settings import Recorder, Silence
 
 _CHUNK = 1 << 18
@@ -107,6 +107,12 @@ class LocalHost(Writer):
     def forward(self, port: int, *, address: str | None = None) -> AbstractContextManager[int]:
         """Raise `HostError`: a port of this machine needs no forwarding."""
         raise HostError(self.name, f"port {port} of this machine needs no forwarding")
+
+    def hold(
+        self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
+    ) -> Holding:
+        """Raise `HostError`: nothing on this machine has to outlive kbpg."""
+        raise HostError(self.name, f"nothing is held on this machine: {shown}")
 
     # --- processes -----------------------------------------------------------------------------------
 

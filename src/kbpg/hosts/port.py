@@ -73,6 +73,25 @@ class Reader(Protocol):
         ...
 
 
+class Holding(Protocol):
+    """A process on a host that runs until it is let go; `answer` is what it said first."""
+
+    answer: str
+
+    @property
+    def alive(self) -> bool:
+        """Return whether it still runs, as far as is known here."""
+        ...
+
+    def send(self, data: bytes) -> bool:
+        """Write to its standard input, which stays open; return whether that could be done."""
+        ...
+
+    def release(self) -> None:
+        """End its standard input, and wait a moment for its end."""
+        ...
+
+
 class Writer(Reader, Protocol):
     """A host that may be changed."""
 
@@ -98,5 +117,15 @@ class Writer(Reader, Protocol):
         """Put `content` at `path` atomically (temporary file beside it, fsync, rename).
 
         `owner` is numeric, "uid:gid"; the file never exists with a wider mode than `mode`.
+        """
+        ...
+
+    def hold(
+        self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
+    ) -> Holding:
+        """Start a command as root that runs until its standard input ends, as it does with this connection.
+
+        Waits `timeout` seconds at most for the line that begins with `marker`; `shown` is what errors call it.
+        What is `guarded` keeps others from taking the lock while it runs. Raises `HostError`.
         """
         ...

@@ -15,7 +15,7 @@ from kbpg.hosts.config import resolve
 from kbpg.hosts.connection import close_all, open_connection
 from kbpg.hosts.forward import Forward
 from kbpg.hosts.held import Held
-from kbpg.hosts.line import EXPIRED, command_line
+from kbpg.hosts.line import EXPIRED, command_line, holding_line
 from kbpg.hosts.link import Link
 from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
 from kbpg.hosts.session import STDERR, STDOUT
@@ -200,14 +200,17 @@ class SshHost(Writer):
         shown = ("write", path, owner, f"{mode:04o}")
         self._run(argv, shown, stdin=content, timeout=DEFAULT_TIMEOUT, check=True)
 
-    def hold(self, argv: Sequence[str], *, shown: str, marker: str, timeout: float) -> Held:
+    def hold(
+        self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
+    ) -> Held:
         """Start a command as root that runs until its input ends, that is, until this connection does.
 
         Waits `timeout` seconds at most until it prints a line beginning with `marker`, and returns what holds
-        it, with the rest of that line. `shown` is what errors call it. It is what holds the lock, so it is not
-        guarded itself. Raises `CommandTimeout`, `ConnectionLost`, `HostError` when it ends without the line.
+        it, with the rest of that line. `shown` is what errors call it. What holds the lock is not `guarded` by it
+        itself; what is, keeps others from taking it for as long as it runs. Raises `CommandTimeout`,
+        `ConnectionLost`, `HostError` when it ends without the line.
         """
-        line = shlex.join((*self._become, *argv))
+        line = holding_line(argv, become=self._become, guard=self.guard if guarded else None)
         with self._link.recorded((shown,)) as record:
             held = self._link.hold(line, shown, marker=marker, timeout=timeout)
             record.status = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import Any
 
 from kbpg import rest
 from kbpg.context import Context
+from kbpg.errors import HostError
 from kbpg.facts import NotKnown
 from kbpg.hosts.port import Reader
 from kbpg.patroni import REST_USER
@@ -43,3 +45,25 @@ def _own_login(context: Context, host: Reader) -> tuple[str, Secret] | None:
     except NotKnown:
         return None
     return found.rest if found else None
+
+
+def change_by_rest(
+    context: Context, host: Reader, method: str, path: str, body: Any, timeout: float = 30.0
+) -> None:
+    """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses."""
+    try:
+        answer = ask(context, host, method, path, body, timeout)
+    except (OSError, http.client.HTTPException) as error:
+        raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
+    if answer.status >= 300:
+        raise HostError(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
+
+
+def wake(context: Context, host: Reader) -> None:
+    """Let Patroni on `host` look at the cluster now, and not in its next round. Raises `HostError`.
+
+    With Raft nothing wakes a standby when somebody else gets the lock (`Raft._on_set`, patroni/dcs/raft.py, compares
+    a path with a time), so it would follow a new leader up to loop_wait later, and commits would wait for it. A PATCH
+    that changes nothing wakes it (`do_PATCH_config`, patroni/api.py): there is no such key to remove.
+    """
+    change_by_rest(context, host, "PATCH", "/config", {"kbpg_wakes_patroni": None}, 5.0)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts, NotKnown
+from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import NodeFact
-from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN, change_by_rest
+from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
 
 
 @dataclass(frozen=True)

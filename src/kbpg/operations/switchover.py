@@ -1,74 +1,138 @@
-"""Planned handover of the leadership, through Patroni."""
+"""Planned handover of the leadership, through Patroni, while the clients of the PgBouncers wait."""
 
 from __future__ import annotations
 
-import http.client
+import threading
 import time
-from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import KbpgError, NotConverged
 from kbpg.facts import NotKnown
-from kbpg.operations.patroni_change import ask
-from kbpg.patroni import ClusterFact, NodeFact, leader_of, streaming_of
+from kbpg.operations.candidates import choose
+from kbpg.operations.clients_wait import LENIENT, Manner, clients_wait
+from kbpg.operations.patroni_change import change_by_rest, wake
+from kbpg.operations.pause_guard import bound
+from kbpg.operations.waiting_clients import WaitingClients
+from kbpg.operations.writable import Search, first_to_lead
+from kbpg.patroni import NodeFact, leader_of
 
-DEADLINE = 60.0
-"""Seconds until another node must lead; measured: 2 to 6 s."""
+SETTLE = 60.0
+"""Seconds until Patroni says that the new leader leads; it says so within a loop of it."""
+ANSWER = 60.0
+"""Seconds for Patroni to answer a switchover; measured: 2 to 6 s."""
 CHECKPOINT_TIMEOUT = 600.0
 """Seconds for the checkpoint before it: a busy node has much to write."""
+WAKINGS = 8
+"""Times that a standby is told to look who leads, `INTERVAL` apart."""
+INTERVAL = 0.25
+"""Seconds between two looks at who leads."""
 
 
-def switchover(site: Site, *, leaving: str) -> str:
-    """Hand the leadership from `leaving` to a standby (see `_candidates`) and return the new leader's host.
+@dataclass(frozen=True)
+class Handover:
+    """A switchover that was done: who led, who leads, and for how many seconds clients waited, by proxy.
 
-    A CHECKPOINT comes first, because the shutdown of the old leader would wait for it. Raises `HostError`
-    when Patroni refuses, `NotConverged` when no other node leads in time.
+    `problems` are proxies whose clients may wait longer, and why; `proxies` those whose clients waited.
     """
-    context = site.context
-    node = NodeFact(context.inventory.ports.patroni)
-    candidates = _candidates(site, node, leaving)
-    site.say(f"switchover from {leaving} to {candidates[0]}")
+
+    leaving: str
+    leader: str
+    proxies: tuple[str, ...] = ()
+    waited: dict[str, float] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIENT) -> Handover:
+    """Hand the leadership from `leaving` to `to`, or to the best standby, and return what was done.
+
+    Clients of the connected PgBouncers wait meanwhile, in this `manner`, and go on as soon as a write through their
+    proxy has succeeded. Raises `Refused` or `UsageError` where nobody can take over, `NotConverged` where nothing
+    was done or nobody leads in time, `HostError`.
+    """
+    candidate = choose(site, leaving, to)
+    site.say(f"switchover from {leaving} to {candidate.text()}")
     checkpoint(site, leaving)
-    _ask(site, leaving, candidates[0])
-    ends = time.monotonic() + DEADLINE
-    while time.monotonic() < ends:
-        facts = site.look({host: [node] for host in context.db_names})
-        try:
-            leader = leader_of(facts, node, context.db_names)
-        except NotKnown:
-            leader = leaving
-        if leader != leaving:
-            return leader
-        time.sleep(0.25)
-    raise NotConverged(f"{leaving} still leads {DEADLINE:g} s after a switchover was asked for")
+    doing = f"switchover from {leaving} to {candidate.name}"
+    with clients_wait(site, leaving, doing, manner, leader=candidate.name) as clients:
+        done = _hand_over(site, leaving, candidate.name, clients)
+    done = replace(done, problems={**done.problems, **clients.problems})
+    for name, seconds in done.waited.items():
+        site.say(f"{done.leader} leads; clients of {name} waited {seconds:.1f} s")
+    _settle(site, leaving)
+    return done
 
 
-def _candidates(site: Site, node: NodeFact, leaving: str) -> list[str]:
-    """Return whom Patroni would let lead: synchronous standbys. Raises `NotConverged` where there is none.
+def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients) -> Handover:
+    """Ask Patroni, and let the clients of each proxy go on once writes reach the new leader through it.
 
-    With `cluster.synchronous: off` no standby is synchronous, and those will do that stream on the leader's
-    timeline and lag by maximum_lag_on_failover at most: what Patroni demands of one (`Ha.is_failover_possible`,
-    patroni/ha.py). The shutdown of the old leader waits for what the candidate still lacks.
+    That may be another than the candidate, where the candidate dies meanwhile.
     """
-    streaming = streaming_of(site.facts, node, leaving)
-    if site.context.inventory.cluster.synchronous != "off":
-        kind, found = "synchronous", [n for n, s in streaming.items() if s.sync_state in ("sync", "quorum")]
-    else:
-        limit = site.context.inventory.timers.maximum_lag_on_failover
-        kind, found = f"streaming (lag up to {limit} bytes)", _close(site, node, leaving, streaming, limit)
-    if not found:
-        raise NotConverged(f"{leaving} has no {kind} standby to hand over to")
-    return found
+    stop, refusals = threading.Event(), list[KbpgError]()
+    asking = threading.Thread(target=_ask, args=(site, leaving, candidate, stop, refusals), daemon=True)
+    asking.start()
+    ends = clients.since + bound(site.context)
+    others = [name for name in site.context.db_names if name != leaving and name in site.hosts]
+    leader = first_to_lead(site, others, ends, stop)
+    waited: dict[str, float] = {}
+
+    def reached(proxy: str) -> None:
+        clients.go_on(proxy)
+        waited.setdefault(proxy, time.monotonic() - clients.since)
+
+    search = Search(site, leader or candidate, reached, stop)
+    for name in others if leader else ():
+        threading.Thread(target=_wake, args=(site, name, clients), daemon=True).start()
+    missing = search.run(list(clients.each), ends) if leader else list(clients.each)
+    if refusals:
+        raise refusals[0]
+    if leader is None:
+        raise NotConverged(
+            f"nobody took over from {leaving} within {bound(site.context)} s; clients go on",
+            hint="kbpg status",
+        )
+    problems = {name: f"no write reached {leader} through it: {search.seen.get(name)}" for name in missing}
+    return Handover(leaving, leader, tuple(clients.each), waited, problems)
 
 
-def _close(site: Site, node: NodeFact, leader: str, streaming: Iterable[str], limit: int) -> list[str]:
-    """Return those of `streaming` on the leader's timeline that lag by `limit` bytes at most, the closest first."""
-    cluster = ClusterFact(site.context.inventory.ports.patroni)
-    facts = site.look({leader: [node, cluster]})
-    timeline = facts.get(node, leader).timeline
-    lags = {m.name: m.lag for m in facts.get(cluster, leader) if m.timeline == timeline}
-    known = {name: lag for name in streaming if (lag := lags.get(name)) is not None and lag <= limit}
-    return sorted(known, key=known.__getitem__)
+def _wake(site: Site, name: str, clients: WaitingClients) -> None:
+    """Let a standby follow the new leader at once: the first commit waits for it. A few times: it may be early."""
+    for _ in range(WAKINGS):
+        if not clients.waiting:
+            return
+        with suppress(KbpgError):
+            wake(site.context, site.hosts[name])
+        time.sleep(INTERVAL)
+
+
+def _ask(site: Site, leaving: str, candidate: str, stop: threading.Event, refusals: list[KbpgError]) -> None:
+    """Ask the leader's Patroni: it acts at once, and answers a second after the new leader has the lock."""
+    body = {"leader": leaving, "candidate": candidate}
+    try:
+        change_by_rest(site.context, site.hosts[leaving], "POST", "/switchover", body, ANSWER)
+    except KbpgError as error:
+        # No answer may mean that it goes on; an answer that it does not
+        if isinstance(error.__cause__, OSError):
+            return
+        refusals.append(error)
+        stop.set()
+
+
+def _settle(site: Site, leaving: str) -> None:
+    """Wait until Patroni, too, says that somebody else leads. Raises `NotConverged`."""
+    node = NodeFact(site.context.inventory.ports.patroni)
+    names = [name for name in site.context.db_names if name in site.hosts]
+    ends = time.monotonic() + SETTLE
+    while time.monotonic() < ends:
+        facts = site.look({host: [node] for host in names})
+        try:
+            if leader_of(facts, node, names) != leaving:
+                return
+        except NotKnown:
+            pass
+        time.sleep(INTERVAL)
+    raise NotConverged(f"{leaving} still leads {SETTLE:g} s after a switchover was asked for")
 
 
 def checkpoint(site: Site, leader: str) -> None:
@@ -79,13 +143,3 @@ def checkpoint(site: Site, leader: str) -> None:
 
     statement = SQL("SET statement_timeout = 0; CHECKPOINT")
     sql.execute(site.hosts[leader], site.context.superuser(), statement, seconds=CHECKPOINT_TIMEOUT)
-
-
-def _ask(site: Site, leader: str, candidate: str) -> None:
-    body = {"leader": leader, "candidate": candidate}
-    try:
-        answer = ask(site.context, site.hosts[leader], "POST", "/switchover", body, DEADLINE)
-    except (OSError, http.client.HTTPException) as error:
-        raise HostError(leader, f"Patroni did not answer the switchover: {error}") from error
-    if answer.status >= 300:
-        raise HostError(leader, f"Patroni refused the switchover with {answer.status}: {answer.body}")

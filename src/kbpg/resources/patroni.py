@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,25 +9,19 @@ from typing import Any
 from kbpg import dynamic, tuning
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.errors import HostError
 from kbpg.facts import Fact, Facts
-from kbpg.hosts.port import Writer
 from kbpg.model import Change, Impact, Resource, State, Value, Want
-from kbpg.operations.patroni_change import ask
+from kbpg.operations.patroni_change import change_by_rest
+from kbpg.operations.postgresql_restart import restart_postgresql
 from kbpg.patroni import ConfigFact, NodeFact, leader_of
 from kbpg.resources.bounds import LeaderSettings, shift
 from kbpg.resources.hardware import DiskSizeFact, HardwareFact, smallest, smallest_disk
 from kbpg.resources.sql_facts import RowsFact
 
-RETURN_DEADLINE = 120.0
-"""Seconds for a node to stream again after a restart: crash recovery of a busy node takes a while."""
 PARAMETERS = "postgresql.parameters."
 """How the flat names of PostgreSQL's parameters begin."""
 INTERVAL = 0.25
 """Seconds between two looks."""
-START_TIMEOUT = 90
-"""Seconds for a leader that is restarted in place to start, before Patroni gives its leadership away; without
-a word of ours that would be primary_start_timeout, which is 0: it is meant for crashes."""
 RELOAD_MARGIN = 5.0
 """Seconds beyond two of Patroni's loops for a new configuration to be in force on every node."""
 
@@ -185,9 +178,9 @@ class PendingRestart(Resource):
         return Impact.RESTART if self._shrinking(facts) else node_impact(facts, self._node)
 
     def diff(self, change: Change, facts: Facts) -> list[str]:
-        """Return the difference, and why clients of the leader are interrupted."""
+        """Return the difference, and why clients of the leader wait."""
         names = ", ".join(self._shrinking(facts))
-        why = [f"the leader is restarted in place, which interrupts its clients: {names} shrinks"]
+        why = [f"the leader is restarted in place, and clients of PgBouncer wait meanwhile: {names} shrinks"]
         return change.lines() + (why if names else [])
 
     def _shrinking(self, facts: Facts) -> list[str]:
@@ -206,34 +199,10 @@ class PendingRestart(Resource):
         """Restart PostgreSQL through Patroni, unless it was restarted since: a switchover does that."""
         status = site.look({site.place: [self._node]}).known(self._node)
         if status is None or status.pending_restart:
-            self._restart(site, {"timeout": START_TIMEOUT} if status and status.leads else {})
-
-    def _restart(self, site: Site, body: Mapping[str, int]) -> None:
-        """Ask Patroni, and again where it still does something else with PostgreSQL, such as to demote it."""
-        ends = time.monotonic() + RETURN_DEADLINE
-        while True:
-            try:
-                change_by_rest(self._context, site.host, "POST", "/restart", body, RETURN_DEADLINE)
-                return
-            except HostError as error:
-                if "already in progress" not in error.reason or time.monotonic() > ends:
-                    raise
-            time.sleep(INTERVAL)
+            restart_postgresql(site)
 
 
 def node_impact(facts: Facts, node: NodeFact) -> Impact:
     """Return what a restart of this node means to clients."""
     status = facts.known(node)
     return Impact.SWITCHOVER if status and status.leads else Impact.RESTART
-
-
-def change_by_rest(
-    context: Context, host: Writer, method: str, path: str, body: Any, timeout: float = 30.0
-) -> None:
-    """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses."""
-    try:
-        answer = ask(context, host, method, path, body, timeout)
-    except (OSError, http.client.HTTPException) as error:
-        raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
-    if answer.status >= 300:
-        raise HostError(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")

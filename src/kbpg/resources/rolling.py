@@ -11,11 +11,12 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
-from kbpg.operations.switchover import checkpoint, switchover
+from kbpg.operations.postgresql_restart import RETURN_DEADLINE
+from kbpg.operations.switchover import switchover
 from kbpg.patroni import NodeFact, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.bounds import LeaderSettings
-from kbpg.resources.patroni import INTERVAL, RETURN_DEADLINE
+from kbpg.resources.patroni import INTERVAL
 
 JOIN_DEADLINE = 180.0
 """Seconds for nodes that were just started to stream, before one that serves is restarted; a basebackup of a large
@@ -82,7 +83,8 @@ class OneNodeAtATime:
 
     def _give_way(self, site: Site) -> None:
         """Let the leader be changed: somebody else leads from now on."""
-        switchover(site, leaving=site.place)
+        for name, problem in switchover(site, leaving=site.place).problems.items():
+            site.say(f"{name}: {problem}")
 
     def after(self, site: Site, impact: Impact) -> None:
         """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
@@ -168,7 +170,6 @@ class RestartOrder(OneNodeAtATime):
         shrinks = sorted(self._leader.shift(site.facts).shrinks)
         if shrinks:
             site.say(f"{site.place} leads and is restarted in place: {', '.join(shrinks)} shrinks")
-            checkpoint(site, site.place)
             return
         super()._give_way(site)
         self._whole(site)

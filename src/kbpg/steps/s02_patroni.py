@@ -15,6 +15,7 @@ from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
+from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
 from kbpg.render import render
 from kbpg.resources.birth import Removed, born, signs
@@ -27,7 +28,6 @@ from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.patroni import (
     DynamicConfig,
     PendingRestart,
-    change_by_rest,
     host_facts,
     wanted_configuration,
 )

@@ -31,8 +31,18 @@ RELOAD_DEADLINE = 20.0
 STOP_TIMEOUT = 10
 """Seconds; HAProxy ends its connections at once on SIGTERM."""
 THROW_AWAY = ["docker", "run", "--rm", "--interactive", "--network", "none"]
-RELOAD = ["docker", "exec", HAPROXY, "sh", "-c", "echo reload | socat -t 15 - /run/haproxy/master.sock"]
-"""The master answers `Success=1` once the new worker runs, or says why it kept the old one."""
+RELOAD = [
+    "docker",
+    "exec",
+    HAPROXY,
+    "sh",
+    "-c",
+    'cd /run/haproxy && echo "show servers state" | socat -t 2 - admin.sock >servers.state;'
+    " echo reload | socat -t 15 - master.sock; rm -f servers.state",
+]
+"""The new worker begins with what the old one knows of the servers: by itself it takes all for up until its first
+checks, and sends writes to standbys. The master answers `Success=1` once the new worker runs, or says why it kept the
+old one."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -110,10 +120,11 @@ def _check(context: Context, site: Site, content: bytes) -> None:
 
 
 def _reload(context: Context, site: Site) -> None:
-    """Reload without dropping a connection, then make PgBouncer open new ones.
+    """Reload without dropping a connection, then make the PgBouncers open new ones.
 
     The old worker keeps its connections but checks no servers any more (haproxy issue 3330), so those of
-    PgBouncer must not stay on it. Raises `HostError`.
+    the PgBouncers must not stay on it: of this proxy's, and of one that came here when its own HAProxy was away.
+    Raises `HostError`.
     """
     ends = time.monotonic() + RELOAD_DEADLINE
     while True:
@@ -124,8 +135,9 @@ def _reload(context: Context, site: Site) -> None:
             said = (output.stdout + output.stderr).strip().splitlines()[-8:]
             raise HostError(site.place, "HAProxy did not reload", detail=[*said, *log_lines(site, HAPROXY)])
         time.sleep(0.2)
-    if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS) or {}):
-        pooler.command(context, site.host, "RECONNECT")
+    for name in context.proxy_names:
+        if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS, name) or {}) and name in site.hosts:
+            pooler.command(context, site.hosts[name], "RECONNECT")
 
 
 def route(context: Context, proxy: str) -> Probe:

@@ -17,6 +17,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
+from kbpg.resources.pause_ended import PauseEnded
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql import Role
 from kbpg.resources.sql_facts import RowsFact
@@ -66,9 +67,8 @@ def _node(context: Context, host: Host) -> list[Placed]:
     ]
     config = Configuration(PGBOUNCER, marker, combined(text.encode() for text in contents.values()))
     container = Container(_container(context, host), PROXY_CONTAINERS, config)
-    return [
-        Placed(host.name, r) for r in (*files, container, Loaded(config, PROXY_CONTAINERS, _reload, files))
-    ]
+    loaded = Loaded(config, PROXY_CONTAINERS, _reload, files)
+    return [Placed(host.name, r) for r in (*files, container, loaded, PauseEnded(context))]
 
 
 def _container(context: Context, host: Host) -> ContainerSpec:

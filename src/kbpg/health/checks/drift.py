@@ -19,6 +19,7 @@ from kbpg.resources.loaded import Loaded
 from kbpg.resources.package import Docker
 from kbpg.resources.patroni import DynamicConfig, PendingRestart
 from kbpg.resources.pause import NotPaused
+from kbpg.resources.pause_ended import PauseEnded
 from kbpg.resources.preflight import Preflight
 from kbpg.resources.probe import Probe
 from kbpg.resources.roles import ManagedRole
@@ -34,6 +35,7 @@ OTHERS: tuple[type[Resource], ...] = (
     Images,
     Loaded,
     NotPaused,
+    PauseEnded,
     PendingRestart,
     Preflight,
     Probe,

@@ -1,0 +1,144 @@
+"""What `kbpg switchover`, `restart` and `reinit` do and show."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from kbpg.cli.progress import Progress
+from kbpg.console import Console, Line, Style
+from kbpg.engine.site import Site
+from kbpg.errors import Exit, Refused, UsageError
+from kbpg.operations.candidates import candidates, leader
+from kbpg.operations.clients_wait import Manner
+from kbpg.operations.left_pauses import forget
+from kbpg.operations.place import site_of
+from kbpg.operations.reinit import reinitialize
+from kbpg.operations.rolling_restart import restart_nodes
+from kbpg.operations.switchover import Handover
+from kbpg.operations.switchover import switchover as hand_over
+from kbpg.options import Options
+from kbpg.session import Session, open_session
+
+
+def switchover(options: Options, to: str, without: Sequence[str], *, cut: bool) -> int:
+    """Hand the leadership over, say what was found before and what came of it, and return the exit code."""
+    with (
+        Console(color=options.color) as console,
+        _opened(options, console, "switchover") as (session, site),
+    ):
+        _all_proxies(session, without)
+        leaving = leader(site)
+        console.rest()
+        console.say([Line(f"{leaving} leads", Style.TITLE)])
+        console.say([Line(f"  {each.text()}") for each in candidates(site, leaving)])
+        console.busy("switchover")
+        done = hand_over(site, leaving=leaving, to=to, manner=Manner(cut=cut, without=without))
+        console.rest()
+        if options.json:
+            console.data(asdict(done))
+        else:
+            console.result(_shown(done))
+    return int(Exit.FAILED if done.problems else Exit.OK)
+
+
+def _shown(done: Handover) -> list[Line]:
+    longest = max(done.waited.values(), default=0.0)
+    waited = f"; clients waited {longest:.1f} s at most" if done.waited else "; no PgBouncer runs"
+    lines = [Line(f"{done.leader} leads, {done.leaving} follows{waited}", Style.GOOD)]
+    lines += [Line(f"{name}: {text}", Style.WARNING) for name, text in done.problems.items()]
+    return lines
+
+
+def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
+    """Restart PostgreSQL on these db hosts, or on all, and return the exit code."""
+    with (
+        Console(color=options.color) as console,
+        _opened(options, console, "restart") as (session, site),
+    ):
+        names = session.context.db_names
+        for name in hosts:
+            if name not in names:
+                raise UsageError(f"{name} is no db host", hint=f"db hosts: {', '.join(names)}")
+        _all_proxies(session, ())
+        started = time.monotonic()
+        done = restart_nodes(site, hosts or names, pending=pending)
+        console.rest()
+        seconds = time.monotonic() - started
+        if options.json:
+            console.data({"restarted": done, "seconds": round(seconds, 3)})
+        elif done:
+            console.result([Line(f"restarted: {', '.join(done)} ({seconds:.0f} s)", Style.GOOD)])
+        else:
+            console.result([Line("nothing waits for a restart", Style.GOOD)])
+    return int(Exit.OK)
+
+
+def reinit(options: Options, host: str) -> int:
+    """Clone a replica anew, after asking, and return the exit code."""
+    with (
+        Console(color=options.color) as console,
+        _opened(options, console, "reinit") as (session, site),
+    ):
+        names = session.context.db_names
+        if host not in names:
+            raise UsageError(f"{host} is no db host", hint=f"db hosts: {', '.join(names)}")
+        if host not in session.hosts:
+            raise session.unreachable[host]
+        if leader(site) == host:
+            raise Refused(
+                f"{host} leads, and the leader's data is never replaced",
+                hint="if it must be: kbpg switchover first, then kbpg reinit",
+            )
+        console.rest()
+        question = f"replace the data on {host} by a new copy of the leader's?"
+        if not options.yes and not (sys.stdin.isatty() and console.ask(question)):
+            raise Refused("nothing was changed", hint="--yes goes ahead without asking")
+        console.busy(f"reinit {host}")
+        said = reinitialize(site, host)
+        console.rest()
+        if options.json:
+            console.data({"host": host, "done": said})
+        else:
+            console.result([Line(said, Style.GOOD)])
+    return int(Exit.OK)
+
+
+@contextmanager
+def _opened(options: Options, console: Console, doing: str) -> Iterator[tuple[Session, Site]]:
+    """Open everything, hosts that cannot be reached left out, and say what an earlier pause left behind."""
+    console.busy("connecting to the hosts")
+    progress = Progress(console)
+    with open_session(
+        options,
+        doing=doing,
+        lock=True,
+        partial=True,
+        credentials_exist=True,
+        watcher=progress if options.verbose else None,
+        ask=console.ask if sys.stdin.isatty() else None,
+    ) as session:
+        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
+        site = site_of(session.context, session.hosts, session.controller, progress.note)
+        for name, lines in forget(site).items():
+            console.say([Line(f"{name}: an earlier kbpg did not end a pause of PgBouncer", Style.WARNING)])
+            console.say([Line(f"  {line}") for line in lines])
+        console.busy(doing)
+        yield session, site
+
+
+def _all_proxies(session: Session, without: Sequence[str]) -> None:
+    """Raise `Refused` where a proxy is not connected that the user does not go on without."""
+    proxies = session.context.proxy_names
+    for name in without:
+        if name not in proxies:
+            raise UsageError(f"{name} is no proxy", hint=f"proxies: {', '.join(proxies)}")
+    missing = [name for name in proxies if name not in session.hosts and name not in without]
+    if missing:
+        raise Refused(
+            f"{', '.join(missing)} cannot be reached, so its clients could not be made to wait",
+            hint=f"bring it back, or go on: --without {' --without '.join(missing)}",
+        )

@@ -1,0 +1,122 @@
+"""Who may take over from a leader, and the reasons for those who may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from kbpg.engine.site import Site
+from kbpg.errors import Refused, UsageError
+from kbpg.facts import NotKnown
+from kbpg.hosts.fake import FakeHost
+from kbpg.operations import candidates as module
+from kbpg.operations.candidates import candidates, choose, leader
+from kbpg.patroni import NodeFact, NodeStatus
+from kbpg.resources.sql_facts import RowsFact
+
+from .small_cluster import DATABASES, context, site
+
+CONTEXT = context()
+NODE = NodeFact(8008)
+STANDBYS = RowsFact(CONTEXT.superuser(), "standbys", module._STANDBYS, live=True)
+REPLICA = NodeStatus("running", "replica", 1, "4.1.5", "7", False, False, True, ())
+LIMIT = 1 << 20
+
+Row = tuple[str, str, str, int | None]
+
+
+def there(*rows: Row, silent: str = "") -> Site:
+    """Return a cluster whose leader, db-1, sees these standbys."""
+    answers: dict[str, Mapping[str, object]] = {
+        name: {NODE.key: NotKnown("no answer") if name == silent else REPLICA} for name in DATABASES
+    }
+    answers["db-1"] = {NODE.key: replace(REPLICA, role="primary"), STANDBYS.key: rows}
+    return site("cluster", {n: FakeHost(n) for n in DATABASES}, answers)
+
+
+def well(name: str, lag: int | None = 0, *, state: str = "streaming", sync: str = "quorum") -> Row:
+    return name, state, sync, lag
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CATCH_UP", 0.0)
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+
+
+def test_the_closest_standby_takes_over() -> None:
+    world = there(well("db-2", 900), well("db-3", 30))
+    assert [each.name for each in candidates(world, "db-1")] == ["db-3", "db-2"]
+    assert choose(world, "db-1").name == "db-3"
+    assert choose(world, "db-1", "db-2").name == "db-2"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (well("db-2", state="catchup"), "it does not stream from the leader"),
+        (well("db-2", sync="async"), "it is not synchronous, so it may lack commits that were acknowledged"),
+        (well("db-2", None), "how far it lags is not known"),
+        (
+            well("db-2", LIMIT + 1),
+            f"it lags by {LIMIT + 1} bytes, and {LIMIT} are allowed (timers.maximum_lag_on_failover)",
+        ),
+        (None, "it does not stream from the leader"),
+    ],
+)
+def test_one_that_lacks_something_is_refused_with_the_reason(row: Row | None, why: str) -> None:
+    world = there(*((row,) if row else ()), well("db-3"))
+    with pytest.raises(Refused) as caught:
+        choose(world, "db-1", "db-2")
+    assert caught.value.message == f"db-2 cannot take over from db-1: {why}"
+    assert choose(world, "db-1").name == "db-3"
+
+
+def test_one_whose_patroni_is_silent_is_refused() -> None:
+    with pytest.raises(Refused, match="db-2 cannot take over from db-1: its Patroni does not answer"):
+        choose(there(well("db-2"), well("db-3"), silent="db-2"), "db-1", "db-2")
+
+
+def test_nobody_is_refused_with_every_reason() -> None:
+    with pytest.raises(Refused, match="nobody can take over from db-1") as caught:
+        choose(there(well("db-3", LIMIT * 2)), "db-1")
+    assert caught.value.detail == (
+        f"db-3: streaming, quorum, lag {LIMIT * 2} bytes: it lags by {LIMIT * 2} bytes, "
+        f"and {LIMIT} are allowed (timers.maximum_lag_on_failover)",
+        "db-2: no connection: it does not stream from the leader",
+    )
+
+
+def test_without_synchronous_replication_one_that_streams_will_do() -> None:
+    world = there(well("db-2", sync="async"))
+    off = world.context.inventory.cluster.model_copy(update={"synchronous": "off"})
+    inventory = world.context.inventory.model_copy(update={"cluster": off})
+    assert choose(replace(world, context=replace(CONTEXT, inventory=inventory)), "db-1").name == "db-2"
+
+
+@pytest.mark.parametrize(
+    ("to", "why"), [("db-1", "db-1 leads already"), ("px-1", "px-1 is no db host"), ("x", "x is no db host")]
+)
+def test_what_makes_no_sense_is_the_users_error(to: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        choose(there(well("db-2"), well("db-3")), "db-1", to)
+
+
+def test_one_that_catches_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CATCH_UP", 30.0)
+    world, looks = there(well("db-2", LIMIT * 9), well("db-3")), iter([LIMIT * 9, LIMIT * 2, 5])
+
+    def look(wanted: object) -> None:
+        knowledge = world.facts._knowledge
+        knowledge.put("db-1", {STANDBYS.key: (well("db-2", next(looks)), well("db-3"))})
+
+    found = choose(replace(world, refresh=look), "db-1", "db-2")
+    assert (found.name, found.lag) == ("db-2", 5)
+
+
+def test_a_cluster_without_a_leader_has_nobody_to_take_over_from() -> None:
+    world = site("cluster", {n: FakeHost(n) for n in DATABASES}, {n: {NODE.key: REPLICA} for n in DATABASES})
+    with pytest.raises(Refused, match="nobody to take over from: waits for a leader"):
+        leader(world)
