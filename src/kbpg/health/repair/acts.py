@@ -16,6 +16,7 @@ from kbpg.health.finding import Action, Repair
 from kbpg.health.questions import PoolerFact
 from kbpg.health.repair.daemon import start_docker
 from kbpg.model import CLUSTER, CONTROLLER, Status, Step
+from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
