@@ -21,7 +21,7 @@ from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
-from kbpg.resources.patroni import INTERVAL, change_by_rest
+from kbpg.resources.patroni import INTERVAL
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI
 
 PATIENCE = 10.0
