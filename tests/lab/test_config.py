@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.conftest import DB, PROXIES, Lab, killed_at_end
 from tests.lab.faults import psql
 
 pytestmark = pytest.mark.lab
@@ -190,3 +191,33 @@ def test_a_paused_cluster_is_left_alone(converged: Lab, inventory: Path) -> None
         assert inventory.read_bytes() == lab.inventory.read_bytes()
     finally:
         lab.sh(lab.leader(), "docker exec patroni patronictl -c /etc/patroni resume --wait")
+
+
+def test_a_command_that_is_killed_is_finished_by_apply_all(converged: Lab, inventory: Path) -> None:
+    lab = converged
+    lab.await_whole(60)
+    with killed_at_end(lab.start("config", "set", "max_connections=300", inventory=inventory)) as running:
+        lab.until(lambda: "max_connections: 300" in inventory.read_text(), 30, "the inventory is written")
+        running.kill()
+        assert running.wait(10) == -signal.SIGKILL
+    lab.apply(inventory)
+    assert everywhere(lab, "max_connections") == {"300"}
+    settled(lab, inventory)
+
+
+def test_a_standby_alone_cannot_shrink_and_says_why(converged: Lab, inventory: Path) -> None:
+    """Comes after the test above, whose larger max_connections is still in force."""
+    lab = converged
+    assert everywhere(lab, "max_connections") == {"300"}
+    standby = next(host for host in DB if host != lab.leader())
+    inventory.write_text(
+        inventory.read_text().replace("postgresql:\n", "postgresql:\n  max_connections: 260\n", 1)
+    )
+    ran = lab.kbpg("apply-all", "--limit", standby, inventory=inventory)
+    assert ran.code == 1, ran.everything
+    assert (
+        "hint: max_connections shrinks, and a standby keeps the leader's until that was restarted" in ran.err
+    )
+    lab.apply(inventory)
+    assert everywhere(lab, "max_connections") == {"260"}
+    settled(lab, inventory)
