@@ -226,12 +226,12 @@ def pending(world: World) -> None:
     world.change("db-2", world.ask.node, pending_restart=True)
 
 
-def broken(line: str) -> Break:
+def broken(*lines: str) -> Break:
     """Return a replica that does not stream, and its log."""
 
     def apply(world: World) -> None:
         world.lost("db-2")
-        world.log("db-2", "patroni", "an older line", line)
+        world.log("db-2", "patroni", "an older line", *lines)
 
     return apply
 
@@ -518,6 +518,14 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (wal_lost, [("db-2", "replica-wal-removed")], CRITICAL, Action.REINITIALIZE),
     (broken("FATAL:  requested timeline 2 is not a child of this server's history"),
      [("db-2", "replica-diverged")], CRITICAL, Action.REINITIALIZE),
+    (broken("LOG:  record with incorrect prev-link B612682F/EC15A028 at 0/162141F8",
+            "LOG:  waiting for WAL to become available at 0/16002000",
+            "LOG:  record with incorrect prev-link B612682F/EC15A028 at 0/162141F8"),
+     [("db-2", "replica-diverged")], CRITICAL, Action.REINITIALIZE),
+    (broken("LOG:  record with incorrect prev-link B612682F/EC15A028 at 0/162141F8",
+            "FATAL:  could not connect to the primary server: connection refused",
+            "LOG:  record with incorrect prev-link B612682F/EC15A028 at 0/162141F8"),
+     [("db-2", "replica-not-streaming")], CRITICAL, Action.RESTART_PATRONI),
     (broken('FATAL:  could not start WAL streaming: ERROR:  replication slot "db_2" does not exist'),
      [("db-2", "replica-slot-missing")], CRITICAL, Action.CREATE_SLOT),
     (slot_gone, [("db-2", "replica-slot-missing")], CRITICAL, Action.CREATE_SLOT),

@@ -63,6 +63,18 @@ CAUSES = (
 )
 
 
+STUCK = re.compile(
+    r"(?:record with incorrect prev-link|incorrect resource manager data checksum|invalid resource manager ID"
+    r"|invalid magic number|unexpected pageaddr|invalid contrecord length).* at (?:LSN )?([0-9A-F]+/[0-9A-F]+)"
+)
+"""What a standby says of log that is not its leader's (xlogreader.c), again and again at the same place.
+
+Two nodes may have promoted themselves to timelines of one number, the first of them cut off before anybody
+followed it. Neither PostgreSQL nor pg_rewind nor Patroni tells such timelines apart: the standby goes on receiving
+where it is, and finds records that do not follow its own. Seen when five hosts restarted within seconds of each other.
+"""
+
+
 STREAMED = "started streaming WAL from primary"
 """What a standby says when it is well (walreceiver.c); that the log it asked for is gone, it says after this."""
 
@@ -111,14 +123,26 @@ def _by_facts(snapshot: Snapshot, host: str, leader: str, log: list[str]) -> Sta
     if mine and its and mine.timeline > its.timeline > 0:
         said = f"it is on timeline {mine.timeline}, and {leader} on {its.timeline}"
         return Standby(host, "replica-diverged", said, tail)
-    failed = [line for line in _since_streaming(log) if NO_WAY in line]
-    return Standby(host, "", message(failed[-1]) if failed else "", tail)
+    since = _since_streaming(log)
+    failed = [line for line in since if NO_WAY in line]
+    if failed:  # what cannot be read at the end of what was received is then no sign of anything
+        return Standby(host, "", message(failed[-1]), tail)
+    return _stuck(host, since) or Standby(host, "", "", tail)
 
 
 def _since_streaming(log: list[str]) -> list[str]:
     """Return the lines after the last that says that the standby is well: what stands before it was over."""
     last = max((index for index, line in enumerate(log) if STREAMED in line), default=-1)
     return log[last + 1 :]
+
+
+def _stuck(host: str, log: list[str]) -> Standby | None:
+    """Return the standby whose log does not go on as the leader's does, though it reaches the leader."""
+    found = [(match[1], line) for line in log if (match := STUCK.search(line))]
+    if len(found) < 2 or len({place for place, _ in found}) > 1:
+        return None
+    said = f"its log does not go on as the leader's does: {message(found[-1][1])}"
+    return Standby(host, "replica-diverged", said, tuple(line for _, line in found[-EVIDENCE_LINES:]))
 
 
 def slot_name(member: str) -> str:
