@@ -71,7 +71,7 @@ STUCK = re.compile(
 
 Two nodes may have promoted themselves to timelines of one number, the first of them cut off before anybody
 followed it. Neither PostgreSQL nor pg_rewind nor Patroni tells such timelines apart: the standby goes on receiving
-where it is, and finds records that do not follow its own. Seen when five hosts restarted within seconds of each other.
+where it is, and finds records that do not follow its own. Seen when five hosts restarted one after the other.
 """
 
 
