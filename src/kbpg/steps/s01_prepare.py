@@ -54,12 +54,9 @@ def needs(context: Context, host: Host) -> Needs:
     paths, inventory = layout(context), context.inventory
     if host.role == "db":
         return Needs(DB_CONTAINERS, _db_ports(context, host), {}, (paths.data, paths.base))
-    pool = inventory.pgbouncer
     files = {
         "HAProxy": s03_haproxy.nofile(inventory.haproxy.max_connections),
-        "PgBouncer": s04_pgbouncer.nofile(
-            pool.max_client_connections, pool.pool_size + pool.reserve_pool_size
-        ),
+        "PgBouncer": s04_pgbouncer.nofile(inventory),
     }
     return Needs(PROXY_CONTAINERS, _proxy_ports(context, host), files, (paths.base,))
 

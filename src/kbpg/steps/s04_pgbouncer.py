@@ -8,7 +8,7 @@ from functools import partial
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts, Login
-from kbpg.inventory import Host
+from kbpg.inventory import Host, Inventory
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
@@ -85,9 +85,14 @@ def _container(context: Context, host: Host) -> ContainerSpec:
     )
 
 
-def nofile(clients: int, pool: int) -> int:
-    """Return the open files PgBouncer needs: one a client, one a server connection of a few pools, and some."""
-    return clients + 10 * pool + 200
+def nofile(inventory: Inventory) -> int:
+    """Return the open files PgBouncer needs: one a client, one a server connection, and some.
+
+    Databases that the inventory does not name have pools too: room for a few of them.
+    """
+    own = inventory.pgbouncer
+    listed = own.read_pool_size + sum(2 * database.pool_size for database in inventory.databases)
+    return own.max_client_connections + 10 * (own.pool_size + own.reserve_pool_size) + listed + 200
 
 
 def _reload(site: Site) -> None:
