@@ -16,8 +16,16 @@ from tests.lab.conftest import PROXIES, Lab
 pytestmark = pytest.mark.lab
 
 DATABASES: list[dict[str, Any]] = [
-    {"name": "lab_shop", "owner": "lab_owner", "schemas": ["sales"], "extensions": ["vector", "pg_trgm"]}
+    {
+        "name": "lab_shop",
+        "owner": "lab_owner",
+        "schemas": ["sales"],
+        "extensions": ["vector", "pg_trgm"],
+        "pool_size": 4,
+    }
 ]
+READ_POOL = 20
+"""Connections for reads of keybuzz: with a database more it is as much smaller, so that max_connections stays."""
 ROLES: list[dict[str, Any]] = [
     {"name": "lab_owner", "connection_limit": 6},
     {"name": "lab_readers", "login": False, "grants": [{"on": "lab_shop.sales", "access": "read"}]},
@@ -40,7 +48,9 @@ class Shop:
         self.write(DATABASES, ROLES)
 
     def write(self, databases: list[dict[str, Any]], roles: list[dict[str, Any]]) -> None:
-        self.lab.edited(self.path, lambda s: s.update(databases=databases, roles=roles))
+        pool = READ_POOL - sum(2 * database["pool_size"] for database in databases)
+        more = {"databases": databases, "roles": roles, "pgbouncer": {"read_pool_size": pool}}
+        self.lab.edited(self.path, lambda settings: settings.update(more))
 
     def apply(self) -> dict[str, Any]:
         ran = self.lab.kbpg("apply-all", "--json", inventory=self.path, timeout=120)
