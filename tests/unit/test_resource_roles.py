@@ -10,21 +10,24 @@ import pytest
 from psycopg.sql import SQL, Composed
 
 from kbpg import scram
+from kbpg.cli import texts
+from kbpg.cli.documents import planned
 from kbpg.context import Context
 from kbpg.credentials import generate
 from kbpg.engine.compare import Comparison, compare
+from kbpg.engine.outcome import Outcome, Report
 from kbpg.errors import NotConverged, Refused
 from kbpg.facts import Login, SqlFact
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Reader
 from kbpg.inventory import parse
-from kbpg.model import ABSENT, CLUSTER, Placed, Resource
+from kbpg.model import ABSENT, CLUSTER, Placed, Resource, Status
 from kbpg.patroni import NodeFact
 from kbpg.resources.databases import ManagedDatabase, ManagedExtension
 from kbpg.resources.grants import DatabaseGrant, SchemaGrant
 from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.unmanaged import Unmanaged
-from kbpg.steps import databases
+from kbpg.steps import databases, s05_pgvector
 
 from .small_cluster import DATABASES, HOSTS, knowing, site
 
@@ -346,3 +349,13 @@ def test_a_missing_role_is_absent() -> None:
     found = compared(ManagedRole(CONTEXT, ROLES["readers"]), roles={}, role_attributes=())
     assert found.change
     assert found.change.have is ABSENT
+
+
+def test_a_plan_that_changes_nothing_still_shows_remarks() -> None:
+    there = (("old", "UTF8", True, []),)
+    found = compared(Unmanaged(CONTEXT), databases=there, roles={})
+    report = Report([Outcome.of(s05_pgvector.STEP, found, Status.OK)])
+    shown = [line.text for line in texts.planned(report)]
+    assert shown[0] == "note: database old is not in the inventory: it stays, and kbpg does nothing about it"
+    assert shown[-1] == "plan: nothing would change, 1 ok"
+    assert planned(report, [])["notes"] == [shown[0].removeprefix("note: ")]
