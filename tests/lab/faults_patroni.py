@@ -222,9 +222,8 @@ def slots_taken(lab: Lab) -> str:
     drop = f"select pg_drop_replication_slot('{slot}');\n"
     psql(lab, leader, create.format(f"1, {room}") + drop + create.format("0, 0"))
     # Paused, Patroni starts no PostgreSQL and drops no slot; resumed, it would drop those of nobody
-    configured(
-        {"ignore_slots": [{"name": f"other_{n}", "type": "physical"} for n in range(20)], "pause": None}
-    )(lab)
+    others = [{"name": f"other_{n}", "type": "physical"} for n in range(20)]
+    ask(lab, leader, "PATCH", "/config", {"ignore_slots": others, "pause": None})
     lab.sh(host, "docker start patroni")
     return host
 
@@ -239,11 +238,18 @@ def slots_freed(lab: Lab, _: str = "") -> None:
 
 def as_found(lab: Lab) -> None:
     """Take back what a fault that failed half-way left, and what no run of kbpg takes back."""
-    lab.everywhere(f"{MENDED_CABLE}; {patroni('CONT')} 2>/dev/null; true", DB)
-    if any(lab.rest(host).get("pause") for host in DB):
-        lab.sh(DB[0], "docker exec patroni patronictl resume")
-        lab.until(lambda: not any(lab.rest(host).get("pause") for host in DB), 15, "no pause")
+    lab.everywhere(f"{MENDED_CABLE}; {patroni('CONT')} 2>/dev/null; docker start patroni; true", DB)
+    lab.until(lambda: all(_answers(lab, host) for host in DB), 60, "Patroni answers everywhere")
+    lab.sh(DB[0], "docker exec patroni patronictl resume; true")
+    lab.until(lambda: not any(lab.rest(host).get("pause") for host in DB), 15, "no pause")
     slots_freed(lab)
+
+
+def _answers(lab: Lab, host: str) -> bool:
+    try:
+        return bool(lab.rest(host))
+    except OSError:
+        return False
 
 
 def slot_of_nobody(lab: Lab) -> str:
