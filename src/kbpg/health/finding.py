@@ -39,7 +39,7 @@ class Action(StrEnum):
     RESTART_POSTGRESQL = "restart-postgresql"
     """Restart PostgreSQL through Patroni, because a parameter waits for it."""
     RESET_PARAMETER = "reset-parameter"
-    """`name`: ALTER SYSTEM RESET on this node, and a restart of PostgreSQL where the parameter needs one."""
+    """`name`: ALTER SYSTEM RESET on this node; with `restart`, a restart of PostgreSQL, which the parameter needs."""
     RESUME_PATRONI = "resume-patroni"
     """End Patroni's pause."""
     RESUME_REPLAY = "resume-replay"

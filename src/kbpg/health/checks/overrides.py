@@ -53,7 +53,7 @@ def reset(snapshot: Snapshot, host: str, name: str) -> dict[str, Any]:
             host,
             f"take {name} on {host} back to what Patroni sets{again}",
             (leads or "this replica is away for some seconds") if restart else "none",
-            {"name": name},
+            {"name": name, "restart": "yes"} if restart else {"name": name},
         ),
     }
 

@@ -138,7 +138,7 @@ def _reset_parameter(bench: Bench, repair: Repair) -> str:
     sql.execute(host, context.superuser(), SQL("ALTER SYSTEM RESET {}").format(Identifier(name)))
     change_by_rest(context, host, "POST", "/reload", {})
     said = f"{name} on {repair.host} was reset"
-    if not _waits_for_restart(site, repair.host):
+    if "restart" not in repair.parameters or not _waits_for_restart(site, repair.host):
         return said
     return f"{said}; {_restart_postgresql(bench, repair)}"
 
