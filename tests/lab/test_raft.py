@@ -151,6 +151,11 @@ def test_a_rebuild_killed_on_its_way_is_finished_by_the_next(cluster: Lab, there
     with killed_at_end(cluster.start("raft", "rebuild", "--yes")) as process:
         cluster.until(lambda: "yes" in "".join(cluster.everywhere(anywhere, DB).values()), 90, there)
         os.kill(process.pid, signal.SIGKILL)
+    diagnosed = cluster.kbpg("diagnose", "--json")
+    found = [each for each in json.loads(diagnosed.out)["findings"] if each["severity"] == "critical"]
+    assert [each["id"] for each in found] == ["raft-rebuild-unfinished"], diagnosed.out
+    assert "raft rebuild" in found[0]["remedy"]
+    assert cluster.kbpg("apply-all").code == 1
     # A command that was running then ends by itself, and holds the lock until it does
     cluster.until(lambda: _rebuilt(cluster), 200, "rebuilt")
     assert_kept(cluster)
@@ -180,4 +185,32 @@ def test_a_host_that_cannot_be_reached_stops_a_rebuild(cluster: Lab, tmp_path: P
     done = cluster.kbpg("raft", "rebuild", "--yes", timeout=400)
     assert done.code == 0, done.everything
     assert_kept(cluster)
+    sweep(cluster)
+
+
+def test_a_rebuild_goes_on_without_a_host_that_is_gone(cluster: Lab) -> None:
+    """The lost host remembers the ghosts: when it is back, its Raft directory goes first, as kbpg says."""
+    write_row(cluster)
+    lose_quorum(cluster)
+    lost = DB[1]
+    # as if it booted without its network: its member must not speak before its directory is removed
+    cluster.sh(lost, "docker update --restart no patroni")
+    subprocess.run(["docker", "stop", "-t", "2", f"kbpg-{lost}"], check=True, capture_output=True, timeout=60)
+    try:
+        ran = cluster.kbpg("raft", "rebuild", "--yes", "--without", lost, timeout=400)
+        assert ran.code == 0, ran.everything
+        assert f"before {lost} comes back: rm -rf {RAFT} there" in ran.err
+        assert cluster.one("haproxy-01", 6432, "select n from kept") == 42
+        diagnosed = json.loads(cluster.kbpg("diagnose", "--json").out)
+        assert {each["host"] for each in diagnosed["findings"] if each["severity"] == "critical"} == {lost}
+    finally:
+        subprocess.run(["docker", "start", f"kbpg-{lost}"], check=True, capture_output=True, timeout=60)
+    cluster.until(
+        lambda: bool(cluster.sh(lost, "docker version >/dev/null && echo up", check=False)), 60, "Docker"
+    )
+    cluster.sh(lost, f"rm -rf {RAFT}/*; docker update --restart unless-stopped patroni; docker start patroni")
+    cluster.await_whole(deadline=90)
+    cluster.until(lambda: bool(status(cluster)["healthy"]), 30, "all members agree")
+    assert_kept(cluster)
+    cluster.until(lambda: cluster.kbpg("diagnose").code == 0, 30, "healthy")
     sweep(cluster)

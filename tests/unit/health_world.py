@@ -189,6 +189,12 @@ class World:
             del roles[name]
         self.say("db-1", self.ask.roles, roles)
 
+    def nobodys(self) -> None:
+        """Let it be a cluster that kbpg did not start: no record, no label on a db host's container."""
+        for host in self.context.inventory.db:
+            self.say(host.name, FileFact(record_path(self.context.inventory.cluster.base_dir)), None)
+            self.container(host.name, "patroni")["Config"]["Labels"] = {}
+
     # --- looking -------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
@@ -243,17 +249,28 @@ class World:
         others = [name for name in names if name != host]
         addresses = {name: self.context.inventory.host(name).address for name in names}
         leads = host == names[0]
-        standbys = tuple(Standby(name, "streaming", "quorum") for name in names[1:])
+        standbys = tuple(Standby(name, "streaming", "quorum", REPLICATION_USER) for name in names[1:])
         members = tuple(
             Member(n, "replica" if i else "leader", "streaming", addresses[n], 1, 0, False)
             for i, n in enumerate(names)
         )
         role = "primary" if leads else "replica"
         node = NodeStatus(
-            "running", role, 1, "4.1.5", SYSTEM_ID, False, False, not leads, standbys if leads else ()
+            "running",
+            role,
+            1,
+            "4.1.5",
+            SYSTEM_ID,
+            False,
+            False,
+            not leads,
+            standbys if leads else (),
+            "test",
+            host,
         )
+        own = f"{addresses.get(host)}:7000"
         raft = RaftStatus(
-            f"{addresses[names[0]]}:7000", True, 3, 99, 9, {f"{addresses[n]}:7000": True for n in others}
+            f"{addresses[names[0]]}:7000", True, 3, 99, 9, {f"{addresses[n]}:7000": True for n in others}, own
         )
         checked = [(proxy, name) for proxy in ("primary", "replicas") for name in names]
         servers = tuple(_server(p, n, up=(p == "primary") is (n == names[0])) for p, n in checked)

@@ -16,6 +16,7 @@ from kbpg.health.diagnose import judge
 from kbpg.health.finding import Action, Finding, Severity
 from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
 from kbpg.operations.pause_guard import note_fact
+from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import LEADER_ROLES
 from kbpg.raft import RaftStatus
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
@@ -462,6 +463,23 @@ def no_way(world: World) -> None:
         world.silence("proxy-1", each, "port 6432: FATAL:  query_wait_timeout")
 
 
+# --- not finished, not begun ---------------------------------------------------------------------------
+
+
+def rebuild_left(world: World) -> None:
+    note = FileState("0:0", 0o600, "", '{"id": "20261123T154501Z", "doing": "kbpg raft rebuild"}\n')
+    for name in ("db-2", "db-3"):
+        world.say(name, rebuild_note(world.context), note)
+        world.stop(name, "patroni")
+
+
+def hand_made(world: World) -> None:
+    """Its own containers and configuration; the data is the same, and no record tells of kbpg."""
+    world.nobodys()
+    edited(world)
+    patched(world)
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 
@@ -500,6 +518,8 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (stopped, [("db-2", "container-stopped")], CRITICAL, Action.START_CONTAINER),
     (restarting, [("proxy-2", "container-restarting")], CRITICAL, Action.APPLY_STEP),
     (old, [("db-3", "container-old")], WARNING, Action.APPLY_STEP),
+    (rebuild_left, [("cluster", "raft-rebuild-unfinished")], CRITICAL, None),
+    (hand_made, [("cluster", "cluster-unmanaged")], WARNING, None),
     (by_hand, [("db-3", "container-unmanaged")], WARNING, Action.APPLY_STEP),
     (no_image, [("db-2", "image-missing")], WARNING, Action.APPLY_STEP),
     (stranger, [("db-2", "data-shared")], CRITICAL, None),

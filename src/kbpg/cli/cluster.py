@@ -56,7 +56,15 @@ def _step_names(incomplete: str) -> list[tuple[str, str]]:
     return [(step.name, step.summary) for step in ALL if step.name.startswith(incomplete)]
 
 
-def apply_all(ctx: typer.Context) -> None:
+Adopt = Annotated[
+    bool,
+    typer.Option(
+        "--adopt", help="Take over a running cluster that is provably this one and was not started by kbpg."
+    ),
+]
+
+
+def apply_all(ctx: typer.Context, adopt: Adopt = False) -> None:
     """Make everything as the inventory says.
 
     The steps run in order, and what is right already is left alone. Run it again after anything went wrong.
@@ -64,7 +72,17 @@ def apply_all(ctx: typer.Context) -> None:
     from kbpg.cli.running import apply
     from kbpg.steps import ALL
 
+    _adopting(ctx, adopt)
     raise typer.Exit(apply(ctx.obj, ALL, doing="apply-all"))
+
+
+def _adopting(ctx: typer.Context, adopt: bool) -> None:
+    """Keep the consent. Raises `UsageError` with `--limit`: a cluster is taken over whole, or not at all."""
+    from kbpg.errors import UsageError
+
+    if adopt and ctx.obj.limit:
+        raise UsageError("--adopt and --limit exclude each other", hint="a cluster is taken over whole")
+    ctx.obj.adopt = adopt
 
 
 def step(
@@ -85,7 +103,7 @@ def step(
     raise typer.Exit(apply(ctx.obj, (chosen,), doing=f"step {chosen.label}", after=before))
 
 
-def plan(ctx: typer.Context) -> None:
+def plan(ctx: typer.Context, adopt: Adopt = False) -> None:
     """Say what apply-all would change; change nothing.
 
     Exit code 0: nothing; 3: something, listed with what it does to clients.
@@ -93,6 +111,7 @@ def plan(ctx: typer.Context) -> None:
     from kbpg.cli.running import plan
     from kbpg.steps import ALL
 
+    _adopting(ctx, adopt)
     raise typer.Exit(plan(ctx.obj, ALL))
 
 

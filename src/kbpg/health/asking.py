@@ -17,6 +17,7 @@ from kbpg.health.questions import (
 )
 from kbpg.health.views import Views, views
 from kbpg.model import Placed, Step
+from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
 from kbpg.raft import RaftFact
 from kbpg.resources.hardware import HardwareFact
@@ -81,6 +82,7 @@ def wanted(context: Context) -> Wanted:
         for name, fact in item.resource.asks(item.place, context):
             found.setdefault(name, []).append(fact)
     for name in context.db_names:
+        found[name].append(rebuild_note(context))
         found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
         found[name] += ask.views.on_db()
         found[name] += _common(DB_CONTAINERS, ask)

@@ -21,10 +21,12 @@ from kbpg.health.checks import (
     settings,
     storage,
     streaming,
+    unfinished,
 )
 
 ALL: tuple[Check, ...] = (
     *hosts.CHECKS,
+    *unfinished.CHECKS,
     *images.CHECKS,
     *containers.CHECKS,
     *storage.CHECKS,

@@ -41,7 +41,9 @@ NODE_FAULT = (
     "postgres-down",
 )
 """What explains that a db host does not do its part."""
-LEADERLESS = ("raft-no-quorum", "no-leader", "two-leaders")
+UNFINISHED = ("raft-rebuild-unfinished", "cluster-unmanaged")
+"""What explains that much is not as the inventory says."""
+LEADERLESS = ("raft-rebuild-unfinished", "raft-no-quorum", "no-leader", "two-leaders")
 """What explains that nothing gets through to a leader."""
 
 

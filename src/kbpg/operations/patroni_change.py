@@ -35,9 +35,8 @@ def ask(context: Context, host: Reader, method: str, path: str, body: Any, timeo
 
 def _own_login(context: Context, host: Reader) -> tuple[str, Secret] | None:
     """Return whom this node's own configuration lets in, None where it does not tell."""
-    from kbpg.adoption.in_use import (
-        PatroniInUseFact,
-    )  # it knows the steps' layout, which is above this module
+    # here, because it knows the steps' layout, which is above this module
+    from kbpg.adoption.in_use import PatroniInUseFact
 
     fact = PatroniInUseFact(f"{context.inventory.cluster.base_dir}/patroni/secrets.yml")
     try:

@@ -25,6 +25,7 @@ from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
 from kbpg.operations.raft_lost import Before
 from kbpg.operations.raft_members import look
+from kbpg.operations.raft_note import rebuild_note, started_in
 from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
 from kbpg.patroni import NodeFact, NodeStatus, streaming_of
 from kbpg.raft_admin import addresses
@@ -42,8 +43,6 @@ ASK_AGAIN = 5.0
 """Seconds for a partner to become a member by itself; after that it is added."""
 WATCHED = 6.0
 """Seconds without a quorum before it counts as lost: an election takes under 2 s."""
-NOTE = "raft-rebuild.json"
-"""The file that says that a rebuild is going on; its id is when it began, in UTC."""
 
 Result = TypeVar("Result")
 
@@ -70,7 +69,7 @@ class Rebuild:
         self.names = [name for name in site.context.db_names if name in site.hosts]
         paths = layout(site.context)
         self._raft, self._config = paths.raft, f"{paths.patroni}/patroni.yml"
-        self._note = f"{paths.base}/kbpg/{NOTE}"
+        self._note = rebuild_note(site.context).path
         self._record = FileFact(record_path(paths.base))
         self._data = DataFact(paths.data)
         self._node = NodeFact(site.context.inventory.ports.patroni)
@@ -84,7 +83,7 @@ class Rebuild:
         while not consensus.with_quorum and time.monotonic() < ends:
             time.sleep(INTERVAL)
             consensus = look(site)
-        note = FileFact(self._note)
+        note = rebuild_note(site.context)
         facts = site.look(dict.fromkeys(self.names, (DB_CONTAINERS, note, self._record)))
         states, recorded, started = {}, {}, ""
         for name in self.names:
@@ -92,7 +91,7 @@ class Rebuild:
             states[name] = str(found["State"]["Status"]) if found else "missing"
             record, left = facts.get(self._record, name), facts.get(note, name)
             recorded[name] = str(read_record(record.text if record else None).get("system_identifier") or "")
-            started = started or (str(read_record(left.text).get("id") or "") if left else "")
+            started = started or started_in(left)
         lost = tuple(name for name in self._context.db_names if name not in self.names)
         leaders = tuple(name for name, node in self._nodes().items() if node.leads)
         return Before(consensus, leaders, self._positions(), states, recorded, started, lost, self._without)

@@ -59,6 +59,10 @@ class Probe(Resource):
             return Unknown(reason.reason)
 
     def fix(self, site: Site, change: Change) -> None:
+        """Look until it is so. Raises `NotConverged` at the deadline."""
+        self.until(site)
+
+    def until(self, site: Site) -> None:
         """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last."""
         ends = time.monotonic() + self._deadline
         by_host: dict[str, list[Fact[object]]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from kbpg.context import Context
@@ -17,6 +17,7 @@ from kbpg.patroni import NodeFact, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL
+from kbpg.resources.probe import Probe
 
 JOIN_DEADLINE = 180.0
 """Seconds for nodes that were just started to stream, before one that serves is restarted; a basebackup of a large
@@ -141,6 +142,33 @@ class OneNodeAtATime:
         if partner in self._members.values():
             return ""
         return f", which is no host of the inventory (kbpg raft remove-member {partner})"
+
+
+class OneProxyAtATime:
+    """Proxies whose container is replaced come one after another, each when the one before serves again.
+
+    An application that knows both of them always has one. What restarts nothing is done on all side by side.
+    """
+
+    facts: tuple[Fact[object], ...] = ()
+
+    def __init__(self, serves: Callable[[str], Probe]) -> None:
+        """Take the wait for a proxy, by its name, to serve."""
+        self._serves = serves
+
+    def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
+        """Return the proxies that only reload together, and each of the others alone."""
+        together = [place for place, impact in impacts.items() if impact < Impact.RESTART]
+        alone = [[place] for place in impacts if place not in together]
+        return [together, *alone] if together else alone
+
+    def before(self, site: Site, impact: Impact) -> None:
+        """Nothing has to hold: a proxy that does not serve is what is mended here."""
+
+    def after(self, site: Site, impact: Impact) -> None:
+        """Wait until the proxy serves. Raises `NotConverged`."""
+        if impact >= Impact.RESTART:
+            self._serves(site.place).until(site)
 
 
 class RestartOrder(OneNodeAtATime):

@@ -20,6 +20,7 @@ from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
+from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.images import proxy_images
 from kbpg.steps.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
@@ -50,7 +51,11 @@ def stages(context: Context) -> Sequence[Stage]:
     names = context.proxy_names
     return (
         Stage("images", (Placed(CONTROLLER, Images("proxies", proxy_images(context), names)),)),
-        Stage("nodes", tuple(p for host in context.inventory.proxies for p in _node(context, host))),
+        Stage(
+            "nodes",
+            tuple(p for host in context.inventory.proxies for p in _node(context, host)),
+            OneProxyAtATime(partial(route, context)),
+        ),
         Stage("routes", tuple(Placed(name, route(context, name)) for name in names)),
     )
 

@@ -19,6 +19,7 @@ from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.pause_ended import PauseEnded
 from kbpg.resources.probe import Probe
+from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql import Role
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.images import proxy_images
@@ -41,7 +42,11 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("role", (Placed(CLUSTER, role),)),
         Stage("auth query", (Placed(CLUSTER, AuthQuery(context)),)),
         Stage("images", (Placed(CONTROLLER, Images("proxies", proxy_images(context), names)),)),
-        Stage("nodes", tuple(p for host in context.inventory.proxies for p in _node(context, host))),
+        Stage(
+            "nodes",
+            tuple(p for host in context.inventory.proxies for p in _node(context, host)),
+            OneProxyAtATime(partial(_answers, context)),
+        ),
         Stage("answers", tuple(Placed(name, _answers(context, name)) for name in names)),
     )
 

@@ -209,6 +209,7 @@ CHECKS = (
         "somebody stopped it, or it ended and Docker does not restart it: it stays down until it is started",
         "{kbpg} apply-all --limit {host}",
         stopped,
+        explained_by=(*HOST_FAULT, "raft-rebuild-unfinished"),
     ),
     Check(
         "container-restarting",
@@ -226,6 +227,7 @@ CHECKS = (
         "it was started by hand: nobody knows with which options it will be started next time",
         "{kbpg} apply-all",
         unmanaged,
+        explained_by=(*HOST_FAULT, "cluster-unmanaged"),
     ),
     Check(
         "container-old",

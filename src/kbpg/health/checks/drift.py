@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kbpg.engine.compare import Comparison
-from kbpg.health.check import HOST_FAULT, Check, Seen
+from kbpg.health.check import HOST_FAULT, UNFINISHED, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource, Step
@@ -14,6 +14,7 @@ from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container
 from kbpg.resources.datadir import DataDirectoryOwner
 from kbpg.resources.file import File, FileFact
+from kbpg.resources.half_done import NoRebuildLeft
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.package import Docker
@@ -34,6 +35,7 @@ OTHERS: tuple[type[Resource], ...] = (
     Extension,
     Images,
     Loaded,
+    NoRebuildLeft,
     NotPaused,
     PauseEnded,
     PendingRestart,
@@ -102,6 +104,6 @@ CHECKS = (
         "somebody, or an unfinished run, changed what kbpg keeps: the next run changes it back",
         "{kbpg} apply-all",
         drift,
-        explained_by=HOST_FAULT,
+        explained_by=(*HOST_FAULT, *UNFINISHED),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from kbpg.errors import AccessDenied, HostKeyError
 from kbpg.facts import NotKnown
-from kbpg.health.check import Check, Seen
+from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.checks.overrides import overridden, reset
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
@@ -80,7 +80,9 @@ def judged(name: str) -> Callable[[Snapshot], Iterable[Seen]]:
         for host in snapshot.hosts:
             if host.role not in chosen.roles:
                 continue
-            subject = Subject(snapshot.inventory, host, needs(snapshot.context, host), snapshot.facts)
+            subject = Subject(
+                snapshot.inventory, host, needs(snapshot.context, host), snapshot.facts, snapshot.context
+            )
             try:
                 problem = chosen.judge(subject)
             except (NotKnown, LookupError):
@@ -235,6 +237,7 @@ CHECKS = (
         "PostgreSQL data that is not this cluster's stands where this cluster's belongs; kbpg does not touch it",
         "find out whose data it is, and move it away",
         judged("data"),
+        explained_by=(*HOST_FAULT, "cluster-unmanaged"),
     ),
     Check(
         "identity-differs",

@@ -158,7 +158,7 @@ CHECKS = (
         "nobody, HAProxy included, can tell what this node is, so it gets no clients and does not fail over",
         "docker logs --tail 50 patroni",
         silent,
-        explained_by=CONTAINER_FAULT,
+        explained_by=(*CONTAINER_FAULT, "raft-rebuild-unfinished"),
     ),
     Check(
         "two-leaders",
@@ -176,7 +176,7 @@ CHECKS = (
         "nothing can be written",
         "{kbpg} raft status",
         no_leader,
-        explained_by=(*NODE_FAULT, "raft-no-quorum"),
+        explained_by=(*NODE_FAULT, "raft-rebuild-unfinished", "raft-no-quorum"),
     ),
     Check(
         "postgres-down",

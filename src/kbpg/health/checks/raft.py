@@ -11,7 +11,7 @@ from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER
 from kbpg.steps.layout import PATRONI
 
-DOWN = (*CONTAINER_FAULT, "raft-password", "raft-silent", "patroni-silent")
+DOWN = (*CONTAINER_FAULT, "raft-rebuild-unfinished", "raft-password", "raft-silent", "patroni-silent")
 """What explains that a member is not in touch with the others."""
 
 
@@ -190,7 +190,7 @@ CHECKS = (
         "this node does not count for the quorum",
         "docker logs --tail 50 patroni",
         silent,
-        explained_by=(*CONTAINER_FAULT, "patroni-silent"),
+        explained_by=(*CONTAINER_FAULT, "raft-rebuild-unfinished", "patroni-silent"),
     ),
     Check(
         "raft-no-quorum",

@@ -119,7 +119,7 @@ CHECKS = (
         "what is committed now exists once: if this leader is lost, so are its latest commits",
         "{kbpg} status",
         no_synchronous,
-        explained_by=(),
+        explained_by=("raft-rebuild-unfinished",),
     ),
     Check(
         "slot-unused",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kbpg.adoption.proof import covers, sources
 from kbpg.inventory import Inventory
 from kbpg.patroni import NodeFact
+from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.foreign import Ownership
 from kbpg.resources.identity import fixed_ports, read_record, record_path
 from kbpg.resources.preflight.data import data_fact, record_fact
@@ -57,7 +59,7 @@ def fixed(subject: Subject) -> Problem | None:
     differing = _ports(inventory, read_record(found.text if found else None))
     containers = subject.facts.known(subject.needs.containers, subject.host.name) or {}
     mount = data_fact(inventory).mount
-    if "patroni" in containers and (source := _source(containers["patroni"])) != mount:
+    if "patroni" in containers and (source := _source(containers["patroni"], mount)) != mount:
         base = source.removesuffix("/postgres/data") or "unknown"
         differing.insert(0, f"cluster.base_dir: recorded {base}, wanted {inventory.cluster.base_dir}")
     if not differing:
@@ -69,8 +71,15 @@ def fixed(subject: Subject) -> Problem | None:
     )
 
 
-def _source(container: Mapping[str, Any]) -> str:
-    """Return the host's directory that the container mounts for data, "" without one."""
+def _source(container: Mapping[str, Any], mount: str) -> str:
+    """Return the host's directory that the container mounts for data, "" without one.
+
+    One that was started by hand may mount it elsewhere, or what it is in.
+    """
+    if LABEL_SPEC not in ((container.get("Config") or {}).get("Labels") or {}) and any(
+        covers(source, mount) for source in sources(container)
+    ):
+        return mount
     binds = (container.get("HostConfig") or {}).get("Binds") or []
     mounts = [bind.split(":") for bind in binds]
     return next((parts[0] for parts in mounts if parts[1:2] == [MOUNT_POINT]), "")

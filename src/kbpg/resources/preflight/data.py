@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from kbpg.adoption.proof import Proof
 from kbpg.inventory import Inventory
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge, odd_one_out, ways_to_look
 from kbpg.resources.identity import record_path
 from kbpg.resources.preflight.subject import Problem, Subject
+
+ADOPT = "kbpg apply-all --adopt"
+"""The command that says yes to taking over a cluster that kbpg did not start."""
 
 
 def data_fact(inventory: Inventory) -> DataFact:
@@ -42,7 +46,26 @@ def data(subject: Subject) -> Problem | None:
     detail = (
         ("look at it on the host, nothing is changed by:", *(f"  {line}" for line in looks)) if looks else ()
     )
-    return Problem(why, "kbpg does not touch it: move it away, or choose another cluster.base_dir", detail)
+    leave = "kbpg does not touch it: move it away, or choose another cluster.base_dir"
+    proof = Proof(subject.context, subject.facts) if subject.context and unrecorded(subject) else None
+    if proof is None or not (proof.led or proof.context.adopting):
+        return Problem(why, leave, detail)
+    if doubts := proof.doubts(subject.host.name):
+        mend = f"{leave}; or mend what keeps it from being adopted (docs/adopting.md)"
+        return Problem(why, mend, ("it is not adopted:", *(f"  {line}" for line in doubts), *detail))
+    if proof.context.adopting:
+        return None
+    return Problem(why, f"its cluster runs: {ADOPT} takes it over, one node at a time (docs/adopting.md)")
+
+
+def unrecorded(subject: Subject) -> bool:
+    """Return whether there is data here with which nothing is wrong but that no record explains it."""
+    inventory = subject.inventory
+    seen, found = subject.see(data_fact(inventory)), subject.see(record_fact(inventory))
+    if not seen.present or Ownership.of(found.text if found else None).cluster:
+        return False
+    ours = Ownership(inventory.cluster.name, "")
+    return judge(seen, ours, inventory.cluster.name, inventory.versions.postgresql) is None
 
 
 def identity(subject: Subject) -> Problem | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kbpg.adoption.proof import Proof
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import PreflightFailed
-from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.inventory import Host
 from kbpg.model import Change, Resource, Want
 from kbpg.resources.hardware import HardwareFact
@@ -34,7 +35,7 @@ class Preflight(Resource):
         self._checks = [check for check in checks if host.role in check.roles]
 
     def _subject(self, facts: Facts) -> Subject:
-        return Subject(self._context.inventory, self._host, self._needs, facts)
+        return Subject(self._context.inventory, self._host, self._needs, facts, self._context)
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Ask this host for itself, and the others for what has to agree."""
@@ -50,6 +51,10 @@ class Preflight(Resource):
             if self._host.role == "db":
                 yield host.name, data_fact(inventory)
                 yield host.name, node_fact(inventory)
+                if context.adopting:
+                    yield from (
+                        (host.name, fact) for fact in Proof(context, Facts(Knowledge(), "")).questions()
+                    )
 
     def want(self, facts: Facts) -> Want:
         """Return every check as ok."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from kbpg.context import Context
 from kbpg.facts import Fact, Facts
 from kbpg.inventory import Host, Inventory
 from kbpg.resources.docker import ContainersFact
@@ -35,12 +36,13 @@ class Needs:
 
 @dataclass(frozen=True)
 class Subject:
-    """A host, what it is needed for, and what is known."""
+    """A host, what it is needed for, and what is known; `context` is there where the check is of a whole cluster."""
 
     inventory: Inventory
     host: Host
     needs: Needs
     facts: Facts
+    context: Context | None = None
 
     def see(self, fact: Fact[T]) -> T:
         """Return the host's answer; raises `NotKnown`."""

@@ -1,0 +1,218 @@
+"""Taking a proven cluster over: what is so before its containers are replaced, and how that is done."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kbpg.context import Context
+from kbpg.dynamic import synchronous_mode
+from kbpg.engine.site import Site
+from kbpg.errors import NotConverged, Refused
+from kbpg.facts import Fact, Facts, NotKnown, ShellFact
+from kbpg.hosts.port import Output
+from kbpg.inventory import version_tuple
+from kbpg.model import ABSENT, Change, Impact, Resource, Want
+from kbpg.operations.patroni_change import change_by_rest
+from kbpg.patroni import ConfigFact, NodeFact, leader_of, streaming_of
+from kbpg.resources.docker import LABEL_SPEC, ContainersFact
+from kbpg.resources.foreign import DataFact
+from kbpg.resources.identity import NOT_RECORDED, Claimed
+from kbpg.resources.patroni import INTERVAL
+from kbpg.resources.rolling import OneNodeAtATime
+from kbpg.resources.sql_facts import RowsFact
+
+OWN = frozenset({"patroni.yml", "secrets.yml", "bootstrap.yml"})
+"""What kbpg writes for Patroni; it reads every *.yml of its directory."""
+SYNCHRONOUS_DEADLINE = 60.0
+"""Seconds until a standby is synchronous: one of Patroni's loops, 10 s by default, and its reload."""
+_COLLATIONS = (
+    "select coalesce(string_agg(datname, ', ' order by datname), '') from pg_catalog.pg_database where datallowconn"
+    " and datcollversion is distinct from pg_catalog.pg_database_collation_actual_version(oid)"
+)
+
+
+class Adopted(Claimed):
+    """The host's record names the cluster and the system that the leader leads, and the data here is of it."""
+
+    id = "identity:adopted"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._node, self._hosts = NodeFact(context.inventory.ports.patroni), context.db_names
+        self._data = DataFact(f"{context.inventory.cluster.base_dir}/postgres/data")
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask for the record and the data here, and every node for itself."""
+        yield place, self._fact
+        yield place, self._data
+        yield from ((host, self._node) for host in self._hosts)
+
+    def want(self, facts: Facts) -> Want:
+        """Return the cluster's name and the leader's system identifier. Raises `NotKnown` without a leader."""
+        leader = leader_of(facts, self._node, self._hosts)
+        identifier = facts.get(self._node, leader).system_identifier
+        if not identifier:
+            raise NotKnown(f"{leader} does not tell its system identifier")
+        return {"cluster": self._name, "system_identifier": identifier}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what is recorded."""
+        record = self._read(facts)
+        if "cluster" not in record:
+            return ABSENT
+        identifier = str(record.get("system_identifier") or NOT_RECORDED)
+        return {"cluster": str(record["cluster"]), "system_identifier": identifier}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Write the record. Raises `Refused` where another one stands, or the data here is of another system."""
+        if change.have is not ABSENT and set(change.names()) != {"system_identifier"}:
+            raise Refused(f"this host belongs to another cluster: {'; '.join(change.lines())}")
+        if isinstance(change.have, Mapping) and change.have["system_identifier"] != NOT_RECORDED:
+            raise Refused(f"this host belongs to another system: {'; '.join(change.lines())}")
+        asked: dict[str, tuple[Fact[object], ...]] = dict.fromkeys(self._hosts, (self._node,))
+        facts = site.look(asked | {site.place: (self._data, self._node)})
+        wanted = self.want(facts)
+        assert isinstance(wanted, Mapping)  # noqa: S101 (`want` above)
+        here, identifier = facts.get(self._data), str(wanted["system_identifier"])
+        if here.present and here.system_identifier != identifier:
+            raise Refused(f"the data here is of the system {here.system_identifier}, and not of {identifier}")
+        self._write(site, identifier)
+
+
+@dataclass(frozen=True)
+class ListingFact(ShellFact[frozenset[str]]):
+    """The names in the directory `path`; none where there is no such directory."""
+
+    path: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"listing:{self.path}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment."""
+        return f"ls -A {shlex.quote(self.path)} 2>/dev/null; true"
+
+    def parse(self, output: Output) -> frozenset[str]:
+        """Read the answer."""
+        return frozenset(output.stdout.splitlines())
+
+
+class KeptAside(Resource):
+    """What a container was started with is kept, and Patroni's directory holds no file but kbpg's.
+
+    Kept are `docker inspect` of the container and a copy of the directory, in `kbpg/before-adoption`: with them the
+    old container can be started again.
+    """
+
+    id = "adoption:kept aside"
+
+    def __init__(self, context: Context, container: str, directory: str) -> None:
+        base = f"{context.inventory.cluster.base_dir}/kbpg"
+        self._kept, self._container, self._directory = f"{base}/before-adoption", container, directory
+        self._containers, self._there, self._files = (
+            ContainersFact((container,)),
+            ListingFact(self._kept),
+            ListingFact(directory),
+        )
+        self.facts = (self._containers, self._there, self._files)
+
+    def _own(self, facts: Facts) -> bool:
+        found = facts.get(self._containers).get(self._container)
+        return found is None or LABEL_SPEC in (found["Config"].get("Labels") or {})
+
+    def want(self, facts: Facts) -> Want:
+        """Return that there is nothing to keep, or that it is kept."""
+        return {"kept": True, "files of others": "none"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what is left to be done."""
+        if self._own(facts):
+            return self.want(facts)
+        others = {name for name in facts.get(self._files) if name.endswith((".yml", ".yaml"))} - OWN
+        return {"kept": bool(facts.get(self._there)), "files of others": ", ".join(sorted(others)) or "none"}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Copy, then take the files of others away."""
+        host = site.host
+        if "kept" in change.names():
+            host.run(["install", "-d", "-m", "0700", self._kept])
+            shown = host.run(["docker", "inspect", self._container]).stdout
+            if site.facts.get(self._files):
+                host.run(["cp", "-a", self._directory, f"{self._kept}/"])
+            host.write(f"{self._kept}/{self._container}.json", shown.encode(), owner="0:0", mode=0o600)
+            site.say(f"{site.place}: what {self._container} was started with is kept in {self._kept}")
+        others = {n for n in site.facts.get(self._files) if n.endswith((".yml", ".yaml"))} - OWN
+        if others:
+            host.run(["rm", "-f", *(f"{self._directory}/{name}" for name in sorted(others))])
+
+
+class SynchronousFirst(Resource):
+    """A standby is synchronous before any node is replaced, where the inventory wants that: it is handed over to.
+
+    Nothing else of the old dynamic configuration is changed yet.
+    """
+
+    id = "adoption:synchronous"
+
+    def __init__(self, context: Context) -> None:
+        ports = context.inventory.ports
+        self._context = context
+        self._node, self._config = NodeFact(ports.patroni), ConfigFact(ports.patroni)
+        self.facts = (self._node, self._config)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that some mode is on, where the inventory wants one."""
+        off = self._context.inventory.cluster.synchronous == "off"
+        return self.have(facts) if off else {"synchronous": True}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether one is."""
+        leader = leader_of(facts, self._node, self._context.db_names)
+        mode = str(facts.get(self._config, leader).get("synchronous_mode", False)).lower()
+        return {"synchronous": mode in ("true", "on", "quorum")}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Turn it on, as the version of the leader that runs knows it, and wait for a standby."""
+        leader = leader_of(site.facts, self._node, self._context.db_names)
+        old = version_tuple(site.facts.get(self._node, leader).version) < (4, 0, 0)
+        mode = True if old else synchronous_mode(self._context.inventory)
+        change_by_rest(self._context, site.hosts[leader], "PATCH", "/config", {"synchronous_mode": mode})
+        ends = time.monotonic() + SYNCHRONOUS_DEADLINE
+        while time.monotonic() < ends:
+            found = streaming_of(site.look({leader: (self._node,)}), self._node, leader)
+            if any(each.sync_state in ("sync", "quorum") for each in found.values()):
+                return
+            time.sleep(INTERVAL)
+        raise NotConverged(f"no standby of {leader} is synchronous after {SYNCHRONOUS_DEADLINE:g} s")
+
+
+class AdoptionOrder(OneNodeAtATime):
+    """One node at a time, the leader last; after each, kbpg's image must read the data as the old one did."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._collations = RowsFact(context.superuser(), "collations", _COLLATIONS)
+        self._known = context.inventory.versions.postgresql >= 15  # datcollversion is new in 15
+
+    def after(self, site: Site, impact: Impact) -> None:
+        """After the cluster is whole again: its text indexes are sorted as the C library of the image sorts.
+
+        Raises `NotConverged` where they are not: the leader, which would write to them, is not replaced then.
+        """
+        super().after(site, impact)
+        if impact < Impact.RESTART or not self._known:
+            return
+        ((databases,),) = site.look({site.place: (self._collations,)}).get(self._collations, site.place)
+        if databases:
+            raise NotConverged(
+                f"text of {databases} was sorted by another version of the C library than {site.place} has now: "
+                "its indexes may miss rows",
+                detail=("no other node is replaced; this standby streams, and serves no writes",),
+                hint="docs/adopting.md, section `Collations`",
+            )
