@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """What is open. `hosts` lacks the `unreachable` ones; `found` is the credentials file, if there is one."""
+    """What is open. `hosts` lacks the `unreachable` ones; `found` is the credentials file, if there is one.
+
+    `unknown` are the passwords that neither the file nor a host told; None where nobody had to be asked.
+    """
 
     context: Context
     found: Found | None
@@ -46,6 +49,7 @@ class Session:
     controller: Writer
     journal: Recorder
     unreachable: Mapping[str, HostError] = field(default_factory=dict)
+    unknown: tuple[str, ...] | None = None
 
 
 class Closable(Protocol):
@@ -142,11 +146,13 @@ def open_session(
         stack.enter_context(interruptible(list(hosts.values())))
         if lock:
             stack.enter_context(_locked(hosts.values(), doing))
+        unknown = None
         if found and found.missing:
             context, whole = _from_hosts(context, found, hosts, redactor, strict=lock)
+            unknown = whole.missing
             if credentials_exist and lock:  # a look does without what nobody tells
                 _demand(context, whole)
-        yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable)
+        yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable, unknown)
 
 
 def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Locks]:

@@ -117,4 +117,6 @@ def _again(session: Session, options: Options, stack: ExitStack) -> Connect:
 
 def _missing(session: Session) -> Collection[str]:
     """Return the names of passwords that are not the cluster's: they were made up in memory just now."""
+    if session.unknown is not None:
+        return session.unknown
     return session.found.missing if session.found else PASSWORDS.keys()

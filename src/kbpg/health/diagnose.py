@@ -14,7 +14,7 @@ from kbpg.engine.redactor import Redactor
 from kbpg.errors import Exit
 from kbpg.health import catalogue
 from kbpg.health.check import CONTAINER_FAULT, Check
-from kbpg.health.finding import Finding, Severity
+from kbpg.health.finding import Action, Finding, Severity
 from kbpg.health.snapshot import Snapshot, take
 from kbpg.model import CLUSTER
 
@@ -99,7 +99,7 @@ def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosi
 def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
     """Return the findings that no other explains; each tells what it explains, also by way of others."""
     ids = {check.id: check.explained_by for check in checks}
-    direct = {f.key: _explaining(f, found, ids.get(f.id, ())) for f in found}
+    direct = {f.key: _explaining(f, found, (*ids.get(f.id, ()), *_not_ours(f))) for f in found}
     consequences: dict[Key, list[str]] = {}
     roots = []
     for finding in found:
@@ -110,6 +110,12 @@ def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:
         for cause in causes:
             consequences.setdefault(cause.key, []).append(f"{finding.host}: {finding.title}")
     return [dataclasses.replace(f, explains=tuple(dict.fromkeys(consequences.get(f.key, ())))) for f in roots]
+
+
+def _not_ours(finding: Finding) -> Sequence[str]:
+    """Return what explains whatever a step would mend: of a cluster that kbpg did not start nothing is as it says."""
+    steps = finding.repair is not None and finding.repair.action is Action.APPLY_STEP
+    return ("cluster-unmanaged",) if steps and finding.id != "cluster-unmanaged" else ()
 
 
 def _roots(
