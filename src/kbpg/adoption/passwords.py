@@ -7,7 +7,7 @@ stops every standby at its next connection. So a file with the mission's four na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace, replace
+from dataclasses import dataclass, field, replace
 
 from kbpg.adoption.in_use import PatroniInUse, PatroniInUseFact, PoolerInUseFact
 from kbpg.credentials import Found
