@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbpg.adoption.takeover import Adopted, AdoptionOrder, KeptAside, ListingFact, SynchronousFirst
+from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside, ListingFact
 from kbpg.engine.compare import compare
 from kbpg.errors import Refused
 from kbpg.hosts.fake import FakeHost
@@ -93,7 +93,7 @@ def test_roles_then_records_then_one_node_after_another_with_its_files() -> None
     adopting = dataclasses.replace(CONTEXT, inventory=INVENTORY, adopting=True)
     stages = [stage for stage in s02_patroni.stages(adopting) if not stage.requirement]
     titles = [stage.title for stage in stages]
-    assert titles[1:6] == ["roles in use", "rewind in use", "synchronous", "adopt", "nodes"]
+    assert titles[1:6] == ["roles in use", "rewind in use", "handover", "adopt", "nodes"]
     assert "files" not in titles
     assert "claim" not in titles
     roles = {item.resource.id for item in stages[1].items if isinstance(item.resource, Role)}
@@ -144,25 +144,30 @@ def test_a_directory_that_is_not_there_is_empty() -> None:
     assert FILES.parse(Output(0, "a.yml\n.hidden\n")) == {"a.yml", ".hidden"}
 
 
-# --- a synchronous standby ---------------------------------------------------------------------------------
+# --- a handover --------------------------------------------------------------------------------------------
+
+TIMERS = {"loop_wait": 2, "retry_timeout": 5, "ttl": 20}
 
 
 @pytest.mark.parametrize(
-    ("mode", "settings", "changes"),
+    ("config", "wrong"),
     [
-        (False, "", True),
-        (None, "", True),
-        ("off", "", True),
-        (True, "", False),
-        ("quorum", "", False),
+        (
+            {"ttl": 30, "loop_wait": 10, "retry_timeout": 10},
+            {"ttl", "loop_wait", "retry_timeout", "synchronous"},
+        ),
+        (TIMERS | {"synchronous_mode": False}, {"synchronous"}),
+        (TIMERS | {"synchronous_mode": "off"}, {"synchronous"}),
+        (TIMERS | {"synchronous_mode": True}, set()),
+        (TIMERS | {"synchronous_mode": "quorum"}, set()),
+        ({**TIMERS, "ttl": 30, "synchronous_mode": "quorum"}, {"ttl"}),
     ],
 )
-def test_one_is_wanted_before_a_handover(mode: object, settings: str, changes: bool) -> None:
-    config = {"ttl": 30} if mode is None else {"synchronous_mode": mode}
+def test_what_a_handover_needs(config: dict[str, object], wrong: set[str]) -> None:
     known = answers()
     known["db-1"][ConfigFact(8008).key] = config
-    resource = SynchronousFirst(context(settings))
-    assert bool(compare(Placed(CLUSTER, resource), knowing(known, CLUSTER)).change) is changes
+    change = compare(Placed(CLUSTER, HandoverFirst(CONTEXT)), knowing(known, CLUSTER)).change
+    assert (set(change.names()) if change else set()) == wrong
 
 
 # --- proxies -----------------------------------------------------------------------------------------------

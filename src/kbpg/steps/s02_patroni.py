@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from kbpg import patroni
-from kbpg.adoption.takeover import Adopted, AdoptionOrder, KeptAside, SynchronousFirst
+from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts
@@ -92,7 +92,7 @@ def _adopting(context: Context) -> Sequence[Stage]:
     return (
         Stage("roles in use", tuple(Placed(CLUSTER, role) for role in roles)),
         Stage("rewind in use", (Placed(CLUSTER, RewindRights(context, REWIND_USER)),)),
-        Stage("synchronous", (Placed(CLUSTER, SynchronousFirst(context)),)),
+        Stage("handover", (Placed(CLUSTER, HandoverFirst(context)),)),
         Stage("adopt", tuple(Placed(host.name, Adopted(context)) for host in hosts)),
         Stage("nodes", tuple(p for host in hosts for p in adopted(host)), AdoptionOrder(context)),
     )
