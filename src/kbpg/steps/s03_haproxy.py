@@ -38,8 +38,8 @@ RELOAD = [
     HAPROXY,
     "sh",
     "-c",
-    'cd /run/haproxy && echo "show servers state" | socat -t 2 - admin.sock >servers.state;'
-    " echo reload | socat -t 15 - master.sock; rm -f servers.state",
+    'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
+    " echo reload | socat -t 15 - ./master.sock; rm -f servers.state",
 ]
 """The new worker begins with what the old one knows of the servers: by itself it takes all for up until its first
 checks, and sends writes to standbys. The master answers `Success=1` once the new worker runs, or says why it kept the
