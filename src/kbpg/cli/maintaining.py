@@ -103,7 +103,8 @@ def losses(seen: Leaderless, synchronous: str) -> list[Line]:
     certain = [Line(f"lost: {text}", Style.BAD) for text in what_is_lost(seen)]
     possible = [Line(f"not known: {text}", Style.WARNING) for text in what_may_be_lost(seen, synchronous)]
     nothing = Line(f"nothing is lost: no node's data reaches farther than that of {seen.host}", Style.GOOD)
-    return [*certain, *possible] or [nothing]
+    other = Line("Patroni is paused: after kbpg resume a standby takes over by itself", Style.HINT)
+    return [*([*certain, *possible] or [nothing]), *([other] if seen.paused else [])]
 
 
 def _failed_over(seen: Leaderless, timeline: int) -> list[Line]:
