@@ -233,11 +233,11 @@ def test_a_node_that_is_behind_leads_only_when_the_loss_is_accepted(paused: Lab)
     old, behind = paused.leader(), standby(paused)
     (ahead,) = {*DB} - {old, behind}
     # Replication alone: Raft goes on
-    paused.sh(behind, cut("INPUT -p tcp --sport 5432"))
+    paused.sh(behind, cut("INPUT -i eth0 -p tcp --sport 5432"))
     psql(paused, old, "create table if not exists lost_row(t text); insert into lost_row values ('x')")
     paused.sh(old, "docker kill patroni")
-    paused.until(lambda: _leaderless(paused), 60, "nobody streams any more")
     paused.sh(behind, MENDED_CABLE)
+    paused.until(lambda: _leaderless(paused), 70, "nobody streams any more")
     ran = paused.kbpg("failover", "--to", behind, "--yes")
     assert ran.code == 1, ran.everything
     assert f"{behind} is not the most advanced node" in ran.err
@@ -352,7 +352,7 @@ def test_kept_data_becomes_the_same_cluster_again(cluster: Lab) -> None:
     left = left_on(cluster)
     assert all(left[host].split() == ["kbpg", "postgres"] for host in DB), left
     assert all(left[host] == "" for host in PROXIES), left
-    assert set(cluster.everywhere("docker images -q").values()) == {""}
+    assert set(cluster.everywhere("docker images -q --filter label=kbpg.inputs").values()) == {""}
     assert cluster.kbpg("destroy", "--yes").code == 0
     cluster.apply()
     assert cluster.rest(DB[0])["database_system_identifier"] == identifier
