@@ -24,7 +24,7 @@ from kbpg.render import render
 from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container, ContainerSpec
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
-from kbpg.resources.directory import Directory, DirectoryFact
+from kbpg.resources.directory import Directory, DirectoryFact, ListingFact
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact, ImagesFact
 from kbpg.resources.file import File, FileFact, FileState, digest
 from kbpg.resources.foreign import DataFact, DataState
@@ -218,6 +218,7 @@ class World:
             NeighboursFact: (),
             PortsFact: Ports(addresses=frozenset({"127.0.0.1", *self._address(host)})),
             DirectoryFact: ("0:0", 0o755),
+            ListingFact: frozenset({"raft.journal"}),
             DataDirectoryFact: DataDirectory("999:999", 0o700, ""),
             DataFact: DataState("/opt/keybuzz/postgres/data/pgdata", True, "16", SYSTEM_ID, True, 1795440897),
             FileFact: None,
@@ -321,6 +322,8 @@ class World:
             "route": ((True,),),
             "answers": ((1,),),
             "vector": (("1",),),
+            "who may connect": (("host", ["replication"], ["replicator"], "all", None, "scram-sha-256"),),
+            "data directory": (("/var/lib/postgresql/data/pgdata",),),
         }
         return known.get(fact.key, by_name.get(fact.name))
 

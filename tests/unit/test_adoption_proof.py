@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbpg import scram
-from kbpg.adoption.proof import Proof, covers, lets_in, sources
+from kbpg.adoption.proof import Proof, covers, lets_in, on_host, sources
 from kbpg.facts import Facts, NotKnown
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.foreign import DataFact
@@ -25,12 +25,18 @@ MOUNT = "/opt/keybuzz/postgres/data"
 def doubts(world: World, host: str = "db-2", rules: Any = ()) -> list[str]:
     facts: Facts = world.snapshot().facts
     proof = Proof(world.context, facts)
-    hba = next(fact for fact in proof.questions() if isinstance(fact, RowsFact))
+    hba = next(f for f in proof.questions() if isinstance(f, RowsFact) and f.name == "who may connect")
     if rules:
         for name in world.context.db_names:
             world.answers[name][hba.key] = rules
         proof = Proof(world.context, world.snapshot().facts)
     return proof.doubts(host)
+
+
+def where(world: World) -> RowsFact:
+    """Return the question for PostgreSQL's own directory."""
+    facts = Proof(world.context, world.snapshot().facts).questions()
+    return next(f for f in facts if isinstance(f, RowsFact) and f.name == "data directory")
 
 
 def unowned() -> World:
@@ -69,6 +75,18 @@ def other_container(world: World) -> None:
 
 def other_mount(world: World) -> None:
     world.container("db-2", "patroni")["HostConfig"]["Binds"] = ["/srv/pg:/var/lib/postgresql/data"]
+
+
+def old_copy(world: World) -> None:
+    """The same system runs from another directory of the mount."""
+    fact = where(world)
+    world.say("db-2", fact, (("/var/lib/postgresql/data/main",),))
+
+
+def old_log(world: World) -> None:
+    """Raft runs elsewhere, and in the place of its directory lies something."""
+    binds = world.container("db-2", "patroni")["HostConfig"]["Binds"]
+    binds[:] = [bind for bind in binds if "raft" not in bind]
 
 
 def bridged(world: World) -> None:
@@ -116,6 +134,8 @@ def leaderless(world: World) -> None:
         (other_scope, "Patroni's scope is batman, and cluster.name is test"),
         (other_container, "no container is called patroni; `docker rename NAME patroni` restarts nothing"),
         (other_mount, f"its container patroni does not mount {MOUNT}"),
+        (old_copy, f"its PostgreSQL runs on {MOUNT}/main: wanted {MOUNT}/pgdata"),
+        (old_log, "there are files in /opt/keybuzz/postgres/raft, and its container does not use them"),
         (bridged, "its container patroni has the network `bridge`: wanted the host's"),
         (away, "db-3 does not stream from db-1, which leads"),
         (other_raft_password, "db-3: Raft on port 7000 speaks with another password (the credentials"),
@@ -180,6 +200,13 @@ def test_another_replication_user_needs_a_line_for_kbpgs() -> None:
 
 def test_mounts_by_either_option() -> None:
     container = {"Mounts": [{"Source": "/srv/a"}], "HostConfig": {"Binds": ["/srv/a:/a", "/srv/b:/b:ro"]}}
+    mounted = {
+        "Mounts": [{"Source": "/srv", "Destination": "/var/lib"}],
+        "HostConfig": {"Binds": ["/srv/a:/a"]},
+    }
+    assert on_host(mounted, "/var/lib/pg/data") == "/srv/pg/data"
+    assert on_host(mounted, "/a") == "/srv/a"
+    assert on_host(mounted, "/elsewhere") == ""
     assert sources(container) == ["/srv/a", "/srv/b"]
     assert covers("/opt/keybuzz", MOUNT)
     assert not covers("/opt/key", MOUNT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside, ListingFact
+from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.engine.compare import compare
 from kbpg.errors import Refused
 from kbpg.hosts.fake import FakeHost
@@ -16,6 +16,7 @@ from kbpg.hosts.port import Output
 from kbpg.inventory import load
 from kbpg.model import CLUSTER, Impact, Placed, Status
 from kbpg.patroni import ConfigFact, NodeFact, NodeStatus
+from kbpg.resources.directory import ListingFact
 from kbpg.resources.docker import LABEL_SPEC, ContainersFact
 from kbpg.resources.file import File, FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState

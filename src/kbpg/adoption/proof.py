@@ -17,6 +17,7 @@ from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.datadir import DataDirectoryFact
+from kbpg.resources.directory import ListingFact
 from kbpg.resources.docker import ContainersFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.sql_facts import RolesFact, RowsFact
@@ -60,6 +61,15 @@ class Proof:
         return RowsFact(self.context.superuser(), "who may connect", _HBA)
 
     @property
+    def _where(self) -> RowsFact:
+        query = "select setting from pg_catalog.pg_settings where name = 'data_directory'"
+        return RowsFact(self.context.superuser(), "data directory", query)
+
+    @property
+    def _raft_files(self) -> ListingFact:
+        return ListingFact(f"{self.context.inventory.cluster.base_dir}/postgres/raft")
+
+    @property
     def _owner(self) -> DataDirectoryFact:
         return DataDirectoryFact(f"{self._mount}/pgdata", OWNER)
 
@@ -74,6 +84,8 @@ class Proof:
             self._raft,
             self._roles,
             self._hba,
+            self._where,
+            self._raft_files,
             self._owner,
             DataFact(self._mount),
             ContainersFact((CONTAINER,)),
@@ -140,8 +152,20 @@ class Proof:
             yield f"its container {CONTAINER} is {status}"
         if (network := found.get("HostConfig", {}).get("NetworkMode")) != "host":
             yield f"its container {CONTAINER} has the network `{network}`: wanted the host's"
-        if not any(covers(source, self._mount) for source in sources(found)):
+        yield from self._of_mounts(host, found)
+
+    def _of_mounts(self, host: str, container: Mapping[str, Any]) -> Iterator[str]:
+        """Tell whether what runs is what lies here: an old copy has the same identifier."""
+        if not any(covers(source, self._mount) for source in sources(container)):
             yield f"its container {CONTAINER} does not mount {self._mount}"
+            return
+        rows, why = self._known(self._where, host)
+        inside = str(rows[0][0]) if rows else ""
+        if why or (rows and on_host(container, inside) != f"{self._mount}/pgdata"):
+            yield f"its PostgreSQL runs on {why or on_host(container, inside) or inside}: wanted {self._mount}/pgdata"
+        files, raft = self.facts.known(self._raft_files, host), self._raft_files.path
+        if files and not any(covers(source, raft) for source in sources(container)):
+            yield f"there are files in {raft}, and its container does not use them: move them away"
 
     def _of_cluster(self, leader: str) -> Iterator[str]:
         streaming = streaming_of(self.facts, self._node, leader)
@@ -202,6 +226,21 @@ def sources(container: Mapping[str, Any]) -> list[str]:
     mounts = [str(mount.get("Source") or "") for mount in container.get("Mounts") or ()]
     binds = [str(bind).split(":")[0] for bind in (container.get("HostConfig") or {}).get("Binds") or ()]
     return [source for source in dict.fromkeys([*mounts, *binds]) if source]
+
+
+def on_host(container: Mapping[str, Any], path: str) -> str:
+    """Return where a path of the container is on the host, "" where it is in no mount."""
+    pairs = [
+        (str(each.get("Destination") or ""), str(each.get("Source") or ""))
+        for each in container.get("Mounts") or ()
+    ]
+    binds = (container.get("HostConfig") or {}).get("Binds") or ()
+    pairs += [(parts[1], parts[0]) for bind in binds if len(parts := str(bind).split(":")) > 1]
+    inside = [(target, source) for target, source in pairs if target and covers(target, path)]
+    if not inside:
+        return ""
+    target, source = max(inside, key=lambda pair: len(pair[0]))
+    return source.rstrip("/") + path[len(target.rstrip("/")) :]
 
 
 def covers(source: str, path: str) -> bool:

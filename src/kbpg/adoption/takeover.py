@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from kbpg.context import Context
 from kbpg.dynamic import synchronous_mode
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, Refused
-from kbpg.facts import Fact, Facts, NotKnown, ShellFact
-from kbpg.hosts.port import Output
+from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.inventory import version_tuple
 from kbpg.model import ABSENT, Change, Impact, Resource, Want
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import ConfigFact, NodeFact, leader_of, streaming_of
+from kbpg.resources.directory import ListingFact
 from kbpg.resources.docker import LABEL_SPEC, ContainersFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import NOT_RECORDED, Claimed
@@ -80,27 +78,6 @@ class Adopted(Claimed):
         if here.present and here.system_identifier != identifier:
             raise Refused(f"the data here is of the system {here.system_identifier}, and not of {identifier}")
         self._write(site, identifier)
-
-
-@dataclass(frozen=True)
-class ListingFact(ShellFact[frozenset[str]]):
-    """The names in the directory `path`; none where there is no such directory."""
-
-    path: str
-
-    @property
-    def key(self) -> str:
-        """Return the name of the question."""
-        return f"listing:{self.path}"
-
-    @property
-    def script(self) -> str:
-        """Return the fragment."""
-        return f"ls -A {shlex.quote(self.path)} 2>/dev/null; true"
-
-    def parse(self, output: Output) -> frozenset[str]:
-        """Read the answer."""
-        return frozenset(output.stdout.splitlines())
 
 
 class KeptAside(Resource):

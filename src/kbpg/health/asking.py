@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
-from kbpg.facts import Fact
+from kbpg.adoption.proof import Proof
+from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.health.questions import (
     HaproxyFact,
     LogsFact,
@@ -82,7 +83,7 @@ def wanted(context: Context) -> Wanted:
         for name, fact in item.resource.asks(item.place, context):
             found.setdefault(name, []).append(fact)
     for name in context.db_names:
-        found[name].append(rebuild_note(context))
+        found[name] += [rebuild_note(context), *Proof(context, Facts(Knowledge(), name)).questions()]
         found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
         found[name] += ask.views.on_db()
         found[name] += _common(DB_CONTAINERS, ask)

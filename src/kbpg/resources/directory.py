@@ -40,6 +40,27 @@ class DirectoryFact(ShellFact[tuple[str, int] | None]):
         return owner, int(mode, 8)
 
 
+@dataclass(frozen=True)
+class ListingFact(ShellFact[frozenset[str]]):
+    """The names in the directory `path`; none where there is no such directory."""
+
+    path: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"listing:{self.path}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment."""
+        return f"ls -A {shlex.quote(self.path)} 2>/dev/null; true"
+
+    def parse(self, output: Output) -> frozenset[str]:
+        """Read the answer."""
+        return frozenset(output.stdout.splitlines())
+
+
 class Directory(Resource):
     """A directory with this owner ("uid:gid") and mode."""
 
