@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from tests.lab import by_hand
-from tests.lab.conftest import DB, HOSTS, Lab
+from tests.lab.conftest import DB, HOSTS, Lab, killed_at_end
 
 pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
@@ -127,6 +129,34 @@ def test_a_cluster_started_by_hand_is_adopted(hand_made: Lab, capsys: pytest.Cap
     assert_managed(lab)
     assert lab.started() == after
     assert set(lab.everywhere("true")) == set(HOSTS)
+
+
+def test_an_adoption_that_was_killed_is_finished_by_the_next(hand_made: Lab) -> None:
+    lab = hand_made
+    client = by_hand.Writer(lab)
+    with client.writing():
+        replaced = (
+            "docker inspect --format '{{index .Config.Labels \"kbpg.spec\"}}' patroni 2>/dev/null || true"
+        )
+
+        def one() -> bool:
+            return any(
+                text.strip() not in ("", "<no value>") for text in lab.everywhere(replaced, DB).values()
+            )
+
+        with killed_at_end(lab.start("apply-all", "--adopt")) as process:
+            lab.until(one, 120, "the first node is replaced")
+            os.kill(process.pid, signal.SIGKILL)
+        lab.await_whole(deadline=90)
+        assert "taken over in part" in finding_ids(lab)["cluster-unmanaged"]["seen"]
+        refused = lab.kbpg("apply-all")
+        assert refused.code == 1
+        assert "apply-all --adopt finishes it" in refused.err
+        ran = lab.kbpg("apply-all", "--adopt", timeout=400)
+        assert ran.code == 0, ran.everything
+    assert client.lost() == set()
+    assert client.together_away() == []
+    assert_managed(lab)
 
 
 def test_data_of_another_system_stops_an_adoption(hand_made: Lab) -> None:

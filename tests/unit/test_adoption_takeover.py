@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside
+from kbpg.adoption.takeover import Adopted, AdoptionDone, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.engine.compare import compare
 from kbpg.errors import Refused
 from kbpg.hosts.fake import FakeHost
@@ -58,7 +58,15 @@ def adopt(known: dict[str, dict[str, object]]) -> FakeHost:
 @pytest.mark.parametrize("record", [None, {"cluster": "kb", "system_identifier": ""}])
 def test_the_record_has_the_leaders_identifier_at_once(record: object) -> None:
     host = adopt(answers(record))
-    assert json.loads(host.files[RECORD].content)["system_identifier"] == MINE
+    written = json.loads(host.files[RECORD].content)
+    assert (written["system_identifier"], written["adopting"]) == (MINE, True)
+    # once every node is replaced
+    known = answers(written)
+    place = site("db-2", {"db-2": host}, known)
+    change = compare(Placed("db-2", AdoptionDone(CONTEXT)), place.facts).change
+    assert change is not None
+    AdoptionDone(CONTEXT).fix(place, change)
+    assert json.loads(host.files[RECORD].content) == {k: v for k, v in written.items() if k != "adopting"}
 
 
 def test_a_host_that_is_recorded_is_left_alone() -> None:
@@ -95,6 +103,7 @@ def test_roles_then_records_then_one_node_after_another_with_its_files() -> None
     stages = [stage for stage in s02_patroni.stages(adopting) if not stage.requirement]
     titles = [stage.title for stage in stages]
     assert titles[1:6] == ["roles in use", "rewind in use", "handover", "adopt", "nodes"]
+    assert titles[6] == "adopted"
     assert "files" not in titles
     assert "claim" not in titles
     roles = {item.resource.id for item in stages[1].items if isinstance(item.resource, Role)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -480,6 +481,14 @@ def hand_made(world: World) -> None:
     patched(world)
 
 
+def half_adopted(world: World) -> None:
+    fact = FileFact("/opt/keybuzz/kbpg/cluster.json")
+    for name in world.context.db_names:
+        text = json.dumps(json.loads(world.get(name, fact).text) | {"adopting": True})
+        world.change(name, fact, text=text)
+    world.container("db-1", "patroni")["Config"]["Labels"] = {}
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 
@@ -520,6 +529,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (old, [("db-3", "container-old")], WARNING, Action.APPLY_STEP),
     (rebuild_left, [("cluster", "raft-rebuild-unfinished")], CRITICAL, None),
     (hand_made, [("cluster", "cluster-unmanaged")], WARNING, None),
+    (half_adopted, [("cluster", "cluster-unmanaged")], WARNING, None),
     (by_hand, [("db-3", "container-unmanaged")], WARNING, Action.APPLY_STEP),
     (no_image, [("db-2", "image-missing")], WARNING, Action.APPLY_STEP),
     (stranger, [("db-2", "data-shared")], CRITICAL, None),

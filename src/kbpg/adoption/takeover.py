@@ -17,7 +17,7 @@ from kbpg.patroni import ConfigFact, NodeFact, leader_of, streaming_of
 from kbpg.resources.directory import ListingFact
 from kbpg.resources.docker import LABEL_SPEC, ContainersFact
 from kbpg.resources.foreign import DataFact
-from kbpg.resources.identity import NOT_RECORDED, Claimed
+from kbpg.resources.identity import NOT_RECORDED, Claimed, adopting
 from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.rolling import OneNodeAtATime
 from kbpg.resources.sql_facts import RowsFact
@@ -77,7 +77,25 @@ class Adopted(Claimed):
         here, identifier = facts.get(self._data), str(wanted["system_identifier"])
         if here.present and here.system_identifier != identifier:
             raise Refused(f"the data here is of the system {here.system_identifier}, and not of {identifier}")
-        self._write(site, identifier)
+        self._write(site, identifier, adopting=True)
+
+
+class AdoptionDone(Claimed):
+    """The record no longer says that this cluster is being taken over: all of its nodes are."""
+
+    id = "identity:adoption done"
+
+    def want(self, facts: Facts) -> Want:
+        """Return that it is over."""
+        return {"being adopted": False}
+
+    def have(self, facts: Facts) -> Want:
+        """Return what the record says."""
+        return {"being adopted": adopting(self._read(facts))}
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Write the record without it."""
+        self._write(site, str(self._read(site.facts)["system_identifier"]))
 
 
 class KeptAside(Resource):

@@ -37,6 +37,11 @@ def read_record(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def adopting(record: Mapping[str, Any]) -> bool:
+    """Return whether a record says that its cluster is being taken over, and not all of its nodes are yet."""
+    return bool(record.get("adopting"))
+
+
 def fixed_ports(inventory: Inventory) -> dict[str, int]:
     """Return the ports that a cluster keeps for life: Patroni and Raft know each other by them."""
     ports = inventory.ports
@@ -57,8 +62,8 @@ class _Record(Resource):
         found = facts.get(self._fact)
         return read_record(found.text if found else None)
 
-    def _write(self, site: Site, identifier: str) -> None:
-        record: dict[str, object] = {"cluster": self._name, "system_identifier": identifier}
+    def _write(self, site: Site, identifier: str, **more: bool) -> None:
+        record: dict[str, object] = {"cluster": self._name, "system_identifier": identifier, **more}
         if identifier:  # until the cluster is born its ports may still change
             record["ports"] = self._ports
         site.host.write(self._path, (json.dumps(record) + "\n").encode(), owner="0:0", mode=0o600)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from kbpg import patroni
-from kbpg.adoption.takeover import Adopted, AdoptionOrder, HandoverFirst, KeptAside
+from kbpg.adoption.takeover import Adopted, AdoptionDone, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts
@@ -95,6 +95,7 @@ def _adopting(context: Context) -> Sequence[Stage]:
         Stage("handover", (Placed(CLUSTER, HandoverFirst(context)),)),
         Stage("adopt", tuple(Placed(host.name, Adopted(context)) for host in hosts)),
         Stage("nodes", tuple(p for host in hosts for p in adopted(host)), AdoptionOrder(context)),
+        Stage("adopted", tuple(Placed(host.name, AdoptionDone(context)) for host in hosts)),
     )
 
 

@@ -11,7 +11,7 @@ from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER
 from kbpg.operations.raft_note import rebuild_note, started_in
-from kbpg.resources.preflight.data import ADOPT, unrecorded
+from kbpg.resources.preflight.data import ADOPT, half_adopted, unrecorded
 from kbpg.resources.preflight.subject import Subject
 from kbpg.steps.layout import PATRONI
 from kbpg.steps.s01_prepare import needs
@@ -35,6 +35,10 @@ def rebuild(snapshot: Snapshot) -> Iterable[Seen]:
 
 def unmanaged(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the cluster that runs on the db hosts and that no record of kbpg's explains."""
+    adopt = f"{{kbpg}} {ADOPT.partition(' ')[2]}"
+    if half := [name for name in snapshot.db if half_adopted(_subject(snapshot, name))]:
+        yield Seen(CLUSTER, f"it is only taken over in part (noted on {', '.join(half)})", remedy=adopt)
+        return
     hosts = [name for name in snapshot.db if _unrecorded(snapshot, name)]
     proof = Proof(snapshot.context, snapshot.facts)
     if not hosts or not proof.led:
@@ -46,14 +50,18 @@ def unmanaged(snapshot: Snapshot) -> Iterable[Seen]:
         CLUSTER,
         f"the cluster on {', '.join(hosts)} was not started by kbpg; {what}",
         tuple(lines),
-        f"{{kbpg}} {ADOPT.partition(' ')[2]}",
+        adopt,
     )
 
 
-def _unrecorded(snapshot: Snapshot, name: str) -> bool:
+def _subject(snapshot: Snapshot, name: str) -> Subject:
     host, context = snapshot.inventory.host(name), snapshot.context
+    return Subject(snapshot.inventory, host, needs(context, host), snapshot.facts, context)
+
+
+def _unrecorded(snapshot: Snapshot, name: str) -> bool:
     try:
-        return unrecorded(Subject(snapshot.inventory, host, needs(context, host), snapshot.facts, context))
+        return unrecorded(_subject(snapshot, name))
     except NotKnown:
         return False
 

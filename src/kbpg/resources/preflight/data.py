@@ -6,7 +6,7 @@ from kbpg.adoption.proof import Proof
 from kbpg.inventory import Inventory
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge, odd_one_out, ways_to_look
-from kbpg.resources.identity import record_path
+from kbpg.resources.identity import adopting, read_record, record_path
 from kbpg.resources.preflight.subject import Problem, Subject
 
 ADOPT = "kbpg apply-all --adopt"
@@ -41,7 +41,8 @@ def data(subject: Subject) -> Problem | None:
     record = Ownership.of(found.text if found else None)
     why = judge(seen, record, inventory.cluster.name, inventory.versions.postgresql)
     if why is None:
-        return None
+        half = half_adopted(subject) and subject.context is not None and not subject.context.adopting
+        return Problem("its cluster is only taken over in part", f"{ADOPT} finishes it") if half else None
     looks = ways_to_look(seen, inventory.images.pgvector)
     detail = (
         ("look at it on the host, nothing is changed by:", *(f"  {line}" for line in looks)) if looks else ()
@@ -56,6 +57,12 @@ def data(subject: Subject) -> Problem | None:
     if proof.context.adopting:
         return None
     return Problem(why, f"its cluster runs: {ADOPT} takes it over, one node at a time (docs/adopting.md)")
+
+
+def half_adopted(subject: Subject) -> bool:
+    """Return whether this host's record says that its cluster is being taken over."""
+    found = subject.facts.known(record_fact(subject.inventory), subject.host.name)
+    return adopting(read_record(found.text if found else None))
 
 
 def unrecorded(subject: Subject) -> bool:
