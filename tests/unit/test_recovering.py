@@ -159,3 +159,14 @@ def test_nothing_of_it_shows_itself() -> None:
     shown = repr(remains())
     assert not any(password.reveal() in shown for password in VERIFIERS.values())
     assert "SCRAM-SHA-256" not in shown
+
+
+def test_own_roles_that_have_a_password_are_named() -> None:
+    from kbpg.cli.recovering import _done
+    from kbpg.console import plain
+
+    with_roles = context("roles:\n  - {name: reports}\n  - {name: later}\n")
+    seen = remains(server=rows({**VERIFIERS, "reports": Secret("one-more-password")}))
+    shown = plain(_done(with_roles, seen, CREDENTIALS.app_password))
+    assert "POSTGRES_ROLE_REPORTS_PASS: on no host" in shown
+    assert "LATER" not in shown

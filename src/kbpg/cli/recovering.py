@@ -8,6 +8,7 @@ import sys
 from kbpg import credentials
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
+from kbpg.credentials.model import role_password_name
 from kbpg.errors import CredentialsError, Exit, Refused, UsageError
 from kbpg.operations import recovering
 from kbpg.operations.place import site_of
@@ -62,7 +63,7 @@ def recover(options: Options, *, ask: bool, new: bool) -> int:
                 }
             )
         else:
-            console.result(_done(context, password))
+            console.result(_done(context, seen, password))
     return int(Exit.OK)
 
 
@@ -102,7 +103,7 @@ def _write(context: Context, seen: Remains, password: Secret | None) -> None:
     credentials.write(path, text)
 
 
-def _done(context: Context, password: Secret | None) -> list[Line]:
+def _done(context: Context, seen: Remains, password: Secret | None) -> list[Line]:
     lines = [Line(f"{context.inventory.credentials_path} is written; keep a copy of it", Style.GOOD)]
     if password is None:
         user = context.inventory.cluster.app_user
@@ -112,4 +113,9 @@ def _done(context: Context, password: Secret | None) -> list[Line]:
                 Style.WARNING,
             )
         )
+    lines += [
+        Line(f"{role_password_name(role)}: on no host; put it into the file by hand", Style.WARNING)
+        for role in context.inventory.login_roles
+        if seen.verifiers.get(role)
+    ]
     return [*lines, Line("next: kbpg plan", Style.HINT)]
