@@ -153,3 +153,26 @@ def test_nothing_of_a_password_is_shown(world: World) -> None:
     for field in dataclasses.fields(CREDENTIALS):
         if field.name.endswith("password"):
             assert getattr(CREDENTIALS, field.name).reveal() not in shown
+
+
+def test_a_role_that_the_inventory_gains_gets_its_password(world: World) -> None:
+    world.apply()
+    before = world.file.read_text()
+    path = world.context.inventory.path
+    path.write_text(path.read_text() + "roles: [{name: clerk}, {name: team, login: false}]\n")
+    inventory = load(path)
+    found = credentials.load(world.file, inventory.login_roles)
+    assert found is not None
+    assert found.missing == ("POSTGRES_ROLE_CLERK_PASS",)
+    world.context = Context(inventory, credentials.complete(found))
+    statuses = world.apply()
+    assert Status.CHANGED in statuses.values(), world.report.outcomes
+    assert not world.report.failed
+    after = world.file.read_text()
+    assert after.startswith(before)
+    assert after.removeprefix(before).count("POSTGRES_ROLE_") == 1
+    again = credentials.load(world.file, inventory.login_roles)
+    assert again is not None
+    world.context = Context(inventory, credentials.complete(again))
+    assert Status.CHANGED not in world.apply().values()
+    assert world.file.read_text() == after
