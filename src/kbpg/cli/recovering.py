@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from typing import Any
 
 from kbpg import credentials
 from kbpg.console import Console, Line, Style
@@ -32,39 +33,46 @@ def recover(options: Options, *, ask: bool, new: bool) -> int:
     path = context.inventory.credentials_path
     if found is not None:
         raise CredentialsError(f"{path}: is there already", hint="move it away first, if it is the wrong one")
-    options.patience = PATIENCE
     with Console(color=options.color) as console:
-        console.busy("reading the hosts")
-        with open_session(
-            options,
-            doing="credentials recover",
-            lock=False,
-            partial=True,
-            ask=console.ask if sys.stdin.isatty() else None,
-        ) as session:
-            seen = recovering.look(
-                site_of(context, session.hosts, session.controller, lambda place, text: None)
-            )
-            away = [str(error) for error in session.unreachable.values()]
-        console.rest()
-        console.say([Line(f"left out: {text}", Style.WARNING) for text in away])
+        seen = _look(console, options, context)
         if refusal := recovering.why_not_recover(context, seen):
             raise refusal
         console.say(found_lines(context, seen))
         password = _app_password(context, seen, ask=ask, new=new)
         _write(context, seen, password)
         if options.json:
-            console.data(
-                {
-                    "path": str(path),
-                    "recovered": sorted(seen.passwords),
-                    "kept": [APP_PASSWORD] if password else [],
-                    "new": [] if password else [APP_PASSWORD],
-                }
-            )
+            console.data(_document(context, seen, password))
         else:
             console.result(_done(context, seen, password))
     return int(Exit.OK)
+
+
+def _look(console: Console, options: Options, context: Context) -> Remains:
+    """Return what the hosts that can be reached know, and say which cannot."""
+    options.patience = PATIENCE
+    console.busy("reading the hosts")
+    with open_session(
+        options,
+        doing="credentials recover",
+        lock=False,
+        partial=True,
+        ask=console.ask if sys.stdin.isatty() else None,
+    ) as session:
+        site = site_of(context, session.hosts, session.controller, lambda place, text: None)
+        seen = recovering.look(site)
+        away = [Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()]
+    console.rest()
+    console.say(away)
+    return seen
+
+
+def _document(context: Context, seen: Remains, password: Secret | None) -> dict[str, Any]:
+    return {
+        "path": str(context.inventory.credentials_path),
+        "recovered": sorted(seen.passwords),
+        "kept": [APP_PASSWORD] if password else [],
+        "new": [] if password else [APP_PASSWORD],
+    }
 
 
 def found_lines(context: Context, seen: Remains) -> list[Line]:
