@@ -187,6 +187,7 @@ CHECKS = (
         postgres_down,
         explained_by=(
             *CONTAINER_FAULT,
+            "raft-rebuild-unfinished",
             "data-permissions",
             "data-foreign",
             "data-shared",
