@@ -45,8 +45,8 @@ FIXED: dict[str, Parameter] = {
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
     "client_connection_check_interval": "10s",
-    # A standby that lost its leader waits so long between two attempts, by default 5 s. A promotion that is asked for at
-    # the wrong moment is noticed at the next (seen: 2 s after `pg_ctl promote`, once in three).
+    # A standby that lost its leader waits so long between two attempts, by default 5 s. A promotion that is asked
+    # for at the wrong moment is noticed at the next (seen: 2 s after `pg_ctl promote`).
     "wal_retrieve_retry_interval": "500ms",
     # SSDs (PgTune); JIT costs more than it gives in short queries, as they come through a transaction pool.
     "random_page_cost": "1.1",
