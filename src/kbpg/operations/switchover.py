@@ -24,8 +24,9 @@ ANSWER = 60.0
 """Seconds for Patroni to answer a switchover; measured: 2 to 6 s."""
 CHECKPOINT_TIMEOUT = 600.0
 """Seconds for the checkpoint before it: a busy node has much to write."""
-WAKINGS = 8
-"""Times that a standby is told to look who leads, `INTERVAL` apart."""
+SHUTDOWN = 0.8
+"""Seconds in which nobody can lead yet: Patroni looks once a second whether PostgreSQL has stopped
+(STOP_POLLING_INTERVAL, patroni/postgresql/__init__.py)."""
 INTERVAL = 0.25
 """Seconds between two looks at who leads."""
 
@@ -74,6 +75,8 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     asking.start()
     ends = clients.since + bound(site.context)
     others = [name for name in site.context.db_names if name != leaving and name in site.hosts]
+    for name in others:
+        threading.Thread(target=_wake, args=(site, name, clients, ends), daemon=True).start()
     leader = first_to_lead(site, others, ends, stop)
     waited: dict[str, float] = {}
 
@@ -82,10 +85,8 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
         waited.setdefault(proxy, time.monotonic() - clients.since)
 
     search = Search(site, leader or candidate, reached, stop)
-    for name in others if leader else ():
-        threading.Thread(target=_wake, args=(site, name, clients), daemon=True).start()
     missing = search.run(list(clients.each), ends) if leader else list(clients.each)
-    if refusals:
+    if refusals and (leader is None or missing):
         raise refusals[0]
     if leader is None:
         raise NotConverged(
@@ -96,11 +97,10 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     return Handover(leaving, leader, tuple(clients.each), waited, problems)
 
 
-def _wake(site: Site, name: str, clients: WaitingClients) -> None:
-    """Let a standby follow the new leader at once: the first commit waits for it. A few times: it may be early."""
-    for _ in range(WAKINGS):
-        if not clients.waiting:
-            return
+def _wake(site: Site, name: str, clients: WaitingClients, ends: float) -> None:
+    """Let a standby notice at once that it leads, or who does: the first commit waits for one that follows."""
+    time.sleep(SHUTDOWN)
+    while clients.waiting and time.monotonic() < ends:
         with suppress(KbpgError):
             wake(site.context, site.hosts[name])
         time.sleep(INTERVAL)

@@ -1,0 +1,134 @@
+"""What a switchover makes of what it meets: a refusal, nobody who takes over, another than was asked for.
+
+Patroni and the proxies are stand-ins here; tests/lab/test_switchover.py does it for real.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from kbpg.engine.site import Site
+from kbpg.errors import HostError, NotConverged
+from kbpg.hosts.fake import FakeHost
+from kbpg.operations import switchover as module
+from kbpg.operations.candidates import Candidate
+from kbpg.operations.switchover import Handover, switchover
+from kbpg.operations.writable import Search
+
+from .small_cluster import DATABASES, PROXIES, site
+
+Ask = Callable[..., None]
+
+
+class Waiting:
+    """Clients of both proxies, who wait until they are let go on."""
+
+    def __init__(self) -> None:
+        self.each = dict.fromkeys(PROXIES)
+        self.since = time.monotonic()
+        self.gone: list[str] = []
+        self.problems: dict[str, str] = {}
+
+    @property
+    def waiting(self) -> bool:
+        return len(self.gone) < len(PROXIES)
+
+    def go_on(self, name: str) -> None:
+        self.gone.append(name)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+class World:
+    """A cluster of which everything but the order of things is made up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clients = Waiting()
+        self.asked: list[object] = []
+        self.answer: Exception | None = None
+        self.leader: str | None = "db-2"
+        self.reach: Sequence[str] = PROXIES
+        self.said: list[str] = []
+        replaced: dict[str, object] = {
+            "choose": lambda *_: Candidate("db-2", "streaming", "quorum", 0),
+            "checkpoint": lambda *_: self.asked.append("checkpoint"),
+            "clients_wait": self.wait,
+            "change_by_rest": self.ask,
+            "first_to_lead": self.lead,
+            "wake": lambda *_: None,
+            "_settle": lambda *_: None,
+            "SHUTDOWN": 0.0,
+        }
+        for name, stand_in in replaced.items():
+            monkeypatch.setattr(module, name, stand_in)
+        monkeypatch.setattr(Search, "run", self.search)
+
+    @contextmanager
+    def wait(self, *_: object, **__: object) -> Iterator[Waiting]:
+        self.asked.append("pause")
+        try:
+            yield self.clients
+        finally:
+            self.clients.gone = list(PROXIES)
+
+    def ask(self, *words: object) -> None:
+        self.asked.append(words[2:5])
+        if self.answer:
+            raise self.answer
+
+    def lead(self, site: Site, names: Sequence[str], ends: float, stop: object) -> str | None:
+        assert list(names) == ["db-2", "db-3"]
+        deadline = time.monotonic() + 5
+        while len(self.asked) < 3 or (self.answer and not stop.is_set()):  # type: ignore[attr-defined]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return self.leader
+
+    def search(self, proxies: Sequence[str], ends: float) -> list[str]:
+        for name in self.reach:
+            self.clients.go_on(name)
+        return [name for name in proxies if name not in self.reach]
+
+    def run(self) -> Handover:
+        hosts = {name: FakeHost(name) for name in (*DATABASES, *PROXIES)}
+        return switchover(site("cluster", hosts, said=self.said), leaving="db-1")
+
+
+def test_patroni_is_asked_when_everybody_waits(world: World) -> None:
+    done = world.run()
+    body = {"leader": "db-1", "candidate": "db-2"}
+    assert world.asked == ["checkpoint", "pause", ("POST", "/switchover", body)]
+    assert (done.leaving, done.leader, done.proxies, done.problems) == ("db-1", "db-2", PROXIES, {})
+
+
+def test_what_patroni_refuses_is_said(world: World) -> None:
+    world.answer, world.leader = HostError("db-1", "Patroni refused POST /switchover with 412: no"), None
+    with pytest.raises(HostError, match="Patroni refused POST /switchover with 412"):
+        world.run()
+    assert not world.clients.waiting
+
+
+def test_nobody_who_takes_over_is_said(world: World) -> None:
+    world.leader = None
+    with pytest.raises(NotConverged, match="nobody took over from db-1 within 20 s; clients go on"):
+        world.run()
+    assert not world.clients.waiting
+
+
+def test_another_may_take_over(world: World) -> None:
+    world.leader = "db-3"
+    assert world.run().leader == "db-3"
+
+
+def test_a_proxy_through_which_nothing_comes_is_named(world: World) -> None:
+    world.reach = PROXIES[:1]
+    done = world.run()
+    assert list(done.problems) == ["px-2"]
+    assert done.problems["px-2"].startswith("no write reached db-2 through it")
