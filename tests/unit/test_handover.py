@@ -56,8 +56,10 @@ class World:
         self.leader: str | None = "db-2"
         self.reach: Sequence[str] = PROXIES
         self.said: list[str] = []
+        self.fit = True
         replaced: dict[str, object] = {
             "choose": lambda *_: Candidate("db-2", "streaming", "quorum", 0),
+            "all_fit": lambda *_: self.fit,
             "checkpoint": lambda *_: self.asked.append("checkpoint"),
             "clients_wait": self.wait,
             "change_by_rest": self.ask,
@@ -96,16 +98,23 @@ class World:
             self.clients.go_on(name)
         return [name for name in proxies if name not in self.reach]
 
-    def run(self) -> Handover:
+    def run(self, to: str = "") -> Handover:
         hosts = {name: FakeHost(name) for name in (*DATABASES, *PROXIES)}
-        return switchover(site("cluster", hosts, said=self.said), leaving="db-1")
+        return switchover(site("cluster", hosts, said=self.said), leaving="db-1", to=to)
 
 
 def test_patroni_is_asked_when_everybody_waits(world: World) -> None:
     done = world.run()
-    body = {"leader": "db-1", "candidate": "db-2"}
-    assert world.asked == ["checkpoint", "pause", ("POST", "/switchover", body)]
+    assert world.asked == ["checkpoint", "pause", ("POST", "/switchover", {"leader": "db-1"})]
     assert (done.leaving, done.leader, done.proxies, done.problems) == ("db-1", "db-2", PROXIES, {})
+
+
+@pytest.mark.parametrize(("to", "fit"), [("db-2", True), ("", False)])
+def test_a_candidate_is_named_where_it_must_be_that_one(to: str, fit: bool, world: World) -> None:
+    world.fit = fit
+    world.run(to)
+    assert world.asked[-1] == ("POST", "/switchover", {"leader": "db-1", "candidate": "db-2"})
+    assert world.said[0] == "switchover from db-1 to db-2"
 
 
 def test_what_patroni_refuses_is_said(world: World) -> None:

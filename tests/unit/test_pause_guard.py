@@ -36,21 +36,21 @@ class Shell:
         (directory / "docker").write_text(DOCKER)
         (directory / "docker").chmod(0o755)
         self.log.touch()
-        self.leads("db-2", "DOWN")
+        self.leads("db-2", "UP")
         self.environment = {
             "PATH": f"{directory}:{os.environ['PATH']}",
             "DOCKER_LOG": str(self.log),
             "STATS": str(self.stats),
         }
 
-    def start(self, *, limit: int = 8, silence: str = "5", leader: str = "db-2", **more: str) -> None:
+    def start(self, *, limit: int = 8, silence: str = "5", leaving: str = "db-2", **more: str) -> None:
         words = (
             str(self.note),
             str(limit),
             silence,
             "pgbouncer",
             "haproxy",
-            leader,
+            leaving,
             "switchover from a to b",
         )
         self.process = subprocess.Popen(
@@ -142,8 +142,8 @@ def test_a_controller_that_dies_meanwhile_the_new_leader_is_waited_for(shell: Sh
     shell.hang_up()
     shell.until(lambda: shell.log.read_text().count("exec haproxy") >= 2)
     assert not shell.resumed
-    shell.leads("db-3", "UP")
-    shell.leads("db-2", "UP 1/2")
+    shell.leads("db-3", "DOWN 1/2")
+    shell.leads("db-3", "UP 1/2")
     assert shell.end() == 0
     assert shell.resumed
     assert len(left(shell).lines) == 3

@@ -59,13 +59,22 @@ def leader(site: Site) -> str:
 
 def candidates(site: Site, leaving: str) -> list[Candidate]:
     """Return the other db hosts as `leaving`, the leader, sees them now, the best first."""
-    context = site.context
-    node = NodeFact(context.inventory.ports.patroni)
-    fact = RowsFact(context.superuser(), "standbys", _STANDBYS, live=True)
+    node, fact = _facts(site.context)
     facts = site.look({name: (node, fact) if name == leaving else (node,) for name in _connected(site)})
+    return sorted(
+        _seen(site, facts, leaving), key=lambda c: (bool(c.why_not), c.lag if c.lag is not None else 1 << 62)
+    )
+
+
+def _facts(context: Context) -> tuple[NodeFact, RowsFact]:
+    fact = RowsFact(context.superuser(), "standbys", _STANDBYS, live=True)
+    return NodeFact(context.inventory.ports.patroni), fact
+
+
+def _seen(site: Site, facts: Facts, leaving: str) -> list[Candidate]:
+    context, (node, fact) = site.context, _facts(site.context)
     rows = {str(row[0]): row for row in facts.known(fact, leaving) or ()}
-    found = [_candidate(context, facts, node, name, rows) for name in context.db_names if name != leaving]
-    return sorted(found, key=lambda c: (bool(c.why_not), c.lag if c.lag is not None else 1 << 62))
+    return [_candidate(context, facts, node, name, rows) for name in context.db_names if name != leaving]
 
 
 def _connected(site: Site) -> list[str]:
@@ -120,3 +129,8 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
         raise Refused(f"{to} cannot take over from {leaving}: {found[0].why_not}", hint="kbpg status")
     detail = [each.text() for each in found]
     raise Refused(f"nobody can take over from {leaving}", detail=detail, hint="kbpg status")
+
+
+def all_fit(site: Site, leaving: str) -> bool:
+    """Return whether every other db host can take over, as it was seen last."""
+    return all(not each.why_not for each in _seen(site, site.facts, leaving))

@@ -34,18 +34,18 @@ LENIENT = Manner(lenient=True)
 
 @contextmanager
 def clients_wait(
-    site: Site, on: str, doing: str, manner: Manner, *, leader: str = ""
+    site: Site, on: str, doing: str, manner: Manner, *, stays: bool = False
 ) -> Iterator[WaitingClients]:
     """Let the clients of the connected PgBouncers wait for the length of the context, whatever happens in it.
 
-    `on` leads now, `leader` is who is going to lead ("" where that does not change), `doing` is for the note on the
-    proxies. Raises `NotConverged` where transactions do not end, `HostError`; nobody waits then.
+    `on` leads now, and `stays` the leader or does not; `doing` is for the note on the proxies. Raises `NotConverged`
+    where transactions do not end, `HostError`; nobody waits then.
     """
     proxies = serving(site, manner.without)
     for _ in range(ATTEMPTS):
         if not manner.cut:
             await_quiet(site, on, proxies)
-        with WaitingClients(site, proxies, doing, leader, lenient=manner.lenient) as clients:
+        with WaitingClients(site, proxies, doing, "" if stays else on, lenient=manner.lenient) as clients:
             if clients.pause(cut=manner.cut):
                 yield clients
                 return

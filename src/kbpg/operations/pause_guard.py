@@ -32,13 +32,15 @@ MARKER = "kbpg-guard:"
 _SCRIPT = r"""
 trap '' HUP PIPE
 umask 077
-note=$1 bound=$2 silence=$3 pooler=$4 proxy=$5 leader=$6
+note=$1 bound=$2 silence=$3 pooler=$4 proxy=$5 leaving=$6
 began=$(date +%s)
 in_time() { [ $(($(date +%s) - began)) -lt "$bound" ]; }
 tell() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >>"$note"; }
 leads() {
   docker exec "$proxy" sh -c 'echo "show stat primary -1 -1" | socat -t 2 - /run/haproxy/admin.sock' 2>/dev/null |
-    awk -F, -v name="$leader" '$1 == "primary" && $2 == name && $18 ~ /^UP/ { up = 1 } END { exit !up }'
+    awk -F, -v leaving="$leaving" '
+      $1 == "primary" && $2 !~ /^(FRONTEND|BACKEND)$/ && $2 != leaving && $18 ~ /^UP/ { up = 1 }
+      END { exit !up }'
 }
 resume() { docker kill --signal USR2 "$pooler" >/dev/null 2>&1; }
 : >"$note" && tell "$7: clients of $pooler are made to wait" || exit 1
@@ -55,7 +57,7 @@ while :; do
     *) break ;;
   esac
 done
-if [ -n "$under_way" ] && [ -n "$leader" ]; then
+if [ -n "$under_way" ] && [ -n "$leaving" ]; then
   while in_time && ! leads; do sleep 0.2; done
 fi
 resume && tell "$why: the guard let the clients of $pooler go on" ||
@@ -105,12 +107,12 @@ def bound(context: Context) -> int:
     return max(2, min(LONGEST, int(patience * 2 / 3))) if patience else LONGEST
 
 
-def arm(context: Context, host: Writer, doing: str, leader: str = "") -> Guard:
+def arm(context: Context, host: Writer, doing: str, leaving: str = "") -> Guard:
     """Start a guard on the proxy `host` before PAUSE; `doing` is for the note. Raises `HostError`.
 
-    `leader` is who is going to lead, "" where that does not change.
+    `leaving` is who is going to be a leader no more, "" where that does not change.
     """
-    words = (note_path(context), str(bound(context)), str(SILENCE), PGBOUNCER, HAPROXY, leader, doing)
+    words = (note_path(context), str(bound(context)), str(SILENCE), PGBOUNCER, HAPROXY, leaving, doing)
     # setsid: it outlives the SSH session and whatever is sent to its processes
     argv = ["setsid", "--wait", "sh", "-c", _SCRIPT, "kbpg-guard", *words]
     return Guard(host.hold(argv, shown="guard the pause", marker=MARKER, timeout=ARM_TIMEOUT, guarded=True))

@@ -36,7 +36,9 @@ def restart_postgresql(site: Site) -> None:
         _ask(site, {})
         return
     checkpoint(site, site.place)
-    with clients_wait(site, site.place, f"restart of PostgreSQL on {site.place}", LENIENT) as clients:
+    with clients_wait(
+        site, site.place, f"restart of PostgreSQL on {site.place}", LENIENT, stays=True
+    ) as clients:
         _ask(site, {"timeout": START_TIMEOUT})
         search = Search(site, site.place, clients.go_on)
         search.run(list(clients.each), clients.since + bound(site.context))

@@ -56,13 +56,13 @@ class Clients:
         self._paused: Future[None] | None = None
         self.over = False
 
-    def get_ready(self, doing: str, leader: str) -> None:
+    def get_ready(self, doing: str, leaving: str) -> None:
         """Arm the guard and open the console, once to wait in PAUSE, once for RESUME. Raises `HostError`."""
         import psycopg
 
         from kbpg import sql
 
-        self._guard = pause_guard.arm(self._context, self._host, doing, leader)
+        self._guard = pause_guard.arm(self._context, self._host, doing, leaving)
         seconds = pause_guard.bound(self._context) + 2 * RESUME_TIMEOUT
         login = pooler.console(self._context)
 
@@ -147,14 +147,14 @@ class Clients:
 class WaitingClients:
     """The clients of some PgBouncers: as a context, they go on at its end at the latest.
 
-    `doing` is for the note on the proxies, `leader` who is going to lead ("" where that does not change). With
-    `lenient` a PgBouncer that cannot be paused is left out, and said: a rollout may be what mends it.
+    `doing` is for the note on the proxies, `leaving` who is going to be no leader ("" where that does not change).
+    With `lenient` a PgBouncer that cannot be paused is left out, and said: a rollout may be what mends it.
     """
 
     def __init__(
-        self, site: Site, names: Sequence[str], doing: str, leader: str = "", *, lenient: bool = False
+        self, site: Site, names: Sequence[str], doing: str, leaving: str = "", *, lenient: bool = False
     ) -> None:
-        self._site, self._doing, self._leader, self._lenient = site, doing, leader, lenient
+        self._site, self._doing, self._leaving, self._lenient = site, doing, leaving, lenient
         self.each = {name: Clients(site.context, site.hosts[name]) for name in names}
         self._ended = threading.Event()
         self.since = 0.0
@@ -170,7 +170,7 @@ class WaitingClients:
 
     def _get_ready(self, clients: Clients) -> None:
         try:
-            clients.get_ready(self._doing, self._leader)
+            clients.get_ready(self._doing, self._leaving)
         except HostError as error:
             clients.go_on()
             clients.close()
