@@ -13,7 +13,8 @@ from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.switchover import switchover
-from kbpg.patroni import NodeFact, leader_of, streaming_of
+from kbpg.operations.candidates import SYNCHRONOUS
+from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL
@@ -123,7 +124,21 @@ class OneNodeAtATime:
         except NotKnown as reason:
             return [reason.reason]
         problems = [f"{n} does not stream" for n in names if n != leader and n not in streaming]
+        problems += self._unsafe(streaming, without)
         return problems + [text for name in names for text in self._raft_problems(facts, name, without)]
+
+    def _unsafe(self, streaming: Mapping[str, Standby], without: str | None) -> list[str]:
+        """Return which standbys commits do not wait for yet, though they should before another one goes.
+
+        A standby that comes back streams some seconds before Patroni counts it (`Ha._process_quorum_replication`); if
+        the other one went meanwhile, commits would wait for nobody, or for the one that is gone.
+        """
+        if self._context.inventory.cluster.synchronous == "off":
+            return []
+        counted = {name for name, each in streaming.items() if each.sync_state in SYNCHRONOUS}
+        if any(each.sync_state == "quorum" for each in streaming.values()):
+            return [f"{n} is not synchronous yet" for n in streaming if n not in {*counted, without}]
+        return [] if counted else ["no standby is synchronous"]
 
     def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
         """Return what this member lacks: a quorum, or a partner other than the one that may go."""
