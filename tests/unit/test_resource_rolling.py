@@ -40,6 +40,7 @@ class Cluster:
     no_quorum: set[str] = field(default_factory=set)
     no_raft: set[str] = field(default_factory=set)
     cut: set[tuple[str, str]] = field(default_factory=set)
+    uncounted: set[str] = field(default_factory=set)
 
     def knowledge(self) -> Knowledge:
         found = Knowledge()
@@ -52,7 +53,11 @@ class Cluster:
             return NotKnown("no answer")
         leads = name == self.leader
         standbys = tuple(
-            Standby(other, "catchup" if other in self.lagging else "streaming", "quorum")
+            Standby(
+                other,
+                "catchup" if other in self.lagging else "streaming",
+                "async" if other in self.uncounted else "quorum",
+            )
             for other in DATABASES
             if other not in {name, *self.silent}
         )
@@ -241,6 +246,28 @@ def test_a_member_that_is_no_host_any_more_is_said_with_what_to_do(
 def test_the_node_that_is_not_well_itself_may_go(switched: list[str]) -> None:
     sick = Cluster(lagging={"db-2"}, no_quorum={"db-2"}, cut={("db-1", "db-2"), ("db-3", "db-2")})
     before(sick, "db-2")
+
+
+def test_a_standby_that_is_counted_in_a_moment_is_waited_for(switched: list[str]) -> None:
+    watched = Watched(iter([Cluster(uncounted={"db-3"}), Cluster(uncounted={"db-3"}), Cluster()]))
+    OneNodeAtATime(CONTEXT).before(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked == 3
+
+
+@pytest.mark.parametrize(
+    ("uncounted", "why"),
+    [({"db-3"}, "db-3 is not synchronous yet"), ({"db-2", "db-3"}, "no standby is synchronous")],
+)
+def test_a_node_stays_while_commits_would_wait_for_nobody_else(
+    uncounted: set[str], why: str, switched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rolling, "COUNTED_DEADLINE", 0.0)
+    with pytest.raises(NotConverged, match=f"not restarted: {why}"):
+        before(Cluster(uncounted=uncounted), "db-2")
+
+
+def test_the_standby_that_goes_need_not_be_counted(switched: list[str]) -> None:
+    assert before(Cluster(uncounted={"db-2"}), "db-2").looked == 1
 
 
 # --- after -------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
+from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.switchover import switchover
-from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.bounds import LeaderSettings
@@ -25,6 +25,10 @@ JOIN_DEADLINE = 180.0
 cluster takes longer, and the next run goes on waiting."""
 LISTEN_DEADLINE = 10.0
 """Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
+COUNTED_DEADLINE = 20.0
+"""Seconds for a standby that streams to be synchronous again: a few of Patroni's rounds."""
+NOT_COUNTED = " is not synchronous yet"
+"""How the problem ends that passes by itself."""
 
 
 class OneNodeAtATime:
@@ -71,9 +75,10 @@ class OneNodeAtATime:
         """Before a restart: all others are well, and somebody else leads. Raises `NotConverged`."""
         if impact < Impact.RESTART:
             return
-        ends = time.monotonic() + (JOIN_DEADLINE if self._joining else 0.0)
+        began = time.monotonic()
         while problems := self._problems(site.look(self._everywhere()), without=site.place):
-            if time.monotonic() >= ends:
+            passing = COUNTED_DEADLINE if all(text.endswith(NOT_COUNTED) for text in problems) else 0.0
+            if time.monotonic() - began >= (JOIN_DEADLINE if self._joining else passing):
                 raise NotConverged(
                     f"not restarted: {'; '.join(problems)}",
                     hint="mend the other nodes first: kbpg diagnose",
@@ -137,7 +142,7 @@ class OneNodeAtATime:
             return []
         counted = {name for name, each in streaming.items() if each.sync_state in SYNCHRONOUS}
         if any(each.sync_state == "quorum" for each in streaming.values()):
-            return [f"{n} is not synchronous yet" for n in streaming if n not in {*counted, without}]
+            return [f"{n}{NOT_COUNTED}" for n in streaming if n not in {*counted, without}]
         return [] if counted else ["no standby is synchronous"]
 
     def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
