@@ -256,7 +256,7 @@ def test_a_standby_that_is_counted_in_a_moment_is_waited_for(switched: list[str]
 
 @pytest.mark.parametrize(
     ("uncounted", "why"),
-    [({"db-3"}, "db-3 is not synchronous yet"), ({"db-2", "db-3"}, "no standby is synchronous")],
+    [({"db-3"}, "db-3 is not synchronous yet"), ({"db-2", "db-3"}, "no standby is synchronous yet")],
 )
 def test_a_node_stays_while_commits_would_wait_for_nobody_else(
     uncounted: set[str], why: str, switched: list[str], monkeypatch: pytest.MonkeyPatch

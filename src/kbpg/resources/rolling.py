@@ -143,7 +143,7 @@ class OneNodeAtATime:
         counted = {name for name, each in streaming.items() if each.sync_state in SYNCHRONOUS}
         if any(each.sync_state == "quorum" for each in streaming.values()):
             return [f"{n}{NOT_COUNTED}" for n in streaming if n not in {*counted, without}]
-        return [] if counted else ["no standby is synchronous"]
+        return [] if counted else [f"no standby{NOT_COUNTED}"]
 
     def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
         """Return what this member lacks: a quorum, or a partner other than the one that may go."""
