@@ -27,7 +27,7 @@ LISTEN_DEADLINE = 10.0
 """Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
 COUNTED_DEADLINE = 20.0
 """Seconds for a standby that streams to be synchronous again: a few of Patroni's rounds."""
-NOT_COUNTED = " is not synchronous yet"
+NOT_COUNTED = "synchronous yet"
 """How the problem ends that passes by itself."""
 
 
@@ -142,8 +142,8 @@ class OneNodeAtATime:
             return []
         counted = {name for name, each in streaming.items() if each.sync_state in SYNCHRONOUS}
         if any(each.sync_state == "quorum" for each in streaming.values()):
-            return [f"{n}{NOT_COUNTED}" for n in streaming if n not in {*counted, without}]
-        return [] if counted else [f"no standby{NOT_COUNTED}"]
+            return [f"{n} is not {NOT_COUNTED}" for n in streaming if n not in {*counted, without}]
+        return [] if counted else [f"no standby is {NOT_COUNTED}"]
 
     def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
         """Return what this member lacks: a quorum, or a partner other than the one that may go."""
