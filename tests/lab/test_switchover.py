@@ -258,7 +258,7 @@ def report(what: str, runs: list[Seen], record: pytest.FixtureRequest) -> None:
 
 @pytest.mark.faults
 def test_figures_of_switchovers(converged: Lab, load: Load, request: pytest.FixtureRequest) -> None:
-    runs = [moved(converged, load, "switchover")[1] for _ in range(2 * RUNS)]
+    runs = [moved(converged, load, "switchover")[1] for _ in range(RUNS)]
     report("switchover", runs, request)
     assert load.stop().lost == 0
     assert max(seen.worst for seen in runs) <= LONGEST
