@@ -12,7 +12,7 @@ from kbpg.errors import Refused, UsageError
 from kbpg.facts import NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.operations import candidates as module
-from kbpg.operations.candidates import all_fit, candidates, choose, leader
+from kbpg.operations.candidates import any_will_do, candidates, choose, leader
 from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.sql_facts import RowsFact
 
@@ -51,8 +51,8 @@ def test_the_closest_standby_takes_over() -> None:
     assert [each.name for each in candidates(world, "db-1")] == ["db-3", "db-2"]
     assert choose(world, "db-1").name == "db-3"
     assert choose(world, "db-1", "db-2").name == "db-2"
-    assert all_fit(world, "db-1")
-    assert not all_fit(there(well("db-2")), "db-1")
+    assert any_will_do(world, "db-1")
+    assert not any_will_do(there(well("db-2")), "db-1")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class World:
         self.fit = True
         replaced: dict[str, object] = {
             "choose": lambda *_: Candidate("db-2", "streaming", "quorum", 0),
-            "all_fit": lambda *_: self.fit,
+            "any_will_do": lambda *_: self.fit,
             "checkpoint": lambda *_: self.asked.append("checkpoint"),
             "clients_wait": self.wait,
             "change_by_rest": self.ask,

@@ -131,6 +131,12 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
     raise Refused(f"nobody can take over from {leaving}", detail=detail, hint="kbpg status")
 
 
-def all_fit(site: Site, leaving: str) -> bool:
-    """Return whether every other db host can take over, as it was seen last."""
-    return all(not each.why_not for each in _seen(site, site.facts, leaving))
+def any_will_do(site: Site, leaving: str) -> bool:
+    """Return whether the standbys may settle who takes over, as it was seen last.
+
+    Every other db host has to be fit, and Patroni not paused: then it wants a name (`do_POST_failover`, patroni/api.py).
+    """
+    node, _ = _facts(site.context)
+    status = site.facts.known(node, leaving)
+    paused = status is not None and status.paused
+    return not paused and all(not each.why_not for each in _seen(site, site.facts, leaving))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from kbpg.engine.site import Site
 from kbpg.errors import KbpgError, NotConverged
 from kbpg.facts import NotKnown
-from kbpg.operations.candidates import all_fit, choose
+from kbpg.operations.candidates import any_will_do, choose
 from kbpg.operations.clients_wait import LENIENT, Manner, clients_wait
 from kbpg.operations.patroni_change import change_by_rest, wake
 from kbpg.operations.pause_guard import bound
@@ -53,7 +53,7 @@ def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIE
     was done or nobody leads in time, `HostError`.
     """
     candidate = choose(site, leaving, to)
-    named = candidate.name if to or not all_fit(site, leaving) else ""
+    named = candidate.name if to or not any_will_do(site, leaving) else ""
     doing = f"switchover from {leaving}" + (f" to {named}" if named else "")
     site.say(doing)
     checkpoint(site, leaving)
