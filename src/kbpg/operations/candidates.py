@@ -134,7 +134,8 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
 def any_will_do(site: Site, leaving: str) -> bool:
     """Return whether the standbys may settle who takes over, as it was seen last.
 
-    Every other db host has to be fit, and Patroni not paused: then it wants a name (`do_POST_failover`, patroni/api.py).
+    Every other db host has to be fit, and Patroni not paused: then it wants a name (`do_POST_failover`,
+    patroni/api.py).
     """
     node, _ = _facts(site.context)
     status = site.facts.known(node, leaving)
