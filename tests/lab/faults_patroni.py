@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.lab.conftest import DB, Lab
+from tests.lab.conftest import DB, PROXIES, Lab
 from tests.lab.faults import (
     CLUSTER,
     HAPROXY_CFG,
@@ -239,6 +239,7 @@ def slots_freed(lab: Lab, _: str = "") -> None:
 def as_found(lab: Lab) -> None:
     """Take back what a fault that failed half-way left, and what no run of kbpg takes back."""
     lab.everywhere(f"{MENDED_CABLE}; {patroni('CONT')} 2>/dev/null; docker start patroni; true", DB)
+    lab.everywhere(f"{MENDED_CABLE}; {WITHOUT_SYSTEMCTL}", PROXIES)
     lab.until(lambda: all(_answers(lab, host) for host in DB), 60, "Patroni answers everywhere")
     lab.sh(DB[0], "docker exec patroni patronictl resume; true")
     lab.until(lambda: not any(lab.rest(host).get("pause") for host in DB), 15, "no pause")
@@ -390,7 +391,7 @@ def stranger(lab: Lab) -> str:
 
 _SYSTEMCTL = """#!/bin/sh
 case $1 in
-    is-active) grep -q . /run/docker.pid && kill -0 $(cat /run/docker.pid);;
+    is-active) [ -s /run/docker.pid ] && ! grep -q '^State:.*Z' /proc/$(cat /run/docker.pid)/status;;
     start) kill -CONT $(cat /run/keeper.pid);;
 esac
 """
@@ -405,21 +406,22 @@ def with_systemctl(lab: Lab, host: str) -> None:
     )
 
 
+WITHOUT_SYSTEMCTL = (
+    "if [ -e /run/keeper.pid ]; then kill -CONT $(cat /run/keeper.pid);"
+    " rm -rf /run/systemd /usr/local/bin/systemctl /run/keeper.pid; fi"
+)
+
+
 def without_systemctl(lab: Lab, host: str) -> None:
-    lab.sh(
-        host,
-        "kill -CONT $(cat /run/keeper.pid); rm -rf /run/systemd /usr/local/bin/systemctl /run/keeper.pid",
-    )
+    lab.sh(host, WITHOUT_SYSTEMCTL)
 
 
 def docker_ended(lab: Lab) -> str:
-    """The daemon is ended, and nobody starts it again."""
+    """The daemon is ended, and nobody starts it again. It is a zombie until its keeper goes on."""
     host = "haproxy-02"
     with_systemctl(lab, host)
-    lab.sh(
-        host,
-        "p=$(pidof dockerd); kill -STOP $(cat /run/keeper.pid); kill $p; timeout 30 tail -f --pid $p /dev/null",
-    )
+    gone = "timeout 40 sh -c 'while docker version >/dev/null 2>&1; do sleep 0.5; done'"
+    lab.sh(host, f"kill -STOP $(cat /run/keeper.pid); kill $(pidof dockerd); {gone}")
     return host
 
 
