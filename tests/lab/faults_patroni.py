@@ -98,7 +98,7 @@ def no_leader(lab: Lab) -> str:
 
 
 def patroni(signal: str) -> str:
-    return f"kill -{signal} $(pgrep -f 'bin/patroni /etc/patroni' | head -1)"
+    return f"kill -{signal} $(pgrep -f '[b]in/patroni /etc/patroni' | head -1)"
 
 
 def stopped_patroni(lab: Lab) -> str:
@@ -238,7 +238,8 @@ def slots_freed(lab: Lab, _: str = "") -> None:
 
 def as_found(lab: Lab) -> None:
     """Take back what a fault that failed half-way left, and what no run of kbpg takes back."""
-    lab.everywhere(f"{MENDED_CABLE}; {patroni('CONT')} 2>/dev/null; docker start patroni; true", DB)
+    woken = f"{patroni('CONT')} 2>/dev/null; {startup_process('CONT')} 2>/dev/null"
+    lab.everywhere(f"{MENDED_CABLE}; {woken}; docker start patroni; true", DB)
     lab.everywhere(f"{MENDED_CABLE}; {WITHOUT_SYSTEMCTL}", PROXIES)
     lab.until(lambda: all(_answers(lab, host) for host in DB), 60, "Patroni answers everywhere")
     lab.sh(DB[0], "docker exec patroni patronictl resume; true")
@@ -275,7 +276,7 @@ def no_slot_of_nobody(lab: Lab, leader: str) -> None:
 
 
 def startup_process(signal: str) -> str:
-    return f"kill -{signal} $(pgrep -f 'postgres: keybuzz: startup')"
+    return f"kill -{signal} $(pgrep -f '[p]ostgres: keybuzz: startup')"
 
 
 def lagging(lab: Lab) -> str:

@@ -89,6 +89,15 @@ def test_without_a_leader_in_a_pause_the_pause_is_the_remedy() -> None:
     assert finding.remedy == "kbpg resume"
 
 
+def test_postgresql_that_is_down_in_a_pause_comes_with_the_end_of_it() -> None:
+    world = World()
+    world.lost("db-2")
+    world.change("db-2", world.ask.node, state="stopped")
+    assert "docker logs" in one(world, "postgres-down").remedy
+    paused(world)
+    assert one(world, "postgres-down").remedy == "kbpg resume"
+
+
 def test_a_restart_does_not_put_in_force_what_somebody_changed() -> None:
     world = World()
     pending(world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kbpg.errors import HostError, Refused
 from kbpg.health.diagnose import Diagnosis
@@ -130,3 +130,11 @@ def test_an_attempt_as_json() -> None:
     assert document["verdict"] == "refused"
     assert document["error"] == ["no leader", "hint: look"]
     assert document["seconds"] == 1.235
+
+
+def test_a_finding_that_is_left_as_a_notice_is_mended() -> None:
+    """pgvector with its hole is a warning while parallel index builds are on, and a notice afterwards."""
+    world = World(
+        names(finding("a")), comes={"a": [replace(finding("a", can=False), severity=Severity.NOTICE)]}
+    )
+    assert world.run() == [("a", Verdict.MENDED)]

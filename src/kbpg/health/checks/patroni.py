@@ -136,9 +136,9 @@ def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
             continue
         yield Seen(
             host,
-            f"Patroni says `{node.state}`",
+            f"Patroni says `{node.state}`" + (", and is paused: it starts nothing" if node.paused else ""),
             last_lines(snapshot, host, PATRONI),
-            snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+            "{kbpg} resume" if node.paused else snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
             severity=Severity.WARNING if "starting" in node.state else None,
         )
 

@@ -12,7 +12,7 @@ from kbpg.engine.unexpected import explained
 from kbpg.errors import KbpgError, Refused
 from kbpg.facts import NotKnown
 from kbpg.health.diagnose import Diagnosis
-from kbpg.health.finding import Finding, Repair
+from kbpg.health.finding import Finding, Repair, Severity
 
 SETTLE = 20.0
 """Seconds for a finding to be gone after its repair: views of the cluster are a few of Patroni's loops old."""
@@ -112,13 +112,18 @@ class Course:
         ends, since, before = self.clock() + SETTLE, self.clock(), None
         while True:
             diagnosis = self.examine()
-            keys, now = {each.key for each in diagnosis.findings}, self.clock()
+            keys, now = _open(diagnosis), self.clock()
             since = since if keys == before else now
             steady = finding.key not in keys and now - since >= STEADY
             if not hopeful or diagnosis.healthy or steady or now > ends:
                 return diagnosis
             before = keys
             self.sleep(PAUSE)
+
+
+def _open(diagnosis: Diagnosis) -> set[tuple[str, str, str]]:
+    """Return what is to be mended: a notice is what some findings become when they are."""
+    return {each.key for each in diagnosis.findings if each.severity > Severity.NOTICE}
 
 
 def _next(diagnosis: Diagnosis, tried: set[Kind]) -> Finding | None:
@@ -134,7 +139,7 @@ def _kind(repair: Repair) -> Kind:
 
 
 def _verdict(finding: Finding, after: Diagnosis, error: KbpgError | None) -> Verdict:
-    if finding.key not in {each.key for each in after.findings}:
+    if finding.key not in _open(after):
         return Verdict.MENDED
     if isinstance(error, Refused):
         return Verdict.REFUSED
