@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from tests.lab.conftest import HOSTS, Lab, killed_at_end
+from tests.lab.conftest import DB, HOSTS, Lab, killed_at_end
 from tests.lab.faults import psql, standby
-from tests.lab.faults_patroni import paused, resumed, switched_over
+from tests.lab.faults_patroni import ask, paused
 
 pytestmark = pytest.mark.lab
 
@@ -86,15 +86,18 @@ def test_a_standby_on_another_timeline_of_the_same_number_is_named_and_cloned_an
     with cluster.connect("haproxy-01", 6432) as connection:
         connection.execute("drop table if exists kept; create table kept (n int)")
         connection.execute("insert into kept values (42)")
-    host = standby(cluster)
+    host, leader = standby(cluster), cluster.leader()
+    (third,) = {*DB} - {host, leader}
     paused(cluster)
     psql(cluster, host, "select pg_promote()")
     psql(
         cluster, host, "select pg_logical_emit_message(false, 'astray', repeat('x', 999)) is null; checkpoint"
     )
     cluster.sh(host, "docker stop -t 30 patroni")
-    resumed(cluster)
-    switched_over(cluster)
+    ask(cluster, leader, "PATCH", "/config", {"pause": None})
+    cluster.until(lambda: not cluster.rest(third).get("pause"), 15, "the pause is over")
+    ask(cluster, leader, "POST", "/switchover", {"leader": leader, "candidate": third})
+    cluster.until(lambda: cluster.rest(third)["role"] in ("primary", "master"), 30, f"{third} leads")
     cluster.sh(host, "docker start patroni")
 
     def named() -> bool:
