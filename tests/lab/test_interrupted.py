@@ -108,7 +108,7 @@ def test_a_standby_on_another_timeline_of_the_same_number_is_named_and_cloned_an
     mended = cluster.kbpg("diagnose", "--repair", "--yes")
     assert mended.code == 0, mended.everything
     cluster.await_whole(deadline=30)
-    assert psql(cluster, host, "select n from kept", "keybuzz") == "42"
+    assert psql(cluster, host, "select n from kb_app.kept", "keybuzz") == "42"
 
 
 def _await_row(lab: Lab, what: str) -> None:
