@@ -24,8 +24,8 @@ Every fault below was caused on five lab hosts, with a row written before. The t
 first and how many seconds after the fault, the remedy it printed (without the lab's own SSH options), and what
 brought the cluster back to healthy: `kbpg diagnose --repair --yes`, one command, with its seconds, the last look
 included; or, by hand, what caused it taken back: there kbpg has no repair, or the test did without. The row was there
-afterwards, on every node. Made of what the lab tests recorded: `python -m tests.lab.faults_table`. The tests have more
-faults than stand here (tests/lab/test_findings.py): those were not recorded yet.
+afterwards, on every node. Made of what the lab tests recorded: `python -m tests.lab.faults_table`. The tests have
+more faults than stand here (tests/lab/test_findings.py): those were not recorded yet.
 
 | caused by | said first | after | remedy | mended |
 |---|---|---|---|---|
