@@ -17,13 +17,16 @@ from kbpg.credentials import generate
 from kbpg.engine.compare import Comparison, compare
 from kbpg.engine.outcome import Outcome, Report
 from kbpg.errors import NotConverged, Refused
-from kbpg.facts import Login, SqlFact
+from kbpg.facts import Fact, Facts, Knowledge, Login, SqlFact
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Reader
 from kbpg.inventory import parse
 from kbpg.model import ABSENT, CLUSTER, Placed, Resource, Status
 from kbpg.patroni import NodeFact
+from kbpg.resources.birth import signs
 from kbpg.resources.databases import ManagedDatabase, ManagedExtension
+from kbpg.resources.file import FileFact
+from kbpg.resources.foreign import DataFact, DataState
 from kbpg.resources.grants import DatabaseGrant, SchemaGrant
 from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.unmanaged import Unmanaged
@@ -183,9 +186,27 @@ def test_a_password_is_made_up_for_a_role_that_has_none() -> None:
     assert compared(PasswordKnown(CONTEXT, "reporting"), roles=has("reporting")).change is None
 
 
-def test_without_a_leader_no_role_has_a_password() -> None:
-    resource = PasswordKnown(context(written=False), "reporting")
-    assert compare(Placed(CLUSTER, resource), knowing({}, CLUSTER)).change is None
+def test_without_a_leader_a_password_is_made_up_only_where_no_cluster_is() -> None:
+    new = context(written=False)
+    resource = PasswordKnown(new, "reporting")
+    bare = {
+        fact: None if isinstance(fact, FileFact) else DataState("/x", present=False) for _, fact in signs(new)
+    }
+
+    def found(answers: Mapping[Fact[Any], object]) -> Comparison:
+        knowledge = Knowledge()
+        for host in DATABASES:
+            knowledge.put(host, {fact.key: answer for fact, answer in answers.items()})
+        return compare(Placed(CLUSTER, resource), Facts(knowledge, CLUSTER))
+
+    assert found(bare).change is None
+    (data,) = (fact for fact in bare if isinstance(fact, DataFact))
+    there = found({**bare, data: DataState("/x", present=True, system_identifier="77")})
+    assert there.change
+    assert "nobody tells" in there.lines[0]
+    assert "POSTGRES_ROLE_REPORTING_PASS" in there.lines[1]
+    assert found({}).change, "hosts that do not tell may hold a cluster"
+    assert compare(Placed(CLUSTER, PasswordKnown(CONTEXT, "reporting")), knowing({}, CLUSTER)).change is None
 
 
 def test_memberships_are_those_of_the_inventory(statements: list[str]) -> None:

@@ -11,8 +11,10 @@ from kbpg import credentials
 from kbpg.context import Context
 from kbpg.engine.run import Run
 from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
+from kbpg.hosts.port import Output
 from kbpg.inventory import load
 from kbpg.model import CONTROLLER, Status
+from kbpg.resources.foreign import DataFact
 from kbpg.steps.s00_credentials import STEP
 
 from .fake_docker import with_docker
@@ -156,6 +158,8 @@ def test_nothing_of_a_password_is_shown(world: World) -> None:
 
 
 def test_a_role_that_the_inventory_gains_gets_its_password(world: World) -> None:
+    for host in world.hosts.values():
+        host.answers[DataFact] = lambda _host, _question: Output(0, "")
     world.apply()
     before = world.file.read_text()
     path = world.context.inventory.path

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kbpg import scram
 from kbpg.credentials import role_password_name
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, Refused
-from kbpg.facts import Facts, NotKnown
+from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import ABSENT, Change, State, Want
+from kbpg.resources.birth import born, signs
 from kbpg.resources.sql import OnLeader
 from kbpg.resources.sql_facts import RolesFact, RowsFact
 
@@ -29,6 +30,7 @@ select r.rolname, r.rolconnlimit, r.rolcreatedb, r.rolcreaterole, r.rolbypassrls
 RIGHTS = ("createdb", "createrole", "bypassrls")
 """What no role of the inventory has, besides being a superuser or a replication role."""
 NOT_WRITTEN_DOWN = "not in the credentials file"
+NOBODY_TELLS = "unknown, without a leader"
 
 
 def attributes(context: Context) -> RowsFact:
@@ -116,38 +118,54 @@ def _put_it(name: str) -> str:
 
 
 class PasswordKnown(OnLeader):
-    """No password is made up for a role that has one: what applications use is not replaced."""
+    """No password is made up for a role that has one, or may have one: what applications use is not replaced."""
 
     def __init__(self, context: Context, role: str) -> None:
         super().__init__(context)
         self.id = f"role password:{role}"
-        self._name = role
+        self._name, self._context = role, context
         self._made_up = role_password_name(role) in context.credentials.generated
         self._roles = RolesFact(self._login)
         self.facts = (self._roles,)
+
+    def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
+        """Ask the leader for the role, and all db hosts whether there is a cluster at all."""
+        return [*super().asks(place, context), *(signs(context) if self._made_up else ())]
 
     def want(self, facts: Facts) -> Want:
         """Return that the file has it, or that there is none."""
         return {"password": "known"}
 
     def have(self, facts: Facts) -> Want:
-        """Return whether a password is in use that the file lacks; without a leader nobody uses one."""
-        lost = False
-        if self._made_up:
-            try:
-                found = facts.get(self._roles, self.leader(facts)).get(self._name)
-            except NotKnown:
-                found = None
-            lost = found is not None and bool(found["verifier"])
-        return {"password": NOT_WRITTEN_DOWN if lost else "known"}
+        """Return whether a password is in use that the file lacks, or may be: a cluster is there, but no leader."""
+        if not self._made_up:
+            return self.want(facts)
+        try:
+            found = facts.get(self._roles, self.leader(facts)).get(self._name)
+        except NotKnown:
+            return {"password": NOBODY_TELLS if born(self._context, facts) else "known"}
+        return {"password": NOT_WRITTEN_DOWN if found and found["verifier"] else "known"}
 
     def diff(self, change: Change, facts: Facts) -> list[str]:
         """Return what there is, and what to do."""
+        if isinstance(change.have, dict) and change.have.get("password") == NOBODY_TELLS:
+            lacks = f"the credentials file has no password for role {self._name}"
+            return [
+                f"{lacks}, and without a leader nobody tells whether the role has one",
+                f"hint: {_put_it_or_wait(self._name)}",
+            ]
         return [_lost(self._name), f"hint: {_put_it(self._name)}"]
 
     def fix(self, site: Site, change: Change) -> None:
         """Never: this is a requirement."""
         raise Refused(_lost(self._name))
+
+
+def _put_it_or_wait(name: str) -> str:
+    return (
+        f"put it there as {role_password_name(name)}=…; or, if the role is new, take it out of the inventory until "
+        "the cluster has a leader again"
+    )
 
 
 class Membership(OnLeader):
