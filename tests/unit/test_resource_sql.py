@@ -149,9 +149,9 @@ def test_the_roles_of_a_row() -> None:
     ("there", "begins"),
     [
         (None, 'CREATE ROLE "kb_app" WITH LOGIN NOSUPERUSER REPLICATION PASSWORD '),
-        (role(), 'ALTER ROLE "kb_app" WITH LOGIN NOSUPERUSER REPLICATION PASSWORD '),
+        (role(verifier=None), 'ALTER ROLE "kb_app" WITH LOGIN NOSUPERUSER REPLICATION PASSWORD '),
         (
-            role(valid=False),
+            role(valid=False, verifier=None),
             "ALTER ROLE \"kb_app\" WITH LOGIN NOSUPERUSER REPLICATION VALID UNTIL 'infinity' PASSWORD ",
         ),
     ],
@@ -167,6 +167,12 @@ def test_a_role_is_made_or_altered_with_a_verifier_and_no_password(
     assert scram.matches(verifier, PASSWORD)
     assert PASSWORD.reveal() not in statement
     assert statements.where == {(LEADER, "kb_admin", "postgres")}
+
+
+def test_a_password_that_matches_keeps_its_verifier(statements: Statements) -> None:
+    """PgBouncer logs in with keys that it took from the old one."""
+    fix(Role(CONTEXT, "kb_app", PASSWORD, replication=True), role())
+    assert statements.seen == ['ALTER ROLE "kb_app" WITH LOGIN NOSUPERUSER REPLICATION']
 
 
 # --- databases ---------------------------------------------------------------------------------------

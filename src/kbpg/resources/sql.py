@@ -88,12 +88,10 @@ class Role(OnLeader):
         options += [name.upper() if on else f"NO{name.upper()}" for name, on in self._attributes.items()]
         if "valid" in change.names() and change.have is not ABSENT:
             options.append("VALID UNTIL 'infinity'")
-        statement = SQL("{} ROLE {} WITH {} PASSWORD {}").format(
-            verb,
-            Identifier(self._name),
-            SQL(" ".join(options)),
-            Literal(scram.verifier(self._password)),
-        )
+        statement = SQL("{} ROLE {} WITH {}").format(verb, Identifier(self._name), SQL(" ".join(options)))
+        # A new verifier of the same password would still shut out whoever PgBouncer has logged in before
+        if change.have is ABSENT or "password" in change.names():
+            statement += SQL(" PASSWORD {}").format(Literal(scram.verifier(self._password)))
         self.execute(site, statement)
 
 
