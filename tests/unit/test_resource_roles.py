@@ -171,6 +171,11 @@ def test_a_password_that_nobody_told_is_not_replaced(statements: list[str]) -> N
         fix(role, **answers)
     assert "POSTGRES_ROLE_REPORTING_PASS" in str(caught.value.hint)
     assert statements == []
+    known = {
+        **answers,
+        "roles": has("reporting", verifier=scram.verifier(new.credentials.roles["reporting"])),
+    }
+    assert compared(role, **known).change is None, "made up and set in this run"
     requirement = PasswordKnown(new, "reporting")
     found = compared(requirement, roles=has("reporting"))
     assert found.change

@@ -132,10 +132,17 @@ def logs(
             _show_log(console, options, host, argv)
     except BrokenPipeError:
         return _left()
-    except KeyboardInterrupt:
-        if not follow:
+    except (KeyboardInterrupt, KbpgError) as error:
+        if not follow or not _interrupted(error):
             raise
     return int(Exit.OK)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind it: it closes the connection, an error to whoever still reads."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _show_log(console: Console, options: Options, host: str, argv: Sequence[str]) -> None:

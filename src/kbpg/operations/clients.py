@@ -12,10 +12,10 @@ from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.layout import POOLER_USER, REPLICATION_USER
 
 _SESSIONS = f"""\
-select coalesce(host(client_addr), 'local'), count(*) from pg_catalog.pg_stat_activity
-where pid <> pg_backend_pid() and application_name not like 'kbpg%' and application_name not like 'Patroni%'
+select coalesce(host(client_addr), 'local'), application_name ~ '^(kbpg|Patroni)', count(*)
+from pg_catalog.pg_stat_activity where pid <> pg_backend_pid()
   and (backend_type = 'client backend' or (backend_type = 'walsender' and usename <> '{REPLICATION_USER}'))
-group by 1"""  # noqa: S608 (a constant)
+group by 1, 2"""  # noqa: S608 (a constant)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def connected(site: Site) -> dict[str, int]:
     """Return how many clients there are, by the way they come; only ways with clients, and only what answers.
 
     A session that comes from a proxy is PgBouncer's own, or a client's of HAProxy: the two are told apart by their
-    number alone, so somebody who comes or goes at that moment may be counted wrongly.
+    number alone, so somebody who comes or goes at that moment may be counted wrongly. PgBouncer's sessions that served
+    kbpg last still bear its name.
     """
     context = site.context
     pool = PoolFact(pooler.console(context))
@@ -64,10 +65,12 @@ def connected(site: Site) -> dict[str, int]:
     pools = [found for name in context.proxy_names if (found := facts.known(pool, name))]
     rows = [row for name in context.db_names for row in facts.known(sessions, name) or ()]
     proxies = {str(proxy.address) for proxy in context.inventory.proxies}
-    through = sum(int(count) for where, count in rows if where in proxies)
+    through = sum(int(count) for where, _, count in rows if where in proxies)
     ways = {
         "through PgBouncer": sum(clients for clients, _ in pools),
         "through HAProxy": max(0, through - sum(servers for _, servers in pools)),
-        "on the db hosts": sum(int(count) for where, count in rows if where not in proxies),
+        "on the db hosts": sum(
+            int(count) for where, ours, count in rows if where not in proxies and not ours
+        ),
     }
     return {way: count for way, count in ways.items() if count}

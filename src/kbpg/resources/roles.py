@@ -76,10 +76,9 @@ class ManagedRole(OnLeader):
         return {**shown, "password": self._compared(found["verifier"])}
 
     def _compared(self, verifier: str | None) -> str:
-        if verifier and self._made_up:
-            return NOT_WRITTEN_DOWN
-        matches = self._password is not None and scram.matches(verifier or "", self._password)
-        return "matches" if matches else "differs"
+        if self._password is not None and scram.matches(verifier or "", self._password):
+            return "matches"  # made up in this run, it may be the role's by now
+        return NOT_WRITTEN_DOWN if verifier and self._made_up else "differs"
 
     def _state(self, login: bool, limit: str | int, rights: str, valid: bool = True) -> dict[str, Any]:
         return {"login": login, "connection limit": limit, "more rights": rights, "valid": valid}
