@@ -54,7 +54,7 @@ def connected(site: Site) -> dict[str, int]:
     """Return how many clients there are, by the way they come; only ways with clients, and only what answers.
 
     A session that comes from a proxy is PgBouncer's own, or a client's of HAProxy: the two are told apart by their
-    number alone, so somebody who comes or goes at that moment may be counted wrongly. PgBouncer's sessions that served
+    number alone, so somebody who comes or goes just then may be counted wrongly. PgBouncer's sessions that served
     kbpg last still bear its name.
     """
     context = site.context
