@@ -18,7 +18,7 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
 
     With `pending` only where a parameter waits for it. The leader hands over first, except where a parameter
     shrinks that only its restart in place can shrink; clients of PgBouncer wait either way. Raises `Refused`
-    without a leader, or where a node is not connected, `NotConverged` where the others are not well.
+    without a leader, or where a node is not connected or its Patroni silent, `NotConverged` where the others are not well.
     """
     leader(site)
     missing = [name for name in site.context.db_names if name not in site.hosts]
@@ -29,6 +29,11 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
         )
     node, rollout = NodeFact(site.context.inventory.ports.patroni), RestartOrder(site.context)
     facts = site.look(dict.fromkeys(site.context.db_names, (node, *rollout.facts)))
+    silent = [name for name in site.context.db_names if facts.known(node, name) is None]
+    if silent:
+        raise Refused(
+            f"not restarted: Patroni on {' and '.join(silent)} does not answer", hint="kbpg diagnose"
+        )
     chosen = [n for n in hosts if not pending or ((s := facts.known(node, n)) and s.pending_restart)]
     done: list[str] = []
     for (place,) in rollout.waves(dict.fromkeys(chosen, Impact.RESTART), facts):
