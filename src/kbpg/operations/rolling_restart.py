@@ -18,7 +18,8 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
 
     With `pending` only where a parameter waits for it. The leader hands over first, except where a parameter
     shrinks that only its restart in place can shrink; clients of PgBouncer wait either way. Raises `Refused`
-    without a leader, or where a node is not connected or its Patroni silent, `NotConverged` where the others are not well.
+    without a leader, or where a node is not connected or its Patroni silent, `NotConverged` where the others are
+    not well.
     """
     leader(site)
     missing = [name for name in site.context.db_names if name not in site.hosts]
