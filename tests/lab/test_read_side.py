@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.faults_patroni import startup_process
 
 pytestmark = pytest.mark.lab
 
@@ -84,20 +85,14 @@ def behind(lab: Lab, *hosts: str) -> Iterator[None]:
     """Let these standbys stop replaying, and the leader write more than `LAG`."""
     with contextlib.ExitStack() as stack:
         for host in hosts:
-            _replay(lab, host, "pause")
-            stack.callback(_replay, lab, host, "resume")
+            # Patroni ends a pause of the replay by itself, but not a process that is stopped
+            lab.sh(host, startup_process("STOP"))
+            stack.callback(lab.sh, host, startup_process("CONT"))
         with lab.connect("haproxy-01", 5432) as connection:
             connection.execute("create table if not exists kb_app.lag as select 1 as n")
             stack.callback(_drop, lab)
             connection.execute("insert into kb_app.lag select generate_series(1, 20000)")
         yield
-
-
-def _replay(lab: Lab, host: str, what: str) -> None:
-    """Pause or resume a standby's replay, as its superuser over the socket: nobody else comes past the proxies."""
-    user = lab.credentials["POSTGRES_SUPERUSER"]
-    psql = f"docker exec --user 999 patroni psql -qAt -U {user} -d postgres"
-    lab.sh(host, f'{psql} -c "select pg_wal_replay_{what}()"')
 
 
 def _drop(lab: Lab) -> None:
