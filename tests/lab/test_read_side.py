@@ -121,7 +121,8 @@ def test_a_lagging_standby_is_left_out_until_it_has_caught_up(reading: Lab) -> N
         assert set(pooled(reading, "haproxy-01")) == {other}
         document = json.loads(reading.kbpg("status", "--json", inventory=_path(reading)).out)
         assert {p["name"]: p["reads_from"] for p in document["proxies"]}["haproxy-01"] == [other]
-    back = reading.until(lambda: serve(reading, "haproxy-01") == {late, other}, NOTICED, f"{late} in again")
+    # PgBouncer still has connections to the other one, so the first sessions may all go to this one
+    back = reading.until(lambda: late in serve(reading, "haproxy-01"), NOTICED, f"{late} in again")
     print(f"left out after {took:.1f} s, in again {back:.1f} s after it replays")
 
 
