@@ -292,12 +292,6 @@ def lagging(lab: Lab) -> str:
     return host
 
 
-def replay_paused(lab: Lab) -> str:
-    host = standby(lab)
-    psql(lab, host, "select pg_wal_replay_pause()")
-    return host
-
-
 # --- PostgreSQL --------------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,7 @@ FAULTS = (
         p.too_much_memory,
     ),
     Fault(
-        "identity-differs",
+        "data-foreign",
         "critical",
         "another system identifier in a replica's cluster.json",
         p.another_identity,
@@ -270,12 +270,7 @@ FAULTS = (
         p.lagging,
         back(p.startup_process("CONT")),
     ),
-    Fault(
-        "replica-replay-paused",
-        "warning",
-        "pg_wal_replay_pause() on a replica",
-        p.replay_paused,
-    ),
+    # No pg_wal_replay_pause(): Patroni ends it within one of its loops
     Fault(
         "slot-unused",
         "warning",
