@@ -18,8 +18,9 @@ from tests.lab.faults import Fault, back, on, on_leader
 
 pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
-NOTICED, HEALTHY = 25, 60
-"""Seconds: a fault is seen (members of Raft that start get 20 s of patience); a cluster is whole again."""
+NOTICED, HEALTHY = 45, 60
+"""Seconds: a fault is seen (two followers of Raft that say nothing to each other notice a dead connection by TCP's
+keepalive, after 16 + 5 × 3 s: pysyncobj/config.py); a cluster is whole again."""
 NOTICES = {"raft-deprecated", "pgvector-vulnerable"}
 
 FAULTS = (
