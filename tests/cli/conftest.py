@@ -169,7 +169,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         controller = LocalHost()
         yield Session(context, found, hosts, controller, Silence(), world.unreachable)
 
-    monkeypatch.setattr("kbpg.cli.running.open_session", opened)
+    monkeypatch.setattr("kbpg.cli.opening.open_session", opened)
     return world
 
 

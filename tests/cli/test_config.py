@@ -19,7 +19,7 @@ def untouched(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     def opened(*args: Any, **how: Any) -> None:
         raise AssertionError("a host would have been contacted")
 
-    monkeypatch.setattr("kbpg.cli.settings.open_session", opened)
+    monkeypatch.setattr("kbpg.cli.opening.open_session", opened)
     return Path("inventory.yaml")
 
 

@@ -130,7 +130,7 @@ def test_wrong_credentials_and_inventories_open_no_connection(
     def connect(*args: object, **more: object) -> None:
         raise AssertionError("a connection was opened")
 
-    monkeypatch.setattr("kbpg.cli.running.open_session", open_session)
+    monkeypatch.setattr("kbpg.cli.opening.open_session", open_session)
     monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
     good = Path("credentials/postgres.env").read_text()
     Path("credentials/postgres.env").write_text(good + "POSTGRES_APP_PASS='again'\n")

@@ -43,7 +43,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
             context, found = read_context(options, credentials_exist=True)
             yield Session(context, found, {}, LocalHost(), Silence(), world.unreachable)
 
-        monkeypatch.setattr("kbpg.cli.diagnosing.open_session", opened)
+        monkeypatch.setattr("kbpg.cli.opening.open_session", opened)
         monkeypatch.setattr("kbpg.health.diagnose.take", lambda *_: world.snapshot())
 
     return show

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import opened
 from kbpg.cli.status import PATIENCE
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, KbpgError, Refused, UsageError
@@ -20,7 +20,7 @@ from kbpg.operations import psql as client
 from kbpg.operations.place import site_of
 from kbpg.options import Options
 from kbpg.patroni import NodeFact, leader_of
-from kbpg.session import Session, open_session, read_context
+from kbpg.session import Session, read_context
 
 if TYPE_CHECKING:
     from kbpg.hosts.ssh import SshHost
@@ -51,14 +51,13 @@ def _psql(options: Options, words: Sequence[str], host: str | None, *, pooled: b
     options.patience = None if host else PATIENCE
     with (
         Console(color=options.color) as console,
-        open_session(
+        opened(
             options,
-            doing="psql",
+            console,
+            "psql",
             lock=False,
             partial=host is None,
             credentials_exist=True,
-            watcher=Progress(console) if options.verbose else None,
-            ask=console.ask if sys.stdin.isatty() else None,
             only=(host,) if host else context.db_names,
         ) as session,
     ):
@@ -146,14 +145,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _show_log(console: Console, options: Options, host: str, argv: Sequence[str]) -> None:
-    with open_session(
-        options,
-        doing="logs",
-        lock=False,
-        watcher=Progress(console) if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-        only=(host,),
-    ) as session:
+    with opened(options, console, "logs", lock=False, only=(host,)) as session:
         if session.found is None:
             console.say([Line("no credentials file: passwords cannot be masked", Style.WARNING)])
         target = cast("SshHost", session.hosts[host])

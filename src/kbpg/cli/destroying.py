@@ -5,18 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import PATIENCE, opened, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, Refused, UsageError
 from kbpg.operations import destroying
 from kbpg.operations.destroying import Before, Removed, Wanted, why_not_destroy
-from kbpg.operations.place import site_of
 from kbpg.options import Options
-from kbpg.session import Session, open_session, read_context
+from kbpg.session import Session, read_context
 from kbpg.steps.layout import layout
-
-PATIENCE = 5.0
-"""Seconds for each stage of a host's login, where the inventory allows more."""
 
 
 def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:
@@ -30,15 +26,7 @@ def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:
     options.patience = PATIENCE
     with Console(color=options.color) as console:
         console.busy("connecting to the hosts")
-        with open_session(
-            options,
-            doing="destroy",
-            lock=True,
-            partial=True,
-            credentials_exist=True,
-            watcher=Progress(console) if options.verbose else None,
-            ask=console.ask if sys.stdin.isatty() else None,
-        ) as session:
+        with opened(options, console, "destroy", lock=True, partial=True, credentials_exist=True) as session:
             removed = _destroy(session, console, options, wanted, confirm)
         if options.json:
             console.data(_document(session, wanted, removed))
@@ -50,7 +38,7 @@ def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:
 def _destroy(
     session: Session, console: Console, options: Options, wanted: Wanted, confirm: str | None
 ) -> Removed:
-    site = site_of(session.context, session.hosts, session.controller, Progress(console).note)
+    site = workplace(session, console)
     console.busy("reading the hosts")
     before = destroying.look(site)
     console.rest()

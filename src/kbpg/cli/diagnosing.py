@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import PATIENCE, opened
 from kbpg.cli.texts import count
 from kbpg.console import Console, Line, Style
 from kbpg.errors import HostError
@@ -14,10 +13,7 @@ from kbpg.health.diagnose import Diagnosis, examine
 from kbpg.health.finding import Finding, Severity
 from kbpg.model import CLUSTER, CONTROLLER
 from kbpg.options import Options
-from kbpg.session import open_session
 
-PATIENCE = 5.0
-"""Seconds a host may take to let kbpg in: one that is off must not keep the others' findings from whoever waits."""
 _STYLES = {
     Severity.CRITICAL: Style.BAD,
     Severity.WARNING: Style.WARNING,
@@ -31,14 +27,8 @@ def diagnose(options: Options) -> int:
     options.patience = PATIENCE
     with Console(color=options.color) as console:
         console.busy("connecting to the hosts")
-        with open_session(
-            options,
-            doing="diagnose",
-            lock=False,
-            partial=True,
-            credentials_exist=True,
-            watcher=Progress(console) if options.verbose else None,
-            ask=console.ask if sys.stdin.isatty() else None,
+        with opened(
+            options, console, "diagnose", lock=False, partial=True, credentials_exist=True
         ) as session:
             console.busy("reading the hosts")
             found = examine(session.context, session.hosts, session.unreachable)

@@ -8,20 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
 from kbpg.errors import Exit, Refused, UsageError
 from kbpg.operations.candidates import candidates, leader
 from kbpg.operations.clients_wait import Manner
 from kbpg.operations.left_pauses import forget
-from kbpg.operations.place import site_of
 from kbpg.operations.reinit import reinitialize
 from kbpg.operations.rolling_restart import restart_nodes
 from kbpg.operations.switchover import Handover
 from kbpg.operations.switchover import switchover as hand_over
 from kbpg.options import Options
-from kbpg.session import Session, open_session
+from kbpg.session import Session
 
 
 def switchover(options: Options, to: str, without: Sequence[str], *, cut: bool) -> int:
@@ -110,23 +109,11 @@ def reinit(options: Options, host: str) -> int:
 @contextmanager
 def _opened(options: Options, console: Console, doing: str) -> Iterator[tuple[Session, Site]]:
     """Open everything, hosts that cannot be reached left out, and say what an earlier pause left behind."""
-    console.busy("connecting to the hosts")
-    progress = Progress(console)
-    with open_session(
-        options,
-        doing=doing,
-        lock=True,
-        partial=True,
-        credentials_exist=True,
-        watcher=progress if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-    ) as session:
-        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
-        site = site_of(session.context, session.hosts, session.controller, progress.note)
+    with working(options, console, doing, lock=True, partial=True, credentials_exist=True) as session:
+        site = workplace(session, console)
         for name, lines in forget(site).items():
             console.say([Line(f"{name}: an earlier kbpg did not end a pause of PgBouncer", Style.WARNING)])
             console.say([Line(f"  {line}") for line in lines])
-        console.busy(doing)
         yield session, site
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import PATIENCE, working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
 from kbpg.errors import Exit, Refused, UsageError
@@ -20,14 +19,10 @@ from kbpg.operations.leaderless import (
     what_may_be_lost,
     why_not_fail_over,
 )
-from kbpg.operations.place import site_of
 from kbpg.operations.position import most_advanced
 from kbpg.options import Options
 from kbpg.patroni import NodeStatus
-from kbpg.session import open_session, read_context
-
-PATIENCE = 5.0
-"""Seconds for each stage of a host's login, where the inventory allows more: one may be gone."""
+from kbpg.session import read_context
 
 
 def pause(options: Options, *, paused: bool) -> int:
@@ -130,17 +125,7 @@ def _opened(options: Options, console: Console, doing: str) -> Iterator[Site]:
     """Open what these commands work with: the db hosts that can be reached, under the lock."""
     options.patience = PATIENCE
     context, _ = read_context(options, credentials_exist=True)
-    console.busy("connecting to the hosts")
-    with open_session(
-        options,
-        doing=doing,
-        lock=True,
-        partial=True,
-        credentials_exist=True,
-        watcher=Progress(console) if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-        only=context.db_names,
+    with working(
+        options, console, doing, lock=True, partial=True, credentials_exist=True, only=context.db_names
     ) as session:
-        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
-        console.busy(doing)
-        yield site_of(session.context, session.hosts, session.controller, Progress(console).note)
+        yield workplace(session, console)

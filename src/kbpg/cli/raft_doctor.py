@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from kbpg.cli.progress import Progress
+from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
-from kbpg.engine.site import Site
 from kbpg.errors import Exit, Refused, UsageError
 from kbpg.operations import raft_members
-from kbpg.operations.place import site_of
 from kbpg.operations.raft_lost import Before, why_not_rebuild
 from kbpg.operations.raft_rebuild import Rebuild
 from kbpg.options import Options
 from kbpg.raft import RaftStatus
 from kbpg.raft_admin import Consensus
-from kbpg.session import Session, open_session
+from kbpg.session import Session
 from kbpg.steps.layout import layout
 
 HEADINGS = ("member", "address", "state", "leader", "quorum", "term", "commit", "log", "partners")
@@ -29,8 +26,10 @@ CONFIRMATION = "rebuild"
 def status(options: Options) -> int:
     """Show all members side by side, and return the exit code: 0 when they are one, 1 otherwise."""
     with Console(color=options.color) as console:
-        with _opened(options, console, "raft status", lock=False) as session:
-            found = raft_members.look(_site(session, console))
+        with working(
+            options, console, "raft status", lock=False, partial=True, credentials_exist=True
+        ) as session:
+            found = raft_members.look(workplace(session, console))
         if options.json:
             console.data(found.document())
         else:
@@ -43,12 +42,14 @@ def remove(options: Options, address: str) -> int:
     if not re.fullmatch(r"\S+:\d{1,5}", address):
         raise UsageError(f"not an address with a port: {address}", hint="such as 10.0.0.123:7000")
     with Console(color=options.color) as console:
-        with _opened(options, console, "raft remove-member", lock=True) as session:
+        with working(
+            options, console, "raft remove-member", lock=True, partial=True, credentials_exist=True
+        ) as session:
             console.rest()
             question = f"remove {address} from the consensus? a host that comes back with it has to join anew"
             if not options.yes and not (sys.stdin.isatty() and console.ask(question)):
                 raise Refused("nothing was removed", hint="--yes goes ahead without asking")
-            found = raft_members.remove_member(_site(session, console), address)
+            found = raft_members.remove_member(workplace(session, console), address)
         if options.json:
             console.data({"removed": address, **found.document()})
         else:
@@ -59,10 +60,12 @@ def remove(options: Options, address: str) -> int:
 def rebuild(options: Options, without: tuple[str, ...]) -> int:
     """Rebuild the consensus and return the exit code; says what it found and will do, and asks first."""
     with Console(color=options.color) as console:
-        with _opened(options, console, "raft rebuild", lock=True) as session:
+        with working(
+            options, console, "raft rebuild", lock=True, partial=True, credentials_exist=True
+        ) as session:
             for name in without:
                 session.context.inventory.host(name)
-            site = _site(session, console)
+            site = workplace(session, console)
             work = Rebuild(site, without)
             before = work.look()
             console.rest()
@@ -91,27 +94,6 @@ def _typed() -> bool:
     sys.stderr.write(f'type "{CONFIRMATION}" to go on: ')
     sys.stderr.flush()
     return sys.stdin.readline().strip() == CONFIRMATION
-
-
-@contextmanager
-def _opened(options: Options, console: Console, doing: str, *, lock: bool) -> Iterator[Session]:
-    console.busy("connecting to the hosts")
-    with open_session(
-        options,
-        doing=doing,
-        lock=lock,
-        partial=True,
-        credentials_exist=True,
-        watcher=Progress(console) if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-    ) as session:
-        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
-        console.busy(doing)
-        yield session
-
-
-def _site(session: Session, console: Console) -> Site:
-    return site_of(session.context, session.hosts, session.controller, Progress(console).note)
 
 
 def shown(found: Consensus) -> list[Line]:

@@ -7,6 +7,8 @@ import sys
 from typing import Any
 
 from kbpg import credentials
+from kbpg.cli.closing import left_out
+from kbpg.cli.opening import PATIENCE
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.credentials.model import role_password_name
@@ -17,9 +19,6 @@ from kbpg.operations.recovering import APP_PASSWORD, Remains
 from kbpg.options import Options
 from kbpg.secret import Secret
 from kbpg.session import open_session, read_context
-
-PATIENCE = 5.0
-"""Seconds for each stage of a host's login, where the inventory allows more."""
 
 
 def recover(options: Options, *, ask: bool, new: bool) -> int:
@@ -60,7 +59,7 @@ def _look(console: Console, options: Options, context: Context) -> Remains:
     ) as session:
         site = site_of(context, session.hosts, session.controller, lambda place, text: None)
         seen = recovering.look(site)
-        away = [Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()]
+        away = left_out(session.unreachable)
     console.rest()
     console.say(away)
     return seen

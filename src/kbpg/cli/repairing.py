@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kbpg.cli import diagnosing
+from kbpg.cli.opening import PATIENCE, opened
 from kbpg.cli.progress import Progress
 from kbpg.cli.texts import count
 from kbpg.console import Console, Line, Style
@@ -16,7 +17,7 @@ from kbpg.health.repair.acts import Bench, perform
 from kbpg.health.repair.course import Attempt, Course, Verdict
 from kbpg.operations.place import site_of
 from kbpg.options import Options
-from kbpg.session import Session, open_session
+from kbpg.session import Session
 from kbpg.steps import ALL
 
 _STYLES = {Verdict.MENDED: Style.GOOD, Verdict.DECLINED: Style.QUIET}
@@ -65,19 +66,13 @@ def attempt_lines(attempt: Attempt) -> list[Line]:
 
 def repair(options: Options) -> int:
     """Mend what can be mended and return the exit code of what is left: 0 healthy, 1 critical, 3 warnings only."""
-    options.patience = diagnosing.PATIENCE
+    options.patience = PATIENCE
     terminal = sys.stdin.isatty()
     with Console(color=options.color) as console:
         progress = Progress(console)
         console.busy("connecting to the hosts")
-        with open_session(
-            options,
-            doing="diagnose --repair",
-            lock=True,
-            partial=True,
-            credentials_exist=True,
-            watcher=progress if options.verbose else None,
-            ask=console.ask if terminal else None,
+        with opened(
+            options, console, "diagnose --repair", lock=True, partial=True, credentials_exist=True
         ) as session:
             console.busy("reading the hosts")
             guide = Asking(console, options, terminal=terminal)

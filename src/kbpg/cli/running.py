@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from kbpg.cli import closing, documents, texts
+from kbpg.cli.opening import working
 from kbpg.cli.progress import Progress
 from kbpg.console import Console
 from kbpg.engine.outcome import Listener
@@ -15,7 +14,9 @@ from kbpg.engine.run import Run
 from kbpg.errors import Exit
 from kbpg.model import Status, Step
 from kbpg.options import Options
-from kbpg.session import Session, open_session
+from kbpg.session import Session
+
+READING = "reading the hosts"
 
 
 def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequence[Step] = ()) -> int:
@@ -25,7 +26,7 @@ def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequenc
     kept = not any(step.number == 0 for step in steps)
     with Console(color=options.color) as console:
         progress = Progress(console)
-        with _opened(options, console, progress, doing=doing, lock=True, credentials_exist=kept) as session:
+        with working(options, console, doing, then=READING, lock=True, credentials_exist=kept) as session:
             report = _run(session, options, progress).apply(steps, after)
         seconds = time.monotonic() - started
         console.rest()
@@ -41,7 +42,7 @@ def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequenc
 def plan(options: Options, steps: Sequence[Step]) -> int:
     """Say what `apply` would change, and return the exit code."""
     with Console(color=options.color) as console:
-        with _opened(options, console, Progress(console), doing="plan") as session:
+        with working(options, console, "plan", then=READING, lock=False, credentials_exist=False) as session:
             report = _run(session, options).plan(steps)
             unmet = report.of(Status.FAILED)
         if options.json:
@@ -51,30 +52,6 @@ def plan(options: Options, steps: Sequence[Step]) -> int:
     if unmet:
         return int(Exit.FAILED)
     return int(Exit.DIFFERS if report.of(*texts.CHANGES) else Exit.OK)
-
-
-@contextmanager
-def _opened(
-    options: Options,
-    console: Console,
-    progress: Progress,
-    *,
-    doing: str,
-    lock: bool = False,
-    credentials_exist: bool = False,
-) -> Iterator[Session]:
-    console.busy("connecting to the hosts")
-    with open_session(
-        options,
-        doing=doing,
-        lock=lock,
-        credentials_exist=credentials_exist,
-        watcher=progress if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-    ) as session:
-        console.say(closing.left_out(session.unreachable))
-        console.busy("reading the hosts")
-        yield session
 
 
 def _run(session: Session, options: Options, listener: Listener | None = None) -> Run:

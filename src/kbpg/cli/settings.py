@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from kbpg.cli import documents, texts
 from kbpg.cli.closing import command
+from kbpg.cli.opening import working, workplace
 from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
@@ -23,16 +22,17 @@ from kbpg.operations.config_set import Applied, Verified
 from kbpg.operations.config_show import Row, Shown
 from kbpg.operations.place import site_of
 from kbpg.options import Options
-from kbpg.session import Session, open_session
+from kbpg.session import Session
 from kbpg.steps import ALL
 
 
 def show(options: Options) -> int:
     """Show the configuration and return the exit code: 0 when cluster and inventory agree, 3 otherwise."""
     with Console(color=options.color) as console:
-        with _opened(options, console, "config show", lock=False) as session:
-            site = site_of(session.context, session.hosts, session.controller, Progress(console).note)
-            found = config_show.look(site, list(session.unreachable))
+        with working(
+            options, console, "config show", lock=False, partial=True, credentials_exist=True
+        ) as session:
+            found = config_show.look(workplace(session, console), list(session.unreachable))
         if options.json:
             console.data(found.document())
         else:
@@ -48,27 +48,10 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
     edited = edit(options.inventory, wanted)
     with (
         Console(color=options.color) as console,
-        _opened(options, console, "config set", lock=True) as session,
+        working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
     ):
         work = _Work(session, console, edited, wanted)
         return work.done(as_json=options.json)
-
-
-@contextmanager
-def _opened(options: Options, console: Console, doing: str, *, lock: bool) -> Iterator[Session]:
-    console.busy("connecting to the hosts")
-    with open_session(
-        options,
-        doing=doing,
-        lock=lock,
-        partial=not lock,
-        credentials_exist=True,
-        watcher=Progress(console) if options.verbose else None,
-        ask=console.ask if sys.stdin.isatty() else None,
-    ) as session:
-        console.say([Line(f"left out: {error}", Style.WARNING) for error in session.unreachable.values()])
-        console.busy(doing)
-        yield session
 
 
 class _Work:

@@ -1,0 +1,55 @@
+"""How a command that has a console opens its session: what `-v` shows, who is asked, what is said of hosts away."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Required, TypedDict, Unpack
+
+from kbpg.cli import closing
+from kbpg.cli.progress import Progress
+from kbpg.console import Console
+from kbpg.engine.site import Site
+from kbpg.operations.place import site_of
+from kbpg.options import Options
+from kbpg.session import Session, open_session
+
+PATIENCE = 5.0
+"""Seconds for each stage of a host's login, where the inventory allows more: one that is off must not keep what is to
+be said of the others from whoever waits."""
+
+
+class How(TypedDict, total=False):
+    """What a command chooses; `open_session` says what each of them is."""
+
+    lock: Required[bool]
+    partial: bool
+    credentials_exist: bool
+    only: Collection[str]
+
+
+@contextmanager
+def opened(options: Options, console: Console, doing: str, **how: Unpack[How]) -> Iterator[Session]:
+    """Open a session as `open_session` does, raising as it does; a terminal is asked about unknown host keys."""
+    watcher = Progress(console) if options.verbose else None
+    ask = console.ask if sys.stdin.isatty() else None
+    with open_session(options, doing=doing, watcher=watcher, ask=ask, **how) as session:
+        yield session
+
+
+@contextmanager
+def working(
+    options: Options, console: Console, doing: str, then: str = "", **how: Unpack[How]
+) -> Iterator[Session]:
+    """Open a session, and say which hosts are left out; a terminal then shows `then` (`doing`) as going on."""
+    console.busy("connecting to the hosts")
+    with opened(options, console, doing, **how) as session:
+        console.say(closing.left_out(session.unreachable))
+        console.busy(then or doing)
+        yield session
+
+
+def workplace(session: Session, console: Console) -> Site:
+    """Return where an operation works, what it notes printed."""
+    return site_of(session.context, session.hosts, session.controller, Progress(console).note)
