@@ -11,6 +11,7 @@ from kbpg.credentials import shell
 from kbpg.credentials.found import Found
 from kbpg.credentials.model import Credentials
 from kbpg.errors import CredentialsError
+from kbpg.replacing import replace
 from kbpg.secret import Secret
 
 FILE_MODE = 0o600
@@ -55,7 +56,7 @@ def write(path: str | os.PathLike[str], text: Secret) -> None:
         try:
             # One writer at a time, so that the temporary file can have one name and never piles up.
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _replace(file, text)
+            replace(file, text.reveal().encode("utf-8"), mode=FILE_MODE)
             os.fsync(directory)
         finally:
             os.close(directory)
@@ -78,20 +79,3 @@ def _make_directory(directory: Path) -> None:
     _make_directory(directory.parent)
     with contextlib.suppress(FileExistsError):
         directory.mkdir(DIRECTORY_MODE)
-
-
-def _replace(file: Path, text: Secret) -> None:
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(temporary, flags, FILE_MODE)
-    try:
-        with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, not a path
-            stream.write(text.reveal().encode("utf-8"))
-            stream.flush()
-            os.fchmod(descriptor, FILE_MODE)
-            os.fsync(descriptor)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

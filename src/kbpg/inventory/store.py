@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kbpg import replacing
 from kbpg.errors import InventoryError, UsageError
 from kbpg.inventory.assignment import Assignment
 from kbpg.inventory.edit import given, taken_out
@@ -83,23 +83,7 @@ def replace(path: Path, content: bytes) -> None:
     """
     file = Path(os.path.realpath(path))
     status = file.stat()
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        with open(descriptor, "wb") as stream:  # noqa: PTH123 (a descriptor, not a path)
-            stream.write(content)
-            stream.flush()
-            os.fchmod(descriptor, status.st_mode & 0o7777)
-            with contextlib.suppress(PermissionError):  # only root gives a file to somebody else
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fsync(descriptor)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    replacing.replace(file, content, mode=status.st_mode & 0o7777, owner=(status.st_uid, status.st_gid))
     directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
