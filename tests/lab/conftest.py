@@ -15,11 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    from tests.lab.load import Load
 
 KBPG = [str(Path(sys.executable).with_name("kbpg"))]
 DB = ("db-master-01", "db-slave-01", "db-slave-02")
@@ -195,6 +198,26 @@ def cluster(lab: Lab) -> Lab:
     """A cluster as the shipped lab inventory wants it."""
     lab.apply()
     return lab
+
+
+@pytest.fixture(scope="module")
+def converged(lab: Lab) -> Iterator[Lab]:
+    """A cluster as the inventory wants it, before and after."""
+    lab.apply()
+    lab.await_whole(60)
+    yield lab
+    lab.apply()
+    lab.await_whole(60)
+
+
+@pytest.fixture
+def load(converged: Lab) -> Iterator[Load]:
+    """Twenty clients that write through both PgBouncers, under way."""
+    from tests.lab.load import writing
+
+    with writing(converged) as found:
+        found.go_on_for(1)
+        yield found
 
 
 @contextmanager

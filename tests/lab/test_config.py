@@ -16,16 +16,6 @@ from tests.lab.faults import psql
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(scope="module")
-def converged(lab: Lab) -> Iterator[Lab]:
-    """A cluster as the inventory wants it, before and after."""
-    lab.apply()
-    lab.await_whole(60)
-    yield lab
-    lab.apply()
-    lab.await_whole(60)
-
-
 @pytest.fixture
 def inventory(converged: Lab) -> Iterator[Path]:
     """A copy of the lab's inventory, comments and all, that a test may let kbpg change."""

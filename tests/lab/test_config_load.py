@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 from tests.lab.conftest import DB, Lab
 from tests.lab.faults import psql
-from tests.lab.load import Load, writing
+from tests.lab.load import Load
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def converged(lab: Lab) -> Iterator[Lab]:
-    """A cluster as the inventory wants it, before and after."""
-    lab.apply()
-    lab.await_whole(60)
-    yield lab
-    lab.apply()
-    lab.await_whole(60)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +20,6 @@ def inventory(converged: Lab) -> Iterator[Path]:
     path.write_bytes(converged.inventory.read_bytes())
     yield path
     path.unlink()
-
-
-@pytest.fixture
-def load(converged: Lab) -> Iterator[Load]:
-    with writing(converged) as found:
-        found.go_on_for(1)
-        yield found
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import re
 import signal
 import statistics
 import time
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -22,22 +21,6 @@ LONGEST = 2.5
 """Seconds that the slowest client may wait, in every run."""
 RUNS = 5
 NOTE = "/opt/keybuzz/kbpg/pause"
-
-
-@pytest.fixture(scope="module")
-def converged(lab: Lab) -> Iterator[Lab]:
-    """A cluster as the inventory wants it, before and after."""
-    lab.apply()
-    lab.await_whole(60)
-    yield lab
-    lab.apply()
-
-
-@pytest.fixture
-def load(converged: Lab) -> Iterator[Load]:
-    with writing(converged) as found:
-        found.go_on_for(1)
-        yield found
 
 
 def moved(lab: Lab, load: Load, *args: str, code: int = 0) -> tuple[Ran, Seen]:
@@ -251,7 +234,7 @@ def test_nothing_waits_for_a_restart(converged: Lab) -> None:
 # --- the figures -----------------------------------------------------------------------------------------
 
 
-def report(what: str, runs: list[Seen], record: pytest.FixtureRequest) -> None:
+def report(what: str, runs: list[Seen]) -> None:
     waits = sorted(seen.worst for seen in runs)
     errors = sum(len(seen.errors) for seen in runs)
     print(
@@ -262,24 +245,24 @@ def report(what: str, runs: list[Seen], record: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.faults
-def test_figures_of_switchovers(converged: Lab, load: Load, request: pytest.FixtureRequest) -> None:
+def test_figures_of_switchovers(converged: Lab, load: Load) -> None:
     runs = [moved(converged, load, "switchover")[1] for _ in range(RUNS)]
-    report("switchover", runs, request)
+    report("switchover", runs)
     assert load.stop().lost == 0
     assert max(seen.worst for seen in runs) <= LONGEST
 
 
 @pytest.mark.faults
-def test_figures_of_rolling_restarts(converged: Lab, load: Load, request: pytest.FixtureRequest) -> None:
+def test_figures_of_rolling_restarts(converged: Lab, load: Load) -> None:
     runs = [moved(converged, load, "restart")[1] for _ in range(RUNS)]
-    report("rolling restart", runs, request)
+    report("rolling restart", runs)
     assert load.stop().lost == 0
     assert max(seen.worst for seen in runs) <= LONGEST
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_figures_of_changed_connections(converged: Lab, load: Load, request: pytest.FixtureRequest) -> None:
+def test_figures_of_changed_connections(converged: Lab, load: Load) -> None:
     lab, runs = converged, []
     for number, wanted in enumerate((250, 220) * 2):
         path = lab.directory / f"switchover-{number % 2}.yaml"
@@ -292,13 +275,13 @@ def test_figures_of_changed_connections(converged: Lab, load: Load, request: pyt
         load.go_on_for(1)
         runs.append(load.seen())
         path.unlink()
-    report("max_connections up and down", runs, request)
+    report("max_connections up and down", runs)
     assert load.stop().lost == 0
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_a_changed_image_rolls(converged: Lab, load: Load, request: pytest.FixtureRequest) -> None:
+def test_a_changed_image_rolls(converged: Lab, load: Load) -> None:
     lab = converged
     path = lab.directory / "switchover-image.yaml"
     inventory = lab.edited(
@@ -312,7 +295,7 @@ def test_a_changed_image_rolls(converged: Lab, load: Load, request: pytest.Fixtu
         seen = load.seen()
     finally:
         path.unlink()
-    report("changed image", [seen], request)
+    report("changed image", [seen])
     assert load.stop().lost == 0
 
 
