@@ -45,6 +45,14 @@ UNFINISHED = ("raft-rebuild-unfinished", "cluster-unmanaged")
 """What explains that much is not as the inventory says."""
 LEADERLESS = ("raft-rebuild-unfinished", "raft-no-quorum", "no-leader", "two-leaders")
 """What explains that nothing gets through to a leader."""
+POOLED_FAULT = (
+    "pgbouncer-target",
+    "pgbouncer-auth-query",
+    "database-missing",
+    "role-missing",
+    "role-password",
+)
+"""What keeps an application's login through PgBouncer from working, while the programs on the way run."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, Check, Seen
+from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, POOLED_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.questions import Row
@@ -222,11 +222,7 @@ CHECKS = (
             *DOWN,
             *LEADERLESS,
             *HAPROXY_FAULT,
-            "pgbouncer-target",
-            "pgbouncer-auth-query",
-            "database-missing",
-            "role-missing",
-            "role-password",
+            *POOLED_FAULT,
         ),
     ),
     Check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kbpg.health.check import LEADERLESS, NODE_FAULT, Check, Seen
+from kbpg.health.check import LEADERLESS, NODE_FAULT, POOLED_FAULT, Check, Seen
 from kbpg.health.checks.haproxy import DOWN as HAPROXY_DOWN
 from kbpg.health.checks.pgbouncer import DOWN as PGBOUNCER_DOWN
 from kbpg.health.finding import Action, Repair, Severity
@@ -81,11 +81,7 @@ CHECKS = (
             *PGBOUNCER_DOWN,
             *LEADERLESS,
             *NODE_FAULT,
-            "pgbouncer-target",
-            "pgbouncer-auth-query",
-            "database-missing",
-            "role-missing",
-            "role-password",
+            *POOLED_FAULT,
         ),
     ),
     Check(
