@@ -35,6 +35,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from kbpg.uri import TCP_USER_TIMEOUT
+
 if TYPE_CHECKING:
     from kbpg.inventory import Inventory
 
@@ -49,16 +51,26 @@ STOPPING = (1.0, 3.0)
 LOGIN_RETRY = 1.0
 """Seconds: `server_login_retry` in templates/pgbouncer/pgbouncer.ini.j2."""
 
+STARTING = (1.0, 4.0)
+"""Seconds until Patroni is there again after its container ended; measured on the 2-core test machine."""
+RECONNECT = (0.1, 0.6)
+"""Seconds for a client to be let in by the other PgBouncer, after a short pause."""
+
 Range = tuple[float, float]
 
 
 class Fault(StrEnum):
-    """What can happen to the leader."""
+    """What can happen to the leader, and to others."""
 
     CRASH = "postgresql-crash"
     POWER = "leader-power-cut"
     NETWORK = "leader-network-cut"
     SWITCHOVER = "switchover"
+    PATRONI = "patroni-crash"
+    FROZEN = "patroni-frozen"
+    STANDBY = "standby-loss"
+    PROXY = "proxy-power-cut"
+    POOLER = "pgbouncer-crash"
 
 
 TITLES: Mapping[Fault, str] = {
@@ -66,7 +78,16 @@ TITLES: Mapping[Fault, str] = {
     Fault.POWER: "the leader's host loses power",
     Fault.NETWORK: "the leader's host is cut off the network",
     Fault.SWITCHOVER: "planned switchover",
+    Fault.PATRONI: "Patroni crashes on the leader",
+    Fault.FROZEN: "Patroni stands still on the leader",
+    Fault.STANDBY: "a standby is lost",
+    Fault.PROXY: "a proxy loses power",
+    Fault.POOLER: "PgBouncer crashes on a proxy",
 }
+
+
+LEADERS = (Fault.CRASH, Fault.POWER, Fault.NETWORK, Fault.SWITCHOVER)
+"""What `kbpg status` and the report predict: all that keeps writes away from a whole cluster."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,16 @@ class Loss:
 
 
 def recovery_times(inventory: Inventory) -> tuple[Recovery, ...]:
-    """Return the predicted recovery time of every fault; see the module's docstring for formula and sources."""
+    """Return the predicted recovery time of the leader's faults; the module's docstring has formula and sources."""
+    return tuple(recovery_time(inventory, fault) for fault in LEADERS)
+
+
+def recovery_time(inventory: Inventory, fault: Fault) -> Recovery:
+    """Return the predicted recovery time of one fault."""
+    return Recovery(fault, _parts(inventory)[fault])
+
+
+def _parts(inventory: Inventory) -> Mapping[Fault, tuple[Part, ...]]:
     timers = inventory.timers
     lock = Part("the lock expires", (float(timers.ttl - timers.loop_wait), float(timers.ttl)))
     silent = Part("election, one member silent", (ELECTION[0], ELECTION[1] + SILENT_MEMBER))
@@ -148,12 +178,26 @@ def recovery_times(inventory: Inventory) -> tuple[Recovery, ...]:
     again = (Part("starting again in place", (0.0, restart)),) if restart else ()
     stop = Part("checkpoint and clean stop", STOPPING)
     turn = Part("the candidate's next round", (0.0, float(timers.loop_wait)))
-    return (
-        Recovery(Fault.CRASH, (seen, *again, quick, promotion, routing)),
-        Recovery(Fault.POWER, (lock, silent, promotion, routing)),
-        Recovery(Fault.NETWORK, (lock, silent, promotion, routing)),
-        Recovery(Fault.SWITCHOVER, (seen, stop, turn, quick, promotion, routing)),
+    away = Part(
+        "the client notices that the host is silent", (TCP_USER_TIMEOUT / 1000, TCP_USER_TIMEOUT / 1000 + 0.3)
     )
+    other = Part("it connects to the other proxy", RECONNECT)
+    return {
+        Fault.CRASH: (seen, *again, quick, promotion, routing),
+        Fault.POWER: (lock, silent, promotion, routing),
+        Fault.NETWORK: (lock, silent, promotion, routing),
+        Fault.SWITCHOVER: (seen, stop, turn, quick, promotion, routing),
+        Fault.PATRONI: (
+            Part("Docker and Patroni start again", STARTING),
+            Part("crash recovery", PROMOTION),
+            routing,
+        ),
+        Fault.FROZEN: (lock, silent, promotion, routing),
+        # Any one standby acknowledges a commit
+        Fault.STANDBY: (Part("commits go on with the other standby", (0.0, 0.5)),),
+        Fault.PROXY: (away, other),
+        Fault.POOLER: (Part("the connection is reset", (0.0, 0.1)), other),
+    }
 
 
 def data_loss(inventory: Inventory, synchronous: int | None = None) -> Loss:

@@ -11,7 +11,7 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,7 @@ from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
 from kbpg.credentials import load as load_credentials
+from kbpg.drills.note import left
 from kbpg.engine.journal import Journal
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import CredentialsError, HostError
@@ -123,14 +124,16 @@ def open_session(
     watcher: Watcher | None = None,
     ask: Ask | None = None,
     only: Collection[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Session]:
     """Open everything for `doing` (the command, as others are told who holds the lock).
 
     With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is. With
     `only`, no other host is connected.
     `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
-    say so. Passwords that the credentials file lacks are read from the hosts that use them. Raises `InputError`
-    before any connection is opened, then `KbpgError` with every host's problem.
+    say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
+    killed left broken is taken back by the next command that holds the lock; `tell` is told of it. Raises
+    `InputError` before any connection is opened, then `KbpgError` with every host's problem.
     """
     context, found = _read(options)
     if credentials_exist and found is None:
@@ -140,12 +143,23 @@ def open_session(
         journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
         options.mask = journal.mask
         recorder = _Watched(journal, watcher) if watcher else journal
+        drill = left(options.state)
+        if drill and lock:
+            from kbpg.drills.restoring import restore, switch_on
+
+            switch_on(drill, context, LocalHost(recorder), tell)
         hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack, only)
         if not partial:
             refuse(unreachable, options.limit)
         stack.enter_context(interruptible(list(hosts.values())))
         if lock:
             stack.enter_context(_locked(hosts.values(), doing))
+        if drill and lock:
+            restore(drill, context, options, recorder, hosts, tell)
+        elif drill:
+            tell(
+                f"a drill ({drill.drill}) was broken off, kbpg apply-all takes back what it left: {drill.text}"
+            )
         unknown = None
         if found and found.missing:
             context, whole = _from_hosts(context, found, hosts, redactor, strict=lock)

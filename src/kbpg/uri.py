@@ -17,6 +17,12 @@ CONNECT_TIMEOUT = 3
 """Seconds a client gives one address before it tries the next; libpq's minimum is 2."""
 
 
+TCP_USER_TIMEOUT = 1500
+"""Milliseconds that what a client sent may stay unacknowledged by the proxy's kernel until the connection counts as
+lost. Without it a client whose proxy lost its power waits for a quarter of an hour (tcp(7), tcp_retries2). The kernel
+acknowledges while a query runs, however long: this does not limit queries."""
+
+
 class Kind(StrEnum):
     """The ways in: HAProxy to the leader, PgBouncer to it, and each of them to the standbys."""
 
@@ -44,7 +50,7 @@ def uri(
     """Return the libpq URI of a database, with the password as `***` unless it is asked for.
 
     `database` is by default the application's; `role`, in place of `user`, one of the inventory's own that logs in.
-    It names the load balancer, or else every proxy. Every option in it is known to libpq 10 and newer.
+    It names the load balancer, or else every proxy. Every option in it is known to libpq 12 and newer.
     """
     name = credentials.app_user if user == "app" else credentials.superuser
     password = credentials.app_password if user == "app" else credentials.superuser_password
@@ -75,6 +81,7 @@ def _options(inventory: Inventory, kind: Kind, *, several: bool) -> dict[str, st
     if several:
         # Without it a client waits minutes for a dead first address before it tries the second.
         options["connect_timeout"] = str(CONNECT_TIMEOUT)
+        options["tcp_user_timeout"] = str(TCP_USER_TIMEOUT)
     if kind == Kind.DIRECT:
         # Right after a failover HAProxy may still lead to the old leader. Not through PgBouncer: it repeats
         # the in_hot_standby of its first server connection to every client (pgbouncer issue 859), so that one

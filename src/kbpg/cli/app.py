@@ -11,6 +11,7 @@ from kbpg.cli import (
     cluster,
     configuring,
     credentials,
+    drilling,
     inventory,
     lab,
     operating,
@@ -49,6 +50,7 @@ cluster.register(app)
 validating.register(app)
 switching.register(app)
 operating.register(app)
+drilling.register(app)
 app.add_typer(configuring.app, name="config")
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(credentials.app, name="credentials")

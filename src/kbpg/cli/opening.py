@@ -9,7 +9,7 @@ from typing import Required, TypedDict, Unpack
 
 from kbpg.cli import closing
 from kbpg.cli.progress import Progress
-from kbpg.console import Console
+from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
 from kbpg.operations.place import site_of
 from kbpg.options import Options
@@ -34,7 +34,11 @@ def opened(options: Options, console: Console, doing: str, **how: Unpack[How]) -
     """Open a session as `open_session` does, raising as it does; a terminal is asked about unknown host keys."""
     watcher = Progress(console) if options.verbose else None
     ask = console.ask if sys.stdin.isatty() else None
-    with open_session(options, doing=doing, watcher=watcher, ask=ask, **how) as session:
+
+    def tell(text: str) -> None:
+        console.say([Line(text, Style.WARNING)])
+
+    with open_session(options, doing=doing, watcher=watcher, ask=ask, tell=tell, **how) as session:
         yield session
 
 

@@ -13,6 +13,7 @@ from kbpg.home import expanded
 from kbpg.inventory.build import BaseImages, Build, Prepare
 from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.databases import EmptyList, OwnDatabase, OwnRole
+from kbpg.inventory.drills import Drills
 from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
 from kbpg.inventory.presets import DEFAULT, with_preset
 from kbpg.inventory.section import Section
@@ -56,6 +57,7 @@ class Inventory(Section):
     prepare: Prepare = Field(
         Prepare(), description="what may be changed on the hosts, and what is asked of them"
     )
+    drills: Drills = Field(Drills(), description="how kbpg drill switches hosts off and on")
     db: Annotated[tuple[DbHost, ...], Field(strict=False, json_schema_extra={"minItems": 3})] = Field(
         description="the hosts that run PostgreSQL: three, or a larger odd number; the first starts as leader"
     )
