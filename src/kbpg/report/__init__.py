@@ -1,6 +1,6 @@
-"""What `kbpg validate` found, as a document, and that document as files: Markdown, HTML, JSON, JUnit."""
+"""What `kbpg validate` and `kbpg drill` found, as a document, and that as files: Markdown, HTML, JSON, JUnit."""
 
 from kbpg.report.document import build
-from kbpg.report.files import FILES, prepare, write
+from kbpg.report.files import DRILL_FILES, FILES, prepare, write
 
-__all__ = ["FILES", "build", "prepare", "write"]
+__all__ = ["DRILL_FILES", "FILES", "build", "prepare", "write"]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbpg.errors import KbpgError, UsageError
-from kbpg.report.junit import junit
+from kbpg.report.drill_pages import html as drill_html
+from kbpg.report.drill_pages import markdown as drill_markdown
+from kbpg.report.junit import drill_junit, junit
 from kbpg.report.pages import html, markdown
 
 if TYPE_CHECKING:
@@ -23,13 +25,22 @@ def _json(document: Document) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-FILES: Mapping[str, Callable[[Document], str]] = {
+Files = Mapping[str, Callable[["Document"], str]]
+
+FILES: Files = {
     "report.md": markdown,
     "report.html": html,
     "report.json": _json,
     "junit.xml": junit,
 }
-"""Every file by name, and what makes it of the document."""
+"""Every file of a validation by name, and what makes it of the document."""
+DRILL_FILES: Files = {
+    "drill.md": drill_markdown,
+    "drill.html": drill_html,
+    "drill.json": _json,
+    "junit.xml": drill_junit,
+}
+"""The same for the document of drills."""
 
 
 def prepare(directory: Path) -> None:
@@ -42,9 +53,9 @@ def prepare(directory: Path) -> None:
         raise UsageError(f"{directory}: may not be written")
 
 
-def write(directory: Path, document: Document) -> list[Path]:
+def write(directory: Path, document: Document, files: Files = FILES) -> list[Path]:
     """Write every file and return their paths. Raises `KbpgError`; a file is then the old one or the new one."""
-    texts = {name: make(document) for name, make in FILES.items()}
+    texts = {name: make(document) for name, make in files.items()}
     try:
         return [_replace(directory / name, text) for name, text in texts.items()]
     except OSError as error:

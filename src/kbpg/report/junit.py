@@ -1,4 +1,4 @@
-"""The report as JUnit XML, for build servers: a test suite a group, a test case a check."""
+"""Reports as JUnit XML, for build servers: a test suite a group, a test case a check; drills likewise."""
 
 from __future__ import annotations
 
@@ -36,6 +36,36 @@ def junit(document: Document) -> str:
                 Tree.SubElement(case, "skipped", message=_text(check["summary"]))
             else:
                 Tree.SubElement(case, "system-out").text = _text(f"{check['summary']}\n{evidence}")
+    return _written(suites)
+
+
+def drill_junit(document: Document) -> str:
+    """Return drills as JUnit's XML: a test suite a drill, a test case a run; its problems are the failure."""
+    cases = [{**drill, "outcome": "passed" if drill["passed"] else "failed"} for drill in document["drills"]]
+    suites = Tree.Element("testsuites", {"name": "kbpg drill", **_counts(cases)})
+    for name in dict.fromkeys(each["name"] for each in cases):
+        mine = [each for each in cases if each["name"] == name]
+        about = {"name": _text(name), "timestamp": str(mine[0]["started"]).rstrip("Z")}
+        suite = Tree.SubElement(suites, "testsuite", {**about, **_counts(mine)})
+        for drill in mine:
+            _drill(suite, f"kbpg.drill.{_text(document['cluster'])}.{_text(name)}", drill)
+    return _written(suites)
+
+
+def _drill(suite: Tree.Element, classname: str, drill: Document) -> None:
+    name = _text(f"{drill['title']}, run {drill['run']} of {drill['of']}")
+    case = Tree.SubElement(
+        suite, "testcase", classname=classname, name=name, time=f"{drill['seconds'] or 0:.3f}"
+    )
+    happened = _text("\n".join(f"{event['at']:.1f} s {event['text']}" for event in drill["events"]))
+    if not drill["passed"]:
+        problems = [_text(problem) for problem in drill["problems"]] or ["the drill did not pass"]
+        failure = Tree.SubElement(case, "failure", message=problems[0], type="DrillFailed")
+        failure.text = "\n".join(problems)
+    Tree.SubElement(case, "system-out").text = happened
+
+
+def _written(suites: Tree.Element) -> str:
     Tree.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{Tree.tostring(suites, encoding="unicode")}\n'
 
@@ -47,7 +77,7 @@ def _counts(checks: list[Document]) -> dict[str, str]:
         "failures": str(outcomes.count("failed")),
         "errors": "0",
         "skipped": str(outcomes.count("skipped")),
-        "time": f"{sum(check['seconds'] for check in checks):.3f}",
+        "time": f"{sum(check['seconds'] or 0 for check in checks):.3f}",
     }
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from kbpg.render import templates_directory
 from kbpg.report.drawing import tall, wide
+from kbpg.report.templates import environment
 
 if TYPE_CHECKING:
     from kbpg.report.document import Document
@@ -23,12 +20,16 @@ NOT_MEASURED = "not measured yet"
 def html(document: Document) -> str:
     """Return the page."""
     drawings = {"wide": wide(document["topology"]), "tall": tall(document["topology"])}
-    return _environment(True).get_template("report.html.j2").render(**_words(document), drawings=drawings)
+    return (
+        environment(True, *FILTERS)
+        .get_template("report.html.j2")
+        .render(**_words(document), drawings=drawings)
+    )
 
 
 def markdown(document: Document) -> str:
     """Return the text."""
-    return _environment(False).get_template("report.md.j2").render(**_words(document))
+    return environment(False, *FILTERS).get_template("report.md.j2").render(**_words(document))
 
 
 def _words(document: Document) -> dict[str, Any]:
@@ -97,16 +98,4 @@ def cell(text: object) -> str:
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
-@functools.cache
-def _environment(escape: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(templates_directory() / "report"),
-        undefined=StrictUndefined,
-        autoescape=escape,  # noqa: S701 - off for Markdown, whose cells have a filter of their own
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    filters = (seconds, measured, predicted, size, found, cell)
-    environment.filters.update({each.__name__: each for each in filters})
-    return environment
+FILTERS = (seconds, measured, predicted, size, found, cell)
