@@ -11,12 +11,14 @@ from kbpg.engine.site import Site
 from kbpg.errors import Refused, UsageError
 from kbpg.facts import NotKnown
 from kbpg.hosts.fake import FakeHost
+from kbpg.hosts.port import Output
 from kbpg.operations import candidates as module
-from kbpg.operations.candidates import any_will_do, candidates, choose, leader
+from kbpg.operations.candidates import any_will_do, await_fitness, candidates, choose, leader
+from kbpg.operations.known_servers import SERVERS
 from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.sql_facts import RowsFact
 
-from .small_cluster import DATABASES, context, site
+from .small_cluster import DATABASES, PROXIES, context, site
 
 CONTEXT = context()
 NODE = NodeFact(8008)
@@ -27,13 +29,14 @@ LIMIT = 1 << 20
 Row = tuple[str, str, str, int | None]
 
 
-def there(*rows: Row, silent: str = "") -> Site:
+def there(*rows: Row, silent: str = "", servers: Mapping[str, object] | None = None) -> Site:
     """Return a cluster whose leader, db-1, sees these standbys."""
     answers: dict[str, Mapping[str, object]] = {
         name: {NODE.key: NotKnown("no answer") if name == silent else REPLICA} for name in DATABASES
     }
     answers["db-1"] = {NODE.key: replace(REPLICA, role="primary"), STANDBYS.key: rows}
-    return site("cluster", {n: FakeHost(n) for n in DATABASES}, answers)
+    answers |= {name: {SERVERS.key: found} for name, found in (servers or {}).items()}
+    return site("cluster", {n: FakeHost(n) for n in (*DATABASES, *PROXIES)}, answers)
 
 
 def well(name: str, lag: int | None = 0, *, state: str = "streaming", sync: str = "quorum") -> Row:
@@ -116,6 +119,116 @@ def test_one_that_catches_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     found = choose(replace(world, refresh=look), "db-1", "db-2")
     assert (found.name, found.lag) == ("db-2", 5)
+
+
+# --- what the proxies have ------------------------------------------------------------------------------
+
+ALL = frozenset(f"192.0.2.{number}" for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("px_1", "px_2", "who"),
+    [
+        (ALL, ALL - {"192.0.2.2"}, "px-2"),
+        (ALL - {"192.0.2.2"}, NotKnown("HAProxy does not tell its servers"), "px-1"),
+        (ALL - {"192.0.2.2"}, ALL - {"192.0.2.2"}, "px-1 and px-2"),
+    ],
+)
+def test_one_that_a_proxy_does_not_have_does_not_take_over(px_1: object, px_2: object, who: str) -> None:
+    """It was just added, or has moved to another address: HAProxy gets to know it in step 03."""
+    world = there(well("db-2"), well("db-3", 900), servers={"px-1": px_1, "px-2": px_2})
+    assert choose(world, "db-1").name == "db-3"
+    assert not any_will_do(world, "db-1")
+    with pytest.raises(Refused, match=f"HAProxy on {who} does not have its address yet"):
+        choose(world, "db-1", "db-2")
+
+
+def test_proxies_that_have_all_or_do_not_tell_stand_in_nobodys_way() -> None:
+    servers: dict[str, object] = {"px-1": ALL, "px-2": NotKnown("HAProxy does not tell its servers")}
+    world = there(well("db-2"), well("db-3"), servers=servers)
+    assert any_will_do(world, "db-1")
+
+
+STATE = (
+    "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"
+    "3 primary 1 db-1 192.0.2.1 2 0\n3 primary 2 db-2 192.0.2.2 0 0\n\n"
+)
+
+
+def test_what_haproxy_says_of_its_servers() -> None:
+    assert SERVERS.parse(Output(0, STATE)) == {"192.0.2.1", "192.0.2.2"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        Output(1, "", "Error: No such container: haproxy"),
+        Output(0, "Can't find backend.\n\n"),
+        Output(0, ""),
+        Output(0, STATE[: STATE.index("3 primary")]),
+        Output(1, STATE),
+    ],
+)
+def test_a_haproxy_that_does_not_tell(output: Output) -> None:
+    with pytest.raises(NotKnown, match="HAProxy"):
+        SERVERS.parse(output)
+
+
+# --- who is fit in a moment ------------------------------------------------------------------------------
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, *views: tuple[Row, ...]) -> tuple[Site, list[int]]:
+    """Return a cluster that shows one view after the other, the last for ever, and how often it was looked at."""
+    monkeypatch.setattr(module, "COUNTED", 30.0)
+    world, looked = there(*views[0]), list[int]()
+
+    def look(wanted: object) -> None:
+        looked.append(1)
+        rows = views[min(len(looked), len(views)) - 1]
+        world.facts._knowledge.put("db-1", {STANDBYS.key: rows})
+
+    return replace(world, refresh=look), looked
+
+
+def test_a_standby_that_is_synchronous_in_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    early, late = well("db-3", sync="async"), well("db-3")
+    world, looked = looks(monkeypatch, (well("db-2"), early), (well("db-2"), early), (well("db-2"), late))
+    await_fitness(world, "db-1")
+    assert len(looked) == 3
+    assert any_will_do(world, "db-1")
+
+
+def test_one_that_lags_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, looked = looks(monkeypatch, (well("db-2"), well("db-3", 2 * LIMIT)), (well("db-2"), well("db-3")))
+    await_fitness(world, "db-1")
+    assert len(looked) == 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (well("db-2"), well("db-3")),
+        (well("db-2"),),
+        (well("db-2"), well("db-3", state="startup", sync="async")),
+        # one named standby, as with Patroni before 4.0: the other never is synchronous
+        (well("db-2", sync="sync"), well("db-3", sync="potential")),
+    ],
+    ids=["all fit", "away", "not streaming", "not a quorum"],
+)
+def test_what_does_not_pass_by_itself_is_not_waited_for(
+    rows: tuple[Row, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, looked = looks(monkeypatch, rows)
+    await_fitness(world, "db-1")
+    assert len(looked) == 1
+
+
+def test_the_wait_for_one_that_is_never_synchronous_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, looked = looks(monkeypatch, (well("db-2"), well("db-3", sync="async")))
+    monkeypatch.setattr(module, "COUNTED", 0.05)
+    await_fitness(world, "db-1")
+    assert len(looked) > 1
+    assert not any_will_do(world, "db-1")
 
 
 def test_a_cluster_without_a_leader_has_nobody_to_take_over_from() -> None:

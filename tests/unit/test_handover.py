@@ -60,6 +60,7 @@ class World:
         replaced: dict[str, object] = {
             "choose": lambda *_: Candidate("db-2", "streaming", "quorum", 0),
             "any_will_do": lambda *_: self.fit,
+            "await_fitness": lambda *_: self.asked.append("fitness"),
             "checkpoint": lambda *_: self.asked.append("checkpoint"),
             "clients_wait": self.wait,
             "change_by_rest": self.ask,
@@ -70,7 +71,7 @@ class World:
         }
         for name, stand_in in replaced.items():
             monkeypatch.setattr(module, name, stand_in)
-        monkeypatch.setattr(Search, "run", self.search)
+        monkeypatch.setattr(Search, "run", lambda search, proxies, _: self.search(search, proxies))
 
     @contextmanager
     def wait(self, *_: object, **__: object) -> Iterator[Waiting]:
@@ -88,14 +89,14 @@ class World:
     def lead(self, site: Site, names: Sequence[str], ends: float, stop: object) -> str | None:
         assert list(names) == ["db-2", "db-3"]
         deadline = time.monotonic() + 5
-        while len(self.asked) < 3 or (self.answer and not stop.is_set()):  # type: ignore[attr-defined]
+        while len(self.asked) < 4 or (self.answer and not stop.is_set()):  # type: ignore[attr-defined]
             assert time.monotonic() < deadline
             time.sleep(0.01)
         return self.leader
 
-    def search(self, proxies: Sequence[str], ends: float) -> list[str]:
+    def search(self, search: Search, proxies: Sequence[str]) -> list[str]:
         for name in self.reach:
-            self.clients.go_on(name)
+            search.reached(name)
         return [name for name in proxies if name not in self.reach]
 
     def run(self, to: str = "") -> Handover:
@@ -105,7 +106,7 @@ class World:
 
 def test_patroni_is_asked_when_everybody_waits(world: World) -> None:
     done = world.run()
-    assert world.asked == ["checkpoint", "pause", ("POST", "/switchover", {"leader": "db-1"})]
+    assert world.asked == ["fitness", "checkpoint", "pause", ("POST", "/switchover", {"leader": "db-1"})]
     assert (done.leaving, done.leader, done.proxies, done.problems) == ("db-1", "db-2", PROXIES, {})
 
 
@@ -129,6 +130,20 @@ def test_nobody_who_takes_over_is_said(world: World) -> None:
     with pytest.raises(NotConverged, match="nobody took over from db-1 within 20 s; clients go on"):
         world.run()
     assert not world.clients.waiting
+
+
+def test_when_each_phase_ended_is_told(world: World) -> None:
+    world.clients.since -= 1.5
+    done = world.run(to="db-2")
+    assert done.candidate == "db-2"
+    assert 1.5 <= done.asked <= done.led < 3
+    for name in PROXIES:
+        assert done.led <= done.written[name] <= done.waited[name] < 3
+    (told,) = (line for line in world.said if line.startswith("seconds after PAUSE"))
+    assert told.startswith(
+        f"seconds after PAUSE: everybody waited {done.asked:.1f}, db-2 led {done.led:.1f}, "
+    )
+    assert f"a write came through px-2 {done.written['px-2']:.1f}" in told
 
 
 def test_another_may_take_over(world: World) -> None:

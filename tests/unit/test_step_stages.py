@@ -19,7 +19,8 @@ from kbpg.facts import CallFact, Facts, Knowledge, LocalFact, RestFact, ShellFac
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.inventory import load
-from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
+from kbpg.model import CLUSTER, CONTROLLER, Change, Impact, Placed, Stage, Status, Step
+from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.birth import Removed
 from kbpg.resources.container import Container
 from kbpg.resources.docker import ContainersFact, ImagesFact
@@ -379,3 +380,22 @@ def test_no_answer_of_a_host_breaks_a_plan(status: int, text: str, name: str) ->
     outcomes = run.report.outcomes
     assert len(outcomes) == len(items(CONTEXTS[name]))
     assert all(outcome.lines for outcome in outcomes if outcome.status is not Status.OK)
+
+
+@pytest.mark.parametrize(
+    ("role", "impact"), [("primary", Impact.SWITCHOVER), ("replica", Impact.RESTART), ("", Impact.RESTART)]
+)
+def test_a_node_that_leads_is_replaced_after_a_switchover(role: str, impact: Impact) -> None:
+    cluster = CONTEXTS["default"]
+    place, container = next(
+        (i.place, i.resource) for i in items(cluster) if i.resource.id == "container:patroni"
+    )
+    assert isinstance(container, Container)
+    knowledge = Knowledge()
+    if role:
+        status = NodeStatus("running", role, 1, "4.1.5", "7", False, False, False, ())
+        knowledge.put(place, {NodeFact(cluster.inventory.ports.patroni).key: status})
+    facts = Facts(knowledge, place)
+    wanted = container.spec.state()
+    assert container.impact(Change({**wanted, "image": "other"}, wanted), facts) is impact
+    assert container.impact(Change({**wanted, "status": "exited"}, wanted), facts) is Impact.NONE

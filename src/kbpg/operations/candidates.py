@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import Refused, UsageError
-from kbpg.facts import Facts, NotKnown
+from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.operations.known_servers import SERVERS, why_unknown
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.sql_facts import RowsFact
 
 CATCH_UP = 5.0
 """Seconds for a standby to come below the limit: under load the lag goes up and down."""
+COUNTED = 10.0
+"""Seconds for standbys that stream to be synchronous again: a few of Patroni's rounds. Clients go on meanwhile."""
 INTERVAL = 0.25
 """Seconds between two looks."""
 
@@ -24,6 +27,7 @@ _STANDBYS = (
 )
 SYNCHRONOUS = ("sync", "quorum")
 """What PostgreSQL calls a standby that commits may wait for."""
+NOT_SYNCHRONOUS = "it is not synchronous, so it may lack commits that were acknowledged"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,11 @@ def leader(site: Site) -> str:
 def candidates(site: Site, leaving: str) -> list[Candidate]:
     """Return the other db hosts as `leaving`, the leader, sees them now, the best first."""
     node, fact = _facts(site.context)
-    facts = site.look({name: (node, fact) if name == leaving else (node,) for name in _connected(site)})
+    wanted: dict[str, Sequence[Fact[object]]] = {
+        name: (node, fact) if name == leaving else (node,) for name in _connected(site)
+    }
+    wanted |= {name: (SERVERS,) for name in site.context.proxy_names if name in site.hosts}
+    facts = site.look(wanted)
     return sorted(
         _seen(site, facts, leaving), key=lambda c: (bool(c.why_not), c.lag if c.lag is not None else 1 << 62)
     )
@@ -90,7 +98,8 @@ def _candidate(
     found = Candidate(name, str(state), str(sync), int(str(lag)) if lag is not None else None)
     status = facts.known(node, name)
     silent = "" if status else "its Patroni does not answer"
-    return Candidate(found.name, found.state, found.sync, found.lag, silent or _why_not(context, found))
+    why_not = silent or _why_not(context, found) or why_unknown(context, facts, name)
+    return Candidate(found.name, found.state, found.sync, found.lag, why_not)
 
 
 def _why_not(context: Context, found: Candidate) -> str:
@@ -99,7 +108,7 @@ def _why_not(context: Context, found: Candidate) -> str:
     if found.state != "streaming":
         return "it does not stream from the leader"
     if context.inventory.cluster.synchronous != "off" and found.sync not in SYNCHRONOUS:
-        return "it is not synchronous, so it may lack commits that were acknowledged"
+        return NOT_SYNCHRONOUS
     if found.lag is None:
         return "how far it lags is not known"
     if found.lag > limit:
@@ -129,6 +138,31 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
         raise Refused(f"{to} cannot take over from {leaving}: {found[0].why_not}", hint="kbpg status")
     detail = [each.text() for each in found]
     raise Refused(f"nobody can take over from {leaving}", detail=detail, hint="kbpg status")
+
+
+def await_fitness(site: Site, leaving: str) -> None:
+    """Wait until every standby is fit that will be in a moment, `COUNTED` seconds at most; nobody waits for it.
+
+    A former leader that has just come back streams some seconds before Patroni counts it. A switchover then would
+    cost clients 2 s more: Patroni wants a name (`any_will_do`), or the only one that commits may wait for is the
+    leader that leaves, which comes back 2 s after it left (`Ha.demote`, patroni/ha.py).
+    """
+    ends = time.monotonic() + COUNTED
+    while _settling(candidates(site, leaving)) and time.monotonic() < ends:
+        time.sleep(INTERVAL)
+
+
+def _settling(found: Sequence[Candidate]) -> bool:
+    """Return whether a standby that streams lacks what passes by itself.
+
+    Where commits wait for named standbys and not for a quorum, some are never synchronous.
+    """
+    quorum = any(each.sync == "quorum" for each in found)
+    return any(
+        each.state == "streaming"
+        and ((quorum and each.why_not == NOT_SYNCHRONOUS) or "lags by" in each.why_not)
+        for each in found
+    )
 
 
 def any_will_do(site: Site, leaving: str) -> bool:

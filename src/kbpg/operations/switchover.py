@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from kbpg.engine.site import Site
 from kbpg.errors import KbpgError, NotConverged
 from kbpg.facts import NotKnown
-from kbpg.operations.candidates import any_will_do, choose
+from kbpg.operations.candidates import any_will_do, await_fitness, choose
 from kbpg.operations.clients_wait import LENIENT, Manner, clients_wait
 from kbpg.operations.patroni_change import change_by_rest, wake
 from kbpg.operations.pause_guard import bound
@@ -35,7 +35,10 @@ INTERVAL = 0.25
 class Handover:
     """A switchover that was done: who led, who leads, and for how many seconds clients waited, by proxy.
 
-    `problems` are proxies whose clients may wait longer, and why; `proxies` those whose clients waited.
+    `problems` are proxies whose clients may wait longer, and why; `proxies` those whose clients waited. When the time
+    went by is in seconds after PAUSE was given, as seen from here: `asked` is when everybody waited and Patroni was
+    asked, for `candidate` ("": for any), `led` when the new leader's PostgreSQL had left recovery, `written` when a
+    write through each proxy was committed.
     """
 
     leaving: str
@@ -43,6 +46,16 @@ class Handover:
     proxies: tuple[str, ...] = ()
     waited: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    candidate: str = ""
+    asked: float = 0.0
+    led: float = 0.0
+    written: dict[str, float] = field(default_factory=dict)
+
+    def course(self) -> str:
+        """Return when each phase ended, in a line."""
+        phases = {"everybody waited": self.asked, f"{self.leader} led": self.led}
+        phases |= {f"a write came through {name}": seconds for name, seconds in self.written.items()}
+        return "seconds after PAUSE: " + ", ".join(f"{what} {when:.1f}" for what, when in phases.items())
 
 
 def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIENT) -> Handover:
@@ -53,6 +66,7 @@ def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIE
     was done or nobody leads in time, `HostError`.
     """
     candidate = choose(site, leaving, to)
+    await_fitness(site, leaving)
     named = candidate.name if to or not any_will_do(site, leaving) else ""
     doing = f"switchover from {leaving}" + (f" to {named}" if named else "")
     site.say(doing)
@@ -60,6 +74,7 @@ def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIE
     with clients_wait(site, leaving, doing, manner) as clients:
         done = _hand_over(site, leaving, named, clients)
     done = replace(done, problems={**done.problems, **clients.problems})
+    site.say(done.course())
     for name, seconds in done.waited.items():
         site.say(f"{done.leader} leads; clients of {name} waited {seconds:.1f} s")
     _settle(site, leaving)
@@ -74,6 +89,7 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     waits for them. A candidate that dies meanwhile is replaced by another.
     """
     stop, refusals = threading.Event(), list[KbpgError]()
+    asked = time.monotonic() - clients.since
     asking = threading.Thread(target=_ask, args=(site, leaving, candidate, stop, refusals), daemon=True)
     asking.start()
     ends = clients.since + bound(site.context)
@@ -81,23 +97,31 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     for name in others:
         threading.Thread(target=_wake, args=(site, name, clients, ends), daemon=True).start()
     leader = first_to_lead(site, others, ends, stop)
-    waited: dict[str, float] = {}
-
-    def reached(proxy: str) -> None:
-        clients.go_on(proxy)
-        waited.setdefault(proxy, time.monotonic() - clients.since)
-
-    search = Search(site, leader or leaving, reached, stop)
-    missing = search.run(list(clients.each), ends) if leader else list(clients.each)
-    if refusals and (leader is None or missing):
+    led = time.monotonic() - clients.since
+    done = Handover(leaving, leader or "", tuple(clients.each), candidate=candidate, asked=asked, led=led)
+    if leader:
+        _reach(site, done, clients, ends, stop)
+    if refusals and (leader is None or done.problems):
         raise refusals[0]
     if leader is None:
         raise NotConverged(
             f"nobody took over from {leaving} within {bound(site.context)} s; clients go on",
             hint="kbpg status",
         )
-    problems = {name: f"no write reached {leader} through it: {search.seen.get(name)}" for name in missing}
-    return Handover(leaving, leader, tuple(clients.each), waited, problems)
+    return done
+
+
+def _reach(site: Site, done: Handover, clients: WaitingClients, ends: float, stop: threading.Event) -> None:
+    """Let the clients of each proxy go on once a write through it is there, and note when, or why none is."""
+
+    def reached(proxy: str) -> None:
+        done.written.setdefault(proxy, time.monotonic() - clients.since)
+        clients.go_on(proxy)
+        done.waited.setdefault(proxy, time.monotonic() - clients.since)
+
+    search = Search(site, done.leader, reached, stop)
+    for name in search.run(list(clients.each), ends):
+        done.problems[name] = f"no write reached {done.leader} through it: {search.seen.get(name)}"
 
 
 def _wake(site: Site, name: str, clients: WaitingClients, ends: float) -> None:

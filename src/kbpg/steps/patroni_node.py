@@ -10,8 +10,9 @@ from functools import partial
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
+from kbpg.facts import Facts
 from kbpg.inventory import Host
-from kbpg.model import Impact, Placed
+from kbpg.model import Change, Impact, Placed
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
 from kbpg.render import render
@@ -19,6 +20,7 @@ from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
+from kbpg.resources.patroni import node_impact
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 
@@ -28,6 +30,20 @@ SECRETS = "secrets.yml"
 """Patroni merges all files of its directory; the passwords are in this one alone."""
 SHM_SIZE = 1 << 30
 """Bytes of /dev/shm, a limit and not a reservation: parallel queries and HNSW builds share memory there."""
+
+
+class NodeContainer(Container):
+    """Patroni's container: one that leads is replaced after a switchover."""
+
+    def __init__(self, spec: ContainerSpec, config: Configuration, node: NodeFact) -> None:
+        super().__init__(spec, DB_CONTAINERS, config)
+        self._node = node
+        self.facts = (*self.facts, node)
+
+    def impact(self, change: Change, facts: Facts) -> Impact:
+        """Return SWITCHOVER where a leader is replaced."""
+        impact = super().impact(change, facts)
+        return impact if impact < Impact.RESTART else node_impact(facts, self._node)
 
 
 def files_of(context: Context, host: Host) -> list[File]:
@@ -50,7 +66,8 @@ def ahead_of(context: Context, host: Host) -> Placed:
 def _program(context: Context, host: Host) -> tuple[Container, Loaded]:
     marker = layout(context).marker(PATRONI)
     config = Configuration(PATRONI, marker, combined(_contents(context, host).values()))
-    container = Container(_container(context, host), DB_CONTAINERS, config)
+    node = NodeFact(context.inventory.ports.patroni)
+    container = NodeContainer(_container(context, host), config, node)
     return container, Loaded(config, DB_CONTAINERS, partial(_reload, context), files_of(context, host))
 
 
