@@ -162,7 +162,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     Path("credentials/postgres.env").chmod(0o600)
 
     @contextlib.contextmanager
-    def opened(options: Any, *, watcher: Any = None, **how: Any) -> Iterator[Session]:
+    def opened(options: Any, *, watcher: Any = None, tell: Any = None, **how: Any) -> Iterator[Session]:
         world.opened.append(how)
         context, found = read_context(options, credentials_exist=how.get("credentials_exist", False))
         hosts = {name: LocalHost(name=name) for name in DATABASES + PROXIES if name not in world.unreachable}

@@ -14,7 +14,7 @@ from tests.unit.small_cluster import context
 from kbpg.drills import catalogue, disk, network, note, ordering, power, processes
 from kbpg.drills.ordering import Order, allowed, sequence
 from kbpg.drills.undo import TEXTS, Kind, Undo
-from kbpg.errors import LockHeld, Refused, UsageError
+from kbpg.errors import LockHeld, UsageError
 from kbpg.inventory import Inventory
 
 POWER = 'drills: {power_off: [virsh, destroy, "{host}"], power_on: [virsh, start, "{host}-{address}"]}\n'
@@ -37,7 +37,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_lab")
 @pytest.mark.parametrize("said", ["", "other", "KB"])
 def test_hosts_that_are_no_labs_are_left_alone_without_the_clusters_name(said: str) -> None:
-    with pytest.raises(Refused, match="is not a lab's") as caught:
+    with pytest.raises(UsageError, match="is not a lab's") as caught:
         allowed(Order(("switchover",)), inventory(), said)
     assert "--i-mean-it kb" in str(caught.value.hint)
 

@@ -51,7 +51,7 @@ def _described(drill: Drill) -> str:
 def run(options: Options, order: Order, directory: Path | None, i_mean_it: str, clients: int) -> int:
     """Run drills, show what came of each, write the report, and return the exit code.
 
-    Raises `InputError` and `Refused` before a connection is opened, `KbpgError`.
+    Raises `InputError` before a connection is opened, `KbpgError`.
     """
     inventory = load(options.inventory)
     if options.limit:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kbpg.drills import power
 from kbpg.drills.catalogue import ALL, RANDOM, Drill, named
-from kbpg.errors import Refused, UsageError
+from kbpg.errors import UsageError
 from kbpg.inventory import Inventory
 
 EVERYTHING = "all"
@@ -33,12 +33,12 @@ class Order:
 def allowed(order: Order, inventory: Inventory, i_mean_it: str) -> tuple[Drill, ...]:
     """Return the drills that are asked for and may be run on this inventory's hosts. No host is contacted.
 
-    Raises `Refused` where the hosts are not a lab's and the cluster's name was not given, `UsageError` for a drill
-    that does not exist, that is for a lab only, or that the inventory does not enable.
+    Raises `UsageError` where the hosts are not a lab's and the cluster's name was not given, for a drill that does not
+    exist, that is for a lab only, or that the inventory does not enable.
     """
     lab = power.of_a_lab(inventory)
     if not lab and i_mean_it != inventory.cluster.name:
-        raise Refused(
+        raise UsageError(
             f"nothing was done: {inventory.path} is not a lab's, and a drill breaks the cluster",
             hint=f"--i-mean-it {inventory.cluster.name} says that this cluster may be broken; "
             "kbpg lab up makes one for it",
