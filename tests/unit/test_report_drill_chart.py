@@ -124,7 +124,7 @@ def apart(labels: tuple[Label, ...]) -> None:
 def test_labels_lie_apart(xs: tuple[float, ...]) -> None:
     labels = place([Mark(x, "ten chars.", "fault", rank) for rank, x in enumerate(xs)], 0, 336)
     assert len(labels) == len(xs)
-    assert all(0 <= label.span[0] and label.span[1] <= 336 for label in labels)
+    assert all(label.span[0] >= 0 and label.span[1] <= 336 for label in labels)
     apart(labels)
 
 

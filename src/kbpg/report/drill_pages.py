@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kbpg.report.drill_chart import charts
-from kbpg.report.drill_summary import kinds, total, verdict
+from kbpg.report.drill_summary import kinds, total, verdict, whole
 from kbpg.report.drill_words import errors, happened, number, run_of, timelines, wait, whereabouts
 from kbpg.report.pages import cell
 from kbpg.report.templates import environment
@@ -32,6 +32,7 @@ def markdown(document: Document) -> str:
 
 
 def _words(document: Document) -> dict[str, Any]:
+    document = whole(document)
     drills = document["drills"]
     return {
         "report": document,
