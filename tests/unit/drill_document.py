@@ -238,6 +238,29 @@ def broken() -> Document:
     )
 
 
+def sequence(faults: int = 12) -> Document:
+    """Return one long run with many faults, which has no single moment of the fault."""
+    events = []
+    for index in range(faults):
+        at = 20.0 + index * 48
+        events += [
+            (at, "fault", f"fault of kind {index}"),
+            (at + 1.4, "recovered", "first acknowledged write"),
+        ]
+        events.append((at + 9, "redundant", "one leader, two streaming standbys"))
+    return drill(
+        "random",
+        "a random sequence of faults",
+        events,
+        summary="one fault after the other, drawn with a seed, for 10 minutes",
+        target=None,
+        seconds=620.0,
+        fault_at=None,
+        figures=figures(2.5, 3.1, timelines=[9, 10, 11, 12]),
+        series=series(620.0, pooled=(116.0, 118.5)),
+    )
+
+
 def nothing() -> Document:
     """Return a drill of which nothing could be measured: None wherever it may stand."""
     empty = dict.fromkeys(("rto", "errors", "acknowledged", "refused", "unknown"))

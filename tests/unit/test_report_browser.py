@@ -76,14 +76,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"healthy": html(document()), "broken": html(document(broken))}
 
 
-def measure(directory: Path, page: str, width: int, *more: str) -> dict[str, Any]:
+def measure(directory: Path, page: str, width: int, *more: str, script: str = MEASURE) -> dict[str, Any]:
     """Lay the page out `width` pixels wide and return what the browser made of it."""
     # In a frame, because a window cannot be as narrow as a phone
     frame = (
         f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{escaping.escape(page)}"></iframe>'
     )
     file = directory / "frame.html"
-    file.write_text(f"<!doctype html><meta charset=utf-8><body style='margin:0'>{frame}{MEASURE}")
+    file.write_text(f"<!doctype html><meta charset=utf-8><body style='margin:0'>{frame}{script}")
     done = browse(directory / "profile", *more, "--virtual-time-budget=2000", "--dump-dom", file.as_uri())
     found = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, re.S)
     assert found, done.stdout[-500:]

@@ -12,8 +12,8 @@ SPACE = 4
 ROWS = 6
 """Above a chart, at most."""
 MOST = 7
-"""Labels of a chart; what is beyond has its line only."""
-PATIENCE = 20_000
+"""Labels of a chart, unless told otherwise; what is beyond has its line only."""
+PATIENCE = 1_500
 """Places tried before a label is given up."""
 
 
@@ -42,9 +42,9 @@ class Label:
         return (self.mark.x, self.mark.x + width) if self.side > 0 else (self.mark.x - width, self.mark.x)
 
 
-def place(marks: Sequence[Mark], left: float, right: float) -> tuple[Label, ...]:
+def place(marks: Sequence[Mark], left: float, right: float, most: int = MOST) -> tuple[Label, ...]:
     """Return labels in as few rows as they need between `left` and `right`, in the order of the lines."""
-    kept = sorted(marks, key=lambda mark: mark.rank)[:MOST]
+    kept = sorted(marks, key=lambda mark: mark.rank)[:most]
     while kept:
         ordered = sorted(kept, key=lambda mark: mark.x)
         for rows in range(1, ROWS + 1):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kbpg.report.drill_chart import charts
-from kbpg.report.drill_summary import kinds, total, verdict
-from kbpg.report.drill_words import errors, moment, number, run_of, timelines, wait, whereabouts
-from kbpg.report.pages import cell, seconds
+from kbpg.report.drill_summary import kinds, total, verdict, whole
+from kbpg.report.drill_words import errors, happened, number, run_of, timelines, wait, whereabouts
+from kbpg.report.pages import cell
 from kbpg.report.templates import environment
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PORTS = {"pooled": 6432, "direct": 5432, "reads": 5433}
 """Where the document does not name the cluster's own."""
-FILTERS = (cell, seconds, errors, number, run_of, timelines, wait, whereabouts)
+FILTERS = (cell, errors, happened, number, run_of, timelines, wait, whereabouts)
 
 __all__ = ["html", "markdown", "verdict"]
 
@@ -32,6 +32,7 @@ def markdown(document: Document) -> str:
 
 
 def _words(document: Document) -> dict[str, Any]:
+    document = whole(document)
     drills = document["drills"]
     return {
         "report": document,
@@ -44,7 +45,6 @@ def _words(document: Document) -> dict[str, Any]:
         "written": total(
             drill["figures"][path]["acknowledged"] for drill in drills for path in ("pooled", "direct")
         ),
-        "moment": moment,
     }
 
 
@@ -54,6 +54,6 @@ def sessions(document: Document) -> str:
     said = (("pooled", "write through PgBouncer"), ("direct", "write without it"), ("reads", "read"))
     parts = [f"{load[key]} {what}" for key, what in said if load.get(key)]
     if not parts:
-        return "no client"
+        return "Clients: none."
     pause = load.get("row_pause_ms")
     return f"Clients: {', '.join(parts)}{f', each pausing {pause:g} ms between rows' if pause else ''}."

@@ -92,6 +92,8 @@ def operations(panel: Panel, found: Sequence[Bin], main: bool, gutter: bool) -> 
     panel.shapes.append(Shape(top, "edge"))
     panel.shapes.append(Shape(f"M{panel.axis.left:g} {panel.bottom:g}H{panel.axis.right:g}", "foot"))
     _failures(panel, found, 26 if main else 9)
+    if not most:
+        panel.texts.append(Text(panel.axis.left + 4, panel.bottom - 7, "none acknowledged", "quiet"))
     usual = sorted(each.rate for each in found)[int(len(found) * 0.75)]
     if main and usual >= 1:
         mark = nice(usual / 2)
@@ -127,7 +129,8 @@ def latency(panel: Panel, found: Sequence[Bin], gutter: bool) -> None:
         if power <= decades:
             at = y(FASTEST * 10**power)
             panel.shapes.append(Shape(f"M{axis.left:g} {at:.1f}H{axis.right:g}", "grid"))
-            _scale(panel, at, text, gutter)
+            if gutter or power < decades or decades < 4:
+                _scale(panel, at, text, gutter)
     panel.shapes.append(Shape(f"M{axis.left:g} {panel.bottom:g}H{axis.right:g}", "foot"))
     reach = [
         f"M{axis.x((each.begin + each.end) / 2):.1f} {y(each.median):.1f}V{y(each.worst):.1f}"
@@ -135,14 +138,20 @@ def latency(panel: Panel, found: Sequence[Bin], gutter: bool) -> None:
         if each.median is not None and each.worst is not None
     ]
     panel.shapes.append(Shape("".join(reach), "reach"))
+    peak = max(found, key=lambda each: each.worst or each.median or 0.0)
+    panel.shapes.append(Shape(f"M{axis.x((peak.begin + peak.end) / 2):.1f} {y(slowest):.1f}h0", "slowest"))
+    panel.shapes.append(Shape(_medians(axis, found, y), "median"))
+
+
+def _medians(axis: Axis, found: Sequence[Bin], y: Callable[[float], float]) -> str:
+    """Return the line through all medians, broken where there is none."""
     known: list[list[Bin]] = [[]]
     for each in found:
         if each.median is not None:
             known[-1].append(each)
         elif known[-1]:
             known.append([])
-    line = "".join(_outline(axis, group, lambda each: y(each.median or 0.0)) for group in known if group)
-    panel.shapes.append(Shape(line, "median"))
+    return "".join(_outline(axis, group, lambda each: y(each.median or 0.0)) for group in known if group)
 
 
 def pace(found: Sequence[Bin]) -> list[tuple[str, str]]:
@@ -164,4 +173,6 @@ def _scale(panel: Panel, y: float, text: str, gutter: bool) -> None:
     if gutter:
         panel.texts.append(Text(panel.axis.left - 5, y + 4, text, "tick end"))
     else:
-        panel.texts.append(Text(panel.axis.right - 2, y - 2, text, "tick end halo"))
+        # On the highest line there is no place above, and below it is the next line's
+        below = y < panel.top + 10
+        panel.texts.append(Text(panel.axis.right - 2, y + (10 if below else -2), text, "tick end halo"))

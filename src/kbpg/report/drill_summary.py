@@ -94,10 +94,25 @@ class Kind:
         return f"{text} ✗{f' {met} of {len(judged)}' if len(judged) > 1 else ''}", "bad"
 
 
+def whole(document: Document) -> Document:
+    """Return the document with all figures of all paths; those it does not have are None."""
+    return {
+        **document,
+        "drills": [{**drill, "figures": _figures(drill["figures"])} for drill in document["drills"]],
+    }
+
+
+def _figures(found: Document | None) -> Document:
+    counted = ("lost", "duplicated", "unknown_kept", "unknown_gone", "timelines", "redundant_after")
+    of_path = dict.fromkeys(("rto", "errors", "acknowledged", "refused", "unknown"))
+    figures = {**dict.fromkeys((*counted, *PATHS)), **(found or {})}
+    return {**figures, **{path: {**of_path, **(figures[path] or {})} for path in PATHS}}
+
+
 def kinds(document: Document) -> tuple[Kind, ...]:
     """Return the drills in the order of their first runs."""
     found: dict[str, list[Document]] = {}
-    for drill in document["drills"]:
+    for drill in whole(document)["drills"]:
         found.setdefault(drill["name"], []).append(drill)
     return tuple(
         Kind(name, runs[0]["title"], runs[0]["summary"], tuple(runs)) for name, runs in found.items()
@@ -106,7 +121,7 @@ def kinds(document: Document) -> tuple[Kind, ...]:
 
 def verdict(document: Document) -> str:
     """Return the one sentence that counts."""
-    drills = document["drills"]
+    drills = whole(document)["drills"]
     if not drills:
         return "no drill was run"
     failed = sum(not drill["passed"] for drill in drills)

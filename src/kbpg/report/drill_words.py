@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 NOT_SEEN = "–"
+WORDS = {
+    "fault": "fault",
+    "recovered": "writes again",
+    "redundant": "redundant",
+    "promoted": "new leader",
+    "mended": "mended",
+    "detected": "noticed",
+}
+"""What an event is called; on a chart without place for all, the first ones keep their labels."""
+
+
+def word(kind: str) -> str:
+    """Return what an event is called, in few characters."""
+    return WORDS.get(kind, kind if len(kind) <= 16 else f"{kind[:15]}…")
 
 
 def wait(seconds: float | None) -> str:
@@ -22,15 +36,15 @@ def number(value: int | None) -> str:
 def errors(value: int | None) -> str:
     """Return a number of errors as text."""
     if value is None:
-        return "errors not counted"
+        return f"errors {NOT_SEEN}"
     return {0: "no error", 1: "1 error"}.get(value, f"{value:,} errors")
 
 
-def since_fault(seconds: float) -> str:
-    """Return a moment of the axis: `−5 s`, `0`, `+10 s`."""
-    if abs(seconds) < 1e-9:
-        return "0 s"
-    return f"{'+' if seconds > 0 else '−'}{abs(seconds):g} s"
+def tick(seconds: float, signed: bool) -> str:
+    """Return a moment of the axis: `−5 s`, `0 s`, `+10 s`; without + where zero is no fault."""
+    seconds = round(seconds, 6)
+    sign = "−" if seconds < 0 else "+" if signed and seconds > 0 else ""
+    return f"{sign}{abs(seconds):g} s"
 
 
 def moment(drill: dict[str, Any], at: float) -> str:
@@ -41,10 +55,21 @@ def moment(drill: dict[str, Any], at: float) -> str:
     return f"{'−' if at < zero else '+'}{abs(at - zero):.1f} s"
 
 
+def happened(drill: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the events with when and what they are in words; of several faults each has its number."""
+    several = sum(event["kind"] == "fault" for event in drill["events"]) > 1
+    found, faults = [], 0
+    for event in drill["events"]:
+        faults += event["kind"] == "fault"
+        what = f"fault {faults}" if several and event["kind"] == "fault" else word(event["kind"])
+        found.append({**event, "when": moment(drill, event["at"]), "what": what})
+    return found
+
+
 def waited(longest: float | None, everybody: bool, cut: bool) -> str:
     """Return what the outage was: of all clients or of one, ended or not."""
     if longest is None:
-        return "no write until the end" if cut else "wait not measured"
+        return f"no write{' until the end' if cut else ''}"
     if everybody:
         return f"{wait(longest)} without a write{' until the end' if cut else ''}"
     return f"longest wait {wait(longest)}"

@@ -45,7 +45,7 @@ def drill_junit(document: Document) -> str:
     suites = Tree.Element("testsuites", {"name": "kbpg drill", **_counts(cases)})
     for name in dict.fromkeys(each["name"] for each in cases):
         mine = [each for each in cases if each["name"] == name]
-        about = {"name": _text(name), "timestamp": str(mine[0]["started"]).rstrip("Z")}
+        about = {"name": _text(name), "timestamp": _text(str(mine[0]["started"] or "")).rstrip("Z")}
         suite = Tree.SubElement(suites, "testsuite", {**about, **_counts(mine)})
         for drill in mine:
             _drill(suite, f"kbpg.drill.{_text(document['cluster'])}.{_text(name)}", drill)
