@@ -17,7 +17,7 @@ CONNECT_TIMEOUT = 3
 """Seconds a client gives one address before it tries the next; libpq's minimum is 2."""
 
 
-TCP_USER_TIMEOUT = 1500
+TCP_USER_TIMEOUT = 1000
 """Milliseconds that what a client sent may stay unacknowledged by the proxy's kernel until the connection counts as
 lost. Without it a client whose proxy lost its power waits for a quarter of an hour (tcp(7), tcp_retries2). The kernel
 acknowledges while a query runs, however long: this does not limit queries."""

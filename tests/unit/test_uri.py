@@ -45,20 +45,20 @@ def credentials() -> Credentials:
         (
             Kind.DIRECT,
             "postgresql://kb_app:app@192.0.2.11:5432,192.0.2.12:5432/keybuzz"
-            "?connect_timeout=3&tcp_user_timeout=1500&target_session_attrs=read-write",
+            "?connect_timeout=3&tcp_user_timeout=1000&target_session_attrs=read-write",
         ),
         (
             Kind.POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz?connect_timeout=3&tcp_user_timeout=1500",
+            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz?connect_timeout=3&tcp_user_timeout=1000",
         ),
         (
             Kind.READ_ONLY,
             "postgresql://kb_app:app@192.0.2.11:5433,192.0.2.12:5433/keybuzz"
-            "?connect_timeout=3&tcp_user_timeout=1500&options=-c%20default_transaction_read_only%3Don",
+            "?connect_timeout=3&tcp_user_timeout=1000&options=-c%20default_transaction_read_only%3Don",
         ),
         (
             Kind.READ_ONLY_POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro?connect_timeout=3&tcp_user_timeout=1500",
+            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro?connect_timeout=3&tcp_user_timeout=1000",
         ),
     ],
 )

@@ -95,7 +95,7 @@ ALL = (
     Drill(
         "patroni-frozen",
         "Patroni stands still on the leader",
-        "Patroni is stopped (SIGSTOP) on the leader, while PostgreSQL there goes on, until a standby leads",
+        "Patroni is stopped (SIGSTOP) on the leader for 30 s, while PostgreSQL there goes on",
         Ground.leader,
         faults.patroni_frozen,
         faults.go_on,
@@ -103,7 +103,7 @@ ALL = (
         None,
         mends=True,
         inside=True,
-        hold=5.0,
+        hold=30.0,
     ),
     Drill(
         "replica-poweroff",
@@ -178,7 +178,7 @@ ALL = (
     Drill(
         "disk-full",
         "the leader's disk fills up",
-        "the file system of the leader's data is filled to the last byte, and has room again after a standby leads",
+        "the file system of the leader's data is filled to the last byte, and has room again 30 s later",
         Ground.standby,
         faults.disk_full,
         faults.make_room,
@@ -186,6 +186,7 @@ ALL = (
         None,
         mends=True,
         lab=True,
+        hold=30.0,
         prepare=small_disk.begin,
         finish=small_disk.end,
     ),

@@ -50,6 +50,11 @@ def build(drills: Drills, inventory: Inventory) -> Document:
         "passed": drills.passed,
         "broken_off": drills.broken_off or None,
         "seed": drills.seed,
+        "ports": {
+            "pooled": inventory.ports.pgbouncer,
+            "direct": inventory.ports.primary,
+            "reads": inventory.ports.replicas,
+        },
         "workload": drills.crowd.document(),
         "drills": [_drill(found, inventory, *run) for found, run in zip(drills.done, runs, strict=True)],
     }
@@ -95,7 +100,12 @@ def _figures(found: Drilled) -> Document:
         tried = found.attempts.get(way, [])
         if way is Access.INSIDE and not tried:
             continue
-        figures[way.value] = {"rto": round(gap(found, way).seconds, 2), **counts(tried)}
+        longest = gap(found, way)
+        figures[way.value] = {
+            "rto": round(longest.seconds, 2),
+            "rto_at": round(longest.begin, 3),
+            **counts(tried),
+        }
     tally = found.tally
     whole = [event.at for event in found.events if event.kind == "redundant"]
     return {

@@ -33,8 +33,8 @@ class Order:
 def allowed(order: Order, inventory: Inventory, i_mean_it: str) -> tuple[Drill, ...]:
     """Return the drills that are asked for and may be run on this inventory's hosts. No host is contacted.
 
-    Raises `UsageError` where the hosts are not a lab's and the cluster's name was not given, for a drill that does not
-    exist, that is for a lab only, or that the inventory does not enable.
+    Raises `UsageError` where the hosts are not a lab's and the cluster's name was not given, and for a drill that
+    does not exist, that is for a lab only, or that the inventory does not enable.
     """
     lab = power.of_a_lab(inventory)
     if not lab and i_mean_it != inventory.cluster.name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from datetime import datetime
@@ -15,7 +16,7 @@ from kbpg.inventory import Host
 from kbpg.model import Change, Impact, Placed
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
-from kbpg.render import render
+from kbpg.render import render, templates_directory
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
@@ -28,6 +29,8 @@ STOP_TIMEOUT = 120
 """Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
 SECRETS = "secrets.yml"
 """Patroni merges all files of its directory; the passwords are in this one alone."""
+WATCHDOG = "watchdog.py"
+"""Starts Patroni, and ends a leader whose Patroni stands still: docs/adr/0016-watchdog.md."""
 SHM_SIZE = 1 << 30
 """Bytes of /dev/shm, a limit and not a reservation: parallel queries and HNSW builds share memory there."""
 
@@ -82,7 +85,12 @@ def _contents(context: Context, host: Host) -> dict[str, bytes]:
         credentials=context.credentials,
         rest_user=REST_USER,
     )
-    return {"patroni.yml": settings.encode(), SECRETS: secrets.encode()}
+    return {"patroni.yml": settings.encode(), SECRETS: secrets.encode(), WATCHDOG: _watchdog()}
+
+
+@functools.cache
+def _watchdog() -> bytes:
+    return (templates_directory() / "patroni" / WATCHDOG).read_bytes()
 
 
 def _file(context: Context, name: str, content: bytes, marker: str) -> File:
@@ -103,7 +111,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         name=PATRONI,
         image=image.name,
         inputs=image.inputs,
-        command=("patroni", "/etc/patroni"),
+        command=("python3", f"/etc/patroni/{WATCHDOG}", "patroni", "/etc/patroni"),
         mounts=(
             f"{paths.data}:/var/lib/postgresql/data:rw",
             f"{paths.raft}:/var/lib/raft:rw",
@@ -117,10 +125,11 @@ def _container(context: Context, host: Host) -> ContainerSpec:
 
 
 def _restart_for(context: Context, host: Host) -> str:
-    """Return a digest of what Patroni reads only when it starts: its name, scope and Raft's addresses."""
+    """Return a digest of what is read only at the start: name, scope, Raft's addresses, the watchdog."""
     ports = context.inventory.ports
     members = sorted(f"{each.address}:{ports.raft}" for each in context.inventory.db)
     parts = [context.inventory.cluster.name, host.name, host.address, ports.patroni, *members]
+    parts.append(hashlib.sha256(_watchdog()).hexdigest())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
