@@ -49,7 +49,7 @@ PROMOTION = (0.2, 1.0)
 STOPPING = (1.0, 3.0)
 """Seconds for a clean stop after a checkpoint, one of which Patroni sleeps."""
 LOGIN_RETRY = 0.6
-"""Seconds: `server_login_retry` in templates/pgbouncer/pgbouncer.ini.j2, and PgBouncer's own round of a third of one."""
+"""Seconds: `server_login_retry` in templates/pgbouncer/pgbouncer.ini.j2, and PgBouncer's round of a third of one."""
 
 STARTING = (1.0, 4.0)
 """Seconds until Patroni is there again after its container ended; measured on the 2-core test machine."""

@@ -221,8 +221,8 @@ def edited(path: str, change: str, reload: str) -> str:
     return f"sed -i '{change}' {path} && {reload}"
 
 
-RELOAD_HAPROXY = "docker kill -s USR2 haproxy"
-RELOAD_PGBOUNCER = "docker kill -s HUP pgbouncer"
+RELOAD_HAPROXY = "docker exec haproxy sh -c 'kill -USR2 1'"  # `docker kill` would be a stop by hand
+RELOAD_PGBOUNCER = "docker exec pgbouncer sh -c 'kill -HUP 1'"
 
 
 def paused(lab: Lab) -> str:

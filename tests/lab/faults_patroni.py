@@ -425,7 +425,7 @@ def docker_ended(lab: Lab) -> str:
 
 def stale_connections(lab: Lab) -> str:
     """HAProxy sent writers to a replica and was mended by hand; PgBouncer keeps the connections of before."""
-    reload = "docker kill -s USR2 haproxy"
+    reload = "docker exec haproxy sh -c 'kill -USR2 1'"
     lab.sh(
         "haproxy-01",
         f"cp -p {HAPROXY_CFG} /root/kept.cfg; sed -i 's,OPTIONS /primary,OPTIONS /replica,' {HAPROXY_CFG}; {reload}",

@@ -108,7 +108,12 @@ def test_clients_of_a_pool_are_counted_and_a_pause_is_seen(cluster: Lab) -> None
         (mine,) = [p for p in pools if (p["user"], p["database"]) == (user, "keybuzz")]
         assert (mine["clients_active"], mine["servers_active"]) == (1, 1)
     # What PgBouncer does on these signals: its manual, "Signals"
-    with undone(cluster, proxy, "docker kill -s USR1 pgbouncer", "docker kill -s USR2 pgbouncer"):
+    with undone(
+        cluster,
+        proxy,
+        "docker exec pgbouncer sh -c 'kill -USR1 1'",
+        "docker exec pgbouncer sh -c 'kill -USR2 1'",
+    ):
         ran = cluster.kbpg("status")
         assert ran.code == 0
         assert ran.out.splitlines()[0].endswith(f"; PgBouncer on {proxy} is paused")

@@ -200,7 +200,7 @@ def test_a_proxy_is_cut_off_between_pause_and_resume(converged: Lab, load: Load)
 
 def test_a_forgotten_pause_is_found_and_ended(converged: Lab) -> None:
     lab = converged
-    lab.sh(PROXIES[0], "docker kill -s USR1 pgbouncer")
+    lab.sh(PROXIES[0], "docker exec pgbouncer sh -c 'kill -USR1 1'")
     found = lab.kbpg("diagnose")
     assert found.code == 1, found.everything
     assert "PgBouncer is paused" in found.out

@@ -52,7 +52,7 @@ def there(hosts: dict[str, FakeHost], place: str = "cluster") -> Site:
 
 
 def resumed(host: FakeHost) -> bool:
-    return ["docker", "kill", "--signal", "USR2", "pgbouncer"] in host.journal
+    return ["docker", "exec", "pgbouncer", "sh", "-c", "kill -USR2 1"] in host.journal
 
 
 def test_nothing_was_left() -> None:

@@ -87,7 +87,7 @@ class Shell:
 
     @property
     def resumed(self) -> bool:
-        return "kill --signal USR2 pgbouncer" in self.log.read_text()
+        return "exec pgbouncer sh -c kill -USR2 1" in self.log.read_text()
 
 
 @pytest.fixture

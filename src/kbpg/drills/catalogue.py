@@ -21,11 +21,12 @@ def _no_preparation(ground: Ground, target: str) -> None:
 class Drill:
     """A fault, what it is made on, and what takes it back.
 
-    `aim` chooses the target ("" for the whole cluster). `undo` are the acts that take the fault back; they belong to
-    the drill where it `mends`, `hold` seconds after clients go on. Else the cluster has to recover by itself, and
-    they are for a drill that is killed. `goal` is the longest time without an acknowledged write, in seconds with the
-    timers of `failover: fast`; None where there is none. `lab`: only on lab hosts. `power`: hosts are switched off.
-    `inside`: a client is connected to the target's PostgreSQL itself. `planned`: it is over when `strike` is.
+    `aim` chooses the target ("" for the whole cluster). `undo` are the acts that take the fault back. They belong to
+    the drill where it `mends`, `hold` seconds after clients go on, or after the fault where nobody `recovers` before.
+    Else the cluster has to recover by itself, and they are for a drill that is killed. `goal` is the longest time
+    without an acknowledged write, in seconds with the timers of `failover: fast`; None where there is none. `lab`:
+    only on lab hosts. `power`: hosts are switched off. `inside`: a client is connected to the target's PostgreSQL
+    itself. `planned`: it is over when `strike` is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Drill:
     predicted: Fault | None
     goal: float | None
     mends: bool = False
+    recovers: bool = True
     hold: float = 2.0
     lab: bool = False
     power: bool = False
@@ -178,15 +180,16 @@ ALL = (
     Drill(
         "disk-full",
         "the leader's disk fills up",
-        "the file system of the leader's data is filled to the last byte, and has room again 30 s later",
+        "the file system of the leader's data is filled to the last byte, and has room again 15 s later",
         Ground.standby,
         faults.disk_full,
         faults.make_room,
-        Fault.CRASH,
+        None,
         None,
         mends=True,
         lab=True,
-        hold=30.0,
+        hold=15.0,
+        recovers=False,
         prepare=small_disk.begin,
         finish=small_disk.end,
     ),
@@ -200,6 +203,7 @@ ALL = (
         None,
         None,
         mends=True,
+        recovers=False,
         lab=True,
         power=True,
     ),

@@ -130,8 +130,10 @@ def _go_through(
         after = clock() if drill.planned else found.fault_at
         if drill.planned:
             happened("done", "kbpg is done")
-        if not drill.mends or target:
+        if drill.recovers:
             workload.go_on(after + (drill.hold if drill.mends else 0.0), clock() + AGAIN)
+        else:
+            time.sleep(max(0.0, after + drill.hold - clock()))
     except KbpgError as error:
         found.problems.append(error.message)
     if drill.mends:

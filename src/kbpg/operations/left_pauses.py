@@ -5,6 +5,7 @@ from __future__ import annotations
 from kbpg.engine.site import Site
 from kbpg.layout import PGBOUNCER
 from kbpg.operations.pause_guard import left_behind, note_fact, note_path
+from kbpg.resources.docker import signalled
 
 
 def forget(site: Site) -> dict[str, tuple[str, ...]]:
@@ -25,5 +26,5 @@ def forget(site: Site) -> dict[str, tuple[str, ...]]:
 def end(site: Site, name: str, *, resume: bool) -> None:
     """Forget the note on a proxy; with `resume` its PgBouncer is told to go on first. Raises `HostError`."""
     if resume:
-        site.hosts[name].run(["docker", "kill", "--signal", "USR2", PGBOUNCER], check=False)
+        site.hosts[name].run(signalled(PGBOUNCER, "USR2"), check=False)
     site.hosts[name].run(["rm", "-f", note_path(site.context)])

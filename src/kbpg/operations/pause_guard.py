@@ -42,7 +42,7 @@ leads() {
       $1 == "primary" && $2 !~ /^(FRONTEND|BACKEND)$/ && $2 != leaving && $18 ~ /^UP/ { up = 1 }
       END { exit !up }'
 }
-resume() { docker kill --signal USR2 "$pooler" >/dev/null 2>&1; }
+resume() { docker exec "$pooler" sh -c 'kill -USR2 1' >/dev/null 2>&1; }
 : >"$note" && tell "$7: clients of $pooler are made to wait" || exit 1
 echo kbpg-guard:armed
 under_way= why="kbpg was heard no more, it was killed or cut off"

@@ -17,6 +17,15 @@ LABEL_SPEC = "kbpg.spec"
 """Container label: the digest of the options it was started with."""
 
 
+def signalled(container: str, signal: str) -> list[str]:
+    """Return the command that sends a signal (`HUP`) to a container's first process, from inside it.
+
+    `docker kill` would do, but Docker takes whatever it sends for a stop by hand (daemon/kill.go sets
+    HasBeenManuallyStopped for every signal): after a crash or a reboot it would not start the container again.
+    """
+    return ["docker", "exec", container, "sh", "-c", f"kill -{signal} 1"]
+
+
 def _inspect(kind: str, names: tuple[str, ...]) -> str:
     """Return a fragment that prints a JSON array of those of `names` that exist.
 

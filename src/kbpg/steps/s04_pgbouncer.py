@@ -14,6 +14,7 @@ from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.docker import signalled
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
@@ -101,7 +102,7 @@ def nofile(inventory: Inventory) -> int:
 
 
 def _reload(site: Site) -> None:
-    site.host.run(["docker", "kill", "--signal", "HUP", PGBOUNCER])
+    site.host.run(signalled(PGBOUNCER, "HUP"))
 
 
 def _answers(context: Context, proxy: str) -> Probe:
