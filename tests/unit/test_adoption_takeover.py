@@ -115,6 +115,7 @@ def test_roles_then_records_then_one_node_after_another_with_its_files() -> None
         "KeptAside",
         "File",
         "File",
+        "File",
         "NodeContainer",
         "Loaded",
     ]

@@ -19,9 +19,9 @@ from .small_cluster import context
 
 DOCKER = """#!/bin/sh
 echo "$@" >> "$DOCKER_LOG"
-case $1 in
-  exec) cat "$STATS" ;;
-  kill) exit "${KILL_STATUS:-0}" ;;
+case $2 in
+  pgbouncer) exit "${KILL_STATUS:-0}" ;;
+  *) cat "$STATS" ;;
 esac
 """
 STATS = "primary,{name},0,0,0,1,,9,9,9,,0,,0,0,0,0,{status},1,1,0\n"

@@ -49,10 +49,10 @@ def test_what_was_measured_lies_within_the_prediction(
 
 def test_a_power_cut_costs_the_ttl_and_what_follows(tmp_path: Path) -> None:
     power = next(r for r in recovery_times(inventory(tmp_path)) if r.fault is Fault.POWER)
-    # ttl 20, loop_wait 2; election 0.1 to 2.5; promotion 0.2 to 1; HAProxy 500 ms + 250 ms, PgBouncer 1 s
+    # ttl 20, loop_wait 2; election 0.1 to 2.5; promotion 0.2 to 1; HAProxy 500 ms + 250 ms, PgBouncer 0.6 s
     assert power.low == pytest.approx(18 + 0.1 + 0.2 + 0.25)
-    assert power.high == pytest.approx(20 + 2.5 + 1 + 0.5 + 0.25 + 1)
-    assert power.range == "18–26 s"
+    assert power.high == pytest.approx(20 + 2.5 + 1 + 0.5 + 0.25 + 0.6)
+    assert power.range == "18–25 s"
     assert power.formula.startswith("the lock expires 18–20 s + ")
 
 

@@ -65,7 +65,7 @@ def test_a_preset_reaches_patroni_haproxy_and_pgbouncer() -> None:
     found = inventory("failover: tolerant")
     assert dynamic.configuration(found, {})["primary_start_timeout"] == 60
     haproxy = render("haproxy/haproxy.cfg.j2", inventory=found, host=found.proxies[0])
-    assert "inter 2000ms fastinter 1000ms fall 3 rise 2" in haproxy
+    assert "inter 2000ms fastinter 1000ms downinter 1000ms fall 3 rise 2" in haproxy
     assert found.pgbouncer.query_wait_timeout == 180
 
 
