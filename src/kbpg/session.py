@@ -21,7 +21,7 @@ from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
 from kbpg.credentials import load as load_credentials
-from kbpg.engine.journal import Journal
+from kbpg.engine.journal import Journal, author
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import CredentialsError, HostError
 from kbpg.home import user
@@ -137,8 +137,10 @@ def open_session(
         _demand(context, found)
     with ExitStack() as stack:
         redactor = Redactor(all_secrets(context.credentials))
-        journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
+        about = author(options.words, options.inventory)
+        journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask
+        options.journals.append(journal)
         recorder = _Watched(journal, watcher) if watcher else journal
         hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack, only)
         if not partial:
