@@ -9,6 +9,7 @@ import typer
 
 from kbpg.cli import endings, streams
 from kbpg.cli.app import command
+from kbpg.cli.spoken import spoken
 from kbpg.errors import KbpgError
 from kbpg.options import Options
 
@@ -18,7 +19,13 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name, and return the exit code; nothing is raised."""
-    options = Options()
+    options = Options(words=spoken(arguments))
+    code = _run(arguments, options)
+    endings.noted(code, options)
+    return code
+
+
+def _run(arguments: Sequence[str], options: Options) -> int:
     try:
         code = command().main(list(arguments), "kbpg", standalone_mode=False, obj=options)
     except KbpgError as error:
@@ -26,13 +33,12 @@ def run(arguments: Sequence[str]) -> int:
     except _CommandLineError as error:
         return endings.misused(error)
     except KeyboardInterrupt:
-        return endings.interrupted()
+        return endings.interrupted(options)
     except typer.Abort:
-        endings.say("aborted")
-        return 1
+        return endings.aborted(options)
     except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user)
         return endings.crashed(error, options)
-    return endings.interrupted() if code == endings.INTERRUPTED else int(code or 0)
+    return endings.interrupted(options) if code == endings.INTERRUPTED else int(code or 0)
 
 
 def main() -> None:

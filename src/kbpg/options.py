@@ -6,6 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kbpg.engine.journal import Journal
 
 INVENTORY_VARIABLE = "KBPG_INVENTORY"
 DEFAULT_INVENTORY = Path("inventory.yaml")
@@ -23,7 +27,8 @@ class Options:
 
     `limit` names hosts, nothing being all of them. `patience` are the seconds that a host may take to let kbpg
     in, where that is less than the inventory allows. `adopt` is the consent to take over a cluster that runs and
-    that kbpg did not start. `mask` hides the secrets that are known so far.
+    that kbpg did not start. `mask` hides the secrets that are known so far. `words` is the command line, without
+    what may be a secret; `journals` are told how it ended, and `ending` why, in words, where it did not end well.
     """
 
     chosen: Path | None = None
@@ -36,6 +41,9 @@ class Options:
     patience: float | None = None
     adopt: bool = False
     mask: Callable[[str], str] = field(default=_unmasked, repr=False)
+    words: tuple[str, ...] = ()
+    journals: list[Journal] = field(default_factory=list, repr=False)
+    ending: str = ""
 
     @property
     def inventory(self) -> Path:
@@ -46,3 +54,8 @@ class Options:
     def state(self) -> Path:
         """Return the absolute path of `STATE`."""
         return self.inventory.absolute().parent / STATE
+
+    @property
+    def journal(self) -> Path:
+        """Return the absolute path of the directory of the journals."""
+        return self.state / "journal"

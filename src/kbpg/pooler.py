@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbpg.errors import HostError
 from kbpg.facts import Login
+from kbpg.hosts.noted import noted
 from kbpg.layout import POOLER_USER
 
 if TYPE_CHECKING:
+    import psycopg
+
     from kbpg.context import Context
     from kbpg.hosts.port import Reader
 
@@ -19,6 +22,12 @@ def console(context: Context) -> Login:
     return Login(POOLER_USER, context.credentials.pgbouncer_password, "pgbouncer", port)
 
 
+def give(host: Reader, connection: psycopg.Connection[Any], text: str) -> None:
+    """Give a console command to an open connection, and note it in the journal. Raises `psycopg.Error`."""
+    with noted(host, ("PgBouncer", text)):
+        connection.execute(text.encode())
+
+
 def command(context: Context, host: Reader, text: str) -> None:
     """Run one console command (RECONNECT, PAUSE, RESUME). Raises `HostError`."""
     import psycopg
@@ -27,6 +36,6 @@ def command(context: Context, host: Reader, text: str) -> None:
 
     try:
         with sql.connect(host, console(context), pooled=True) as connection:
-            connection.execute(text.encode())
+            give(host, connection, text)
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error

@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from kbpg.facts import CallFact, NotKnown
+from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
 from kbpg.secret import Secret
 
@@ -82,8 +84,14 @@ def command(
 ) -> Any:
     """Return what the host's member answers to a utility command, within `timeout` seconds.
 
-    The commands are in `transport.py` and `syncobj.py` of pysyncobj. Raises `NotKnown` where it does not answer.
+    The commands are in `transport.py` and `syncobj.py` of pysyncobj; all but `status` are in the journal. Raises
+    `NotKnown` where it does not answer.
     """
+    with nullcontext() if words == ["status"] else noted(reader, ("Raft", *words)):
+        return _answer(reader, port, password, words, timeout)
+
+
+def _answer(reader: Reader, port: int, password: Secret, words: list[str], timeout: float) -> Any:
     try:
         with reader.dial(port, timeout=timeout) as stream:
             stream.settimeout(timeout)

@@ -8,6 +8,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
+from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
 from kbpg.secret import Secret
 
@@ -48,8 +49,26 @@ def request(
 ) -> Response:
     """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
 
-    Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
+    Those are in the journal. Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
     """
+    text = None if body is None else json.dumps(body)
+    if method == "GET":
+        return _exchange(reader, method, port, path, text, login, timeout)
+    with noted(reader, (method, path, *([text] if text else []))) as note:
+        answer = _exchange(reader, method, port, path, text, login, timeout)
+        note.status = 0 if answer.status < 300 else f"HTTP {answer.status}"
+        return answer
+
+
+def _exchange(
+    reader: Reader,
+    method: str,
+    port: int,
+    path: str,
+    body: str | None,
+    login: tuple[str, Secret] | None,
+    timeout: float,
+) -> Response:
     headers = {"Content-Type": "application/json"}
     if login:
         user, password = login
@@ -57,7 +76,7 @@ def request(
         headers["Authorization"] = f"Basic {token}"
     connection = _Tunnel(reader, port, timeout)
     try:
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         text = answer.read().decode("utf-8", "replace")
     finally:

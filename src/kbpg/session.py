@@ -22,7 +22,7 @@ from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
 from kbpg.credentials import load as load_credentials
 from kbpg.drills.note import left
-from kbpg.engine.journal import Journal
+from kbpg.engine.journal import Journal, author
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import CredentialsError, HostError
 from kbpg.home import user
@@ -140,8 +140,10 @@ def open_session(
         _demand(context, found)
     with ExitStack() as stack:
         redactor = Redactor(all_secrets(context.credentials))
-        journal = stack.enter_context(Journal(options.state / "journal", doing, redactor))
+        about = author(options.words, options.inventory)
+        journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask
+        options.journals.append(journal)
         recorder = _Watched(journal, watcher) if watcher else journal
         drill = left(options.state)
         if drill and lock:

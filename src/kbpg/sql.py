@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from psycopg.sql import SQL, Composed
 
 from kbpg.errors import HostError
 from kbpg.facts import Login
+from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
 
 CONNECT_TIMEOUT = 5
 """Seconds; a PostgreSQL that accepts connections answers in milliseconds."""
 STATEMENT_TIMEOUT = 30_000
 """Milliseconds a statement of kbpg's own may take before the server ends it."""
+_VERIFIER = re.compile(r"(SCRAM-SHA-256\$|'md5)[^'\s]+")
+"""What PostgreSQL stores of a password: whoever has it can try passwords at leisure."""
 PATIENCE = 60.0
 """Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 
@@ -78,16 +82,22 @@ def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]
 
 
 def execute(reader: Reader, login: Login, *statements: SQL | Composed, seconds: float = PATIENCE) -> None:
-    """Run statements that change something, each in its own transaction.
+    """Run statements that change something, each in its own transaction, and note them in the journal.
 
     Raises `HostError` with the server's message, which names the object and holds no password.
     """
     try:
         with connect(reader, login, seconds=seconds) as connection:
             for statement in statements:
-                connection.execute(statement)
+                with noted(reader, ("SQL", login.database, _shown(statement, connection))):
+                    connection.execute(statement)
     except (OSError, psycopg.Error) as error:
         raise HostError(reader.name, f"PostgreSQL refused a change: {short(error)}") from error
+
+
+def _shown(statement: SQL | Composed, connection: psycopg.Connection[Any]) -> str:
+    """Return a statement as the journal may have it: without verifiers of passwords."""
+    return _VERIFIER.sub(r"\1***", statement.as_string(connection))
 
 
 def short(error: Exception) -> str:

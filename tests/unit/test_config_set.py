@@ -212,7 +212,7 @@ def test_a_value_does_not_get_out_of_its_quotes() -> None:
 def test_libraries_are_looked_for_where_postgresql_does() -> None:
     fact = LibrariesFact("pg_stat_statements, '$libdir/plugins/x',/opt/y.so", "/usr/lib/16")
     for path in ("/usr/lib/16/pg_stat_statements.so", "/opt/y.so"):
-        assert f"test -e {path} || echo" in fact.script
+        assert f"test -e {path} || printf" in fact.script
     assert fact.parse(Output(0, "nope\n")) == ("nope",)
     with pytest.raises(NotKnown, match="could not be looked for: no docker"):
         fact.parse(Output(1, "", "no docker"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from kbpg.adoption.in_use import PatroniInUse, PatroniInUseFact, PoolerInUseFact
 from kbpg.credentials import Found
+from kbpg.credentials.limits import password_problems
 from kbpg.engine.gather import gather
 from kbpg.errors import CredentialsError
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
@@ -29,12 +30,14 @@ VITAL = "RAFT_PASS"
 class Taken:
     """The passwords found on the hosts, by their names in the file, and what came in the way.
 
-    `differing`: for a name, what the hosts say in different ways; `unread`: hosts whose Patroni cannot be read.
+    `differing`: for a name, what the hosts say in different ways; `unread`: hosts whose Patroni cannot be read;
+    `unfit`: for a name, why the password that is in use cannot stand in the file.
     """
 
     values: Mapping[str, Secret] = field(default_factory=dict)
     differing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
     seen: Sequence[Secret] = ()
 
     def completing(self, found: Found) -> Found:
@@ -70,6 +73,12 @@ def compared(told: Mapping[str, Mapping[str, Secret]]) -> tuple[dict[str, Secret
     return agreed, differing
 
 
+def unfit(passwords: Mapping[str, Secret]) -> dict[str, str]:
+    """Return those that a credentials file cannot hold, by its names, and why: a host's answer may be anything."""
+    problems = {name: next(password_problems(name, value), "") for name, value in passwords.items()}
+    return {name: why for name, why in problems.items() if why}
+
+
 def take_over(inventory: Inventory, hosts: Mapping[str, Reader]) -> Taken:
     """Ask the connected hosts what they run with. Nothing is changed and nothing is raised."""
     paths = Layout(inventory.cluster.base_dir)
@@ -97,7 +106,9 @@ def take_over(inventory: Inventory, hosts: Mapping[str, Reader]) -> Taken:
             told[host] = {"PGBOUNCER_AUTH_PASS": password}
             seen.append(password)
     agreed, differing = compared(told)
-    return Taken(agreed, differing, unread, tuple(seen))
+    unusable = unfit(agreed)
+    fit = {name: value for name, value in agreed.items() if name not in unusable}
+    return Taken(fit, differing, unread, unusable, tuple(seen))
 
 
 def completed(found: Found, taken: Taken, *, strict: bool) -> Found:
@@ -112,13 +123,22 @@ def completed(found: Found, taken: Taken, *, strict: bool) -> Found:
         for name, hosts in taken.differing.items()
         if name in whole.missing
     ]
+    problems += [
+        f"{found.path}: {name}: missing, and the one in use {why}"
+        for name, why in taken.unfit.items()
+        if name in whole.missing
+    ]
     if VITAL in whole.missing:
         problems += [
             f"{found.path}: {VITAL}: missing, and {host} has one that cannot be read: {why}"
             for host, why in taken.unread.items()
         ]
     if strict and problems:
-        raise CredentialsError(
-            "\n".join(problems), hint="put the passwords that are in use into the file by hand"
+        change = any(name in whole.missing for name in taken.unfit)
+        hint = (
+            "change it on the hosts first"
+            if change
+            else "put the passwords that are in use into the file by hand"
         )
+        raise CredentialsError("\n".join(problems), hint=hint)
     return whole

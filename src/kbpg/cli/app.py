@@ -13,6 +13,7 @@ from kbpg.cli import (
     credentials,
     drilling,
     inventory,
+    journal,
     lab,
     operating,
     raft,
@@ -55,6 +56,7 @@ app.add_typer(configuring.app, name="config")
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(raft.app, name="raft")
+app.add_typer(journal.app, name="journal")
 app.add_typer(lab.app, name="lab")
 
 

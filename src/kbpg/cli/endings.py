@@ -29,6 +29,7 @@ def failed(error: KbpgError, options: Options) -> int:
     if not isinstance(error, InventoryError | CredentialsError):
         # Problems of files already begin with file and line
         lines[0] = f"error: {lines[0]}"
+    options.ending = options.mask(error.message.partition("\n")[0])
     say(*(options.mask(line) for line in lines))
     return int(error.exit_code)
 
@@ -46,10 +47,27 @@ def misused(error: Exception) -> int:
     return int(Exit.INPUT)
 
 
-def interrupted() -> int:
+def interrupted(options: Options) -> int:
     """Say that nothing is lost and return the exit code."""
+    options.ending = "interrupted"
     say("interrupted; what was done stays done, run the same command again to continue")
     return INTERRUPTED
+
+
+def aborted(options: Options) -> int:
+    """Say that a question was not answered and return the exit code."""
+    options.ending = "aborted"
+    say("aborted")
+    return int(Exit.FAILED)
+
+
+def noted(code: int, options: Options) -> None:
+    """Write the exit code into the journals; one that cannot be written changes nothing of how the command ends."""
+    for journal in options.journals:
+        try:
+            journal.end(code, options.ending)
+        except KbpgError as problem:
+            say(f"error: {problem}")
 
 
 def crashed(error: BaseException, options: Options) -> int:
@@ -61,6 +79,7 @@ def crashed(error: BaseException, options: Options) -> int:
     path = options.state / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
     last = options.mask(str(error)).partition("\n")[0]
     lines = [f"internal error: {type(error).__name__}: {last}"]
+    options.ending = lines[0]
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,24 +1,48 @@
-"""The journal: every command run on a host, one JSON object a line, without secrets and without input."""
+"""The journal: every command run on a host, one JSON object a line, without secrets and without input.
+
+The first line says who ran which kbpg (`event: begin`), the last how that ended (`event: end`); a file without the
+last is of a kbpg that still runs, which then has a lock on it (flock), or was killed. `history.py` reads it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from kbpg import __version__
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import KbpgError
+from kbpg.home import user
 
 LONGEST = 2000
 """Characters of one argument that are written; the rest of a long script tells nobody anything."""
 KEPT = 200
 """Files that are kept, the newest ones. The largest of 635 that were looked at had 70 kB, so this is 14 MB."""
-_NAME = re.compile(r"\d{8}T\d{6}Z-.*\d+\.jsonl")
+NAME = re.compile(r"\d{8}T\d{6}Z-.*\d+\.jsonl")
+"""The names of journals: UTC time, command, process id."""
+
+
+def author(arguments: Sequence[str], inventory: Path) -> dict[str, object]:
+    """Return what a journal's first line says: who runs which kbpg, with which arguments, on which inventory.
+
+    `arguments` are without secrets already. `sudo_user` is who became root to do it, as sudo says.
+    """
+    sudo = os.environ.get("SUDO_USER")
+    return {
+        "who": f"{user()}@{socket.gethostname()}",
+        **({"sudo_user": sudo} if sudo else {}),
+        "kbpg": __version__,
+        "arguments": list(arguments),
+        "inventory": str(inventory.absolute()),
+    }
 
 
 class Journal:
@@ -29,15 +53,26 @@ class Journal:
     takes the place of the oldest where there are `KEPT` of them.
     """
 
-    def __init__(self, directory: Path | None, command: str, redactor: Redactor) -> None:
-        """Prepare the journal of `command`; without a directory nothing is written, only masked."""
-        started = datetime.now(UTC)
+    def __init__(
+        self,
+        directory: Path | None,
+        command: str,
+        redactor: Redactor,
+        about: Mapping[str, object] | None = None,
+    ) -> None:
+        """Prepare the journal of `command`; without a directory nothing is written, only masked.
+
+        `about` is what its first line says (`author`); without it there is no such line.
+        """
+        self._started = started = datetime.now(UTC)
+        self._about = dict(about or {})
         name = re.sub(r"[^A-Za-z0-9.]+", "-", command).strip("-")
         self.path = (
             directory / f"{started:%Y%m%dT%H%M%SZ}-{name}-{os.getpid()}.jsonl"
             if directory is not None
             else None
         )
+        self._made = False
         self._redactor = redactor
         self._lock = threading.Lock()
         self._descriptor: int | None = None
@@ -82,12 +117,19 @@ class Journal:
             "sent": sent,
             "received": received,
         }
-        line = json.dumps(entry, ensure_ascii=False)
-        with self._lock:
-            try:
-                os.write(self._open(self.path), f"{line}\n".encode(errors="replace"))
-            except OSError as exc:
-                raise KbpgError(f"the journal {self.path} cannot be written: {exc.strerror}") from exc
+        self._write(self.path, entry)
+
+    def end(self, code: int, ending: str) -> None:
+        """Write down how kbpg ends: its exit code, and why in words, empty where it is as it should be.
+
+        A journal without a command stays without a file. Raises `KbpgError` when it cannot be written.
+        """
+        if self.path is None or not self._made:
+            return
+        seconds = (datetime.now(UTC) - self._started).total_seconds()
+        entry = {"event": "end", "time": _before(0), "exit": code, "seconds": round(seconds, 3)}
+        self._write(self.path, {**entry, "ending": _shortened(self.mask(ending))})
+        self.close()
 
     def close(self) -> None:
         """Close the file; recording again opens it again."""
@@ -96,20 +138,47 @@ class Journal:
                 os.close(self._descriptor)
                 self._descriptor = None
 
+    def _write(self, path: Path, entry: Mapping[str, object]) -> None:
+        with self._lock:
+            try:
+                os.write(self._open(path), _line(entry))
+            except OSError as exc:
+                raise KbpgError(f"the journal {path} cannot be written: {exc.strerror}") from exc
+
     def _open(self, path: Path) -> int:
         if self._descriptor is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o600)
+            # Whoever reads it sees by this lock that kbpg still runs; a file system without locks does not matter
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _forget_oldest(path)
+            if self._about and not self._made:
+                os.write(self._descriptor, self._begin())
+            self._made = True
         return self._descriptor
+
+    def _begin(self) -> bytes:
+        masked = {
+            name: [self.mask(str(word)) for word in value]
+            if isinstance(value, list)
+            else self.mask(str(value))
+            for name, value in self._about.items()
+        }
+        started = self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return _line({"event": "begin", "time": started, **masked})
+
+
+def _line(entry: Mapping[str, object]) -> bytes:
+    return f"{json.dumps(entry, ensure_ascii=False)}\n".encode(errors="replace")
 
 
 def _forget_oldest(new: Path) -> None:
     """Remove the journals beside `new` that are beyond `KEPT`; anything else in that directory is left alone."""
     # Names begin with the time; who is not allowed to remove them can still work
     with contextlib.suppress(OSError):
-        names = sorted(each.name for each in new.parent.iterdir() if _NAME.fullmatch(each.name))
+        names = sorted(each.name for each in new.parent.iterdir() if NAME.fullmatch(each.name))
         for name in names[:-KEPT]:
             if name != new.name:
                 (new.parent / name).unlink(missing_ok=True)

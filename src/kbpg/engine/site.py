@@ -41,6 +41,10 @@ class Recorded(Writer):
         """Forward a port, as the host does."""
         return self._host.forward(port, address=address)
 
+    def note(self, command: Sequence[str], *, status: int | str, seconds: float) -> None:
+        """Write into the journal, as the host does."""
+        self._host.note(command, status=status, seconds=seconds)
+
     def run(
         self,
         argv: Sequence[str],

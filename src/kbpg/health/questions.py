@@ -35,8 +35,8 @@ class LogsFact(ShellFact[Mapping[str, tuple[str, ...]]]):
     def script(self) -> str:
         """Return the fragment; `sed` ends a last line without an end."""
         each = [
-            f"echo '{_MARK} {name}'; docker logs --tail {LOG_LINES} {shlex.quote(name)} 2>&1 | sed -e ''"
-            for name in self.names
+            f"echo {_MARK} {name}; docker logs --tail {LOG_LINES} {name} 2>&1 | sed -e ''"
+            for name in map(shlex.quote, self.names)
         ]
         return f"command -v docker >/dev/null || exit 45; {'; '.join(each)}; true"
 

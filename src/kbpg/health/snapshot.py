@@ -90,8 +90,12 @@ class Snapshot:
         path = self.inventory.path
         return "kbpg" if path == DEFAULT_INVENTORY else shlex.join(("kbpg", "-i", str(path)))
 
-    def on_host(self, name: str, command: str) -> str:
-        """Return a command line, for the controller, that runs `command` as root on the host."""
+    def on_host(self, name: str, command: str, *words: str) -> str:
+        """Return a command line, for the controller, that runs `command` as root on the host.
+
+        `words` are more arguments of it, which may be anything: they are quoted.
+        """
+        command = f"{command} {shlex.join(words)}" if words else command
         host = self.inventory.host(name)
         return ssh_command(name, str(host.address), self.inventory.ssh_for(host), command)
 

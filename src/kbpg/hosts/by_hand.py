@@ -9,6 +9,8 @@ from kbpg.errors import KbpgError
 from kbpg.home import home
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kbpg.hosts.config import Target
     from kbpg.hosts.settings import SshSettings
 
@@ -39,10 +41,18 @@ def ssh_command(name: str, address: str, settings: SshSettings, command: str) ->
     return shlex.join([*words, f"{target.user}@{target.host}", rights + command])
 
 
+def as_option(path: Path) -> str:
+    """Return a path as one value of an option of ssh: it splits at spaces, and % is the start of a token."""
+    text = str(path).replace("%", "%%")
+    if not any(sign in text for sign in " \t\"'\\#"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _known_as(target: Target) -> list[str]:
     """Return the options for a file of known hosts, and a name in it, that ssh would not use by itself."""
     own, words = home(), list[str]()
     if own is None or target.known_hosts[0] != own / ".ssh" / "known_hosts":
-        words += ["-o", f"UserKnownHostsFile={target.known_hosts[0]}"]
+        words += ["-o", f"UserKnownHostsFile={as_option(target.known_hosts[0])}"]
     alias = target.key_name.removeprefix("[").split("]")[0]
     return words if alias == target.host.lower() else [*words, "-o", f"HostKeyAlias={alias}"]

@@ -108,6 +108,10 @@ class LocalHost(Writer):
         """Raise `HostError`: a port of this machine needs no forwarding."""
         raise HostError(self.name, f"port {port} of this machine needs no forwarding")
 
+    def note(self, command: Sequence[str], *, status: int | str, seconds: float) -> None:
+        """Write into the journal what a service was asked to change."""
+        self._journal.record(self.name, command, status=status, seconds=seconds)
+
     def hold(
         self, argv: Sequence[str], *, shown: str, marker: str, timeout: float, guarded: bool = False
     ) -> Holding:

@@ -72,6 +72,14 @@ class Reader(Protocol):
         """Listen on a free port of 127.0.0.1 of the controller and pass connections on, as `dial` would."""
         ...
 
+    def note(self, command: Sequence[str], *, status: int | str, seconds: float) -> None:
+        """Write into the journal what a service of the host was asked to change through such a stream.
+
+        `command` begins with the service's language (PATCH, SQL) and holds no secret; `status` is its answer, 0 where
+        it has none but "done". A host without a journal does nothing.
+        """
+        return
+
 
 class Holding(Protocol):
     """A process on a host that runs until it is let go; `answer` is what it said first."""

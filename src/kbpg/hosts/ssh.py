@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     import socket
     from contextlib import AbstractContextManager
 
-_STDERR_KEPT = 1 << 16
-"""Bytes of a streamed command's standard error that are kept for its error message."""
+_STDERR_KEPT = 1 << 16  # bytes of a streamed command's standard error, for its error message
 
 
 def connect(
@@ -56,8 +55,8 @@ def connect(
 class SshHost(Writer):
     """A host behind an SSH connection; close it, or use it as a context manager.
 
-    `guard` is set by whoever holds the host's lock: while it is, every command that may change something keeps
-    the guard's lock file locked, shared, for as long as it runs, even when the controller has died meanwhile.
+    `guard` is set by whoever holds the host's lock: while it is, every command that may change something keeps the
+    guard's lock file locked, shared, as long as it runs, even when the controller has died meanwhile.
     """
 
     def __init__(self, name: str, address: str, link: Link, *, become: tuple[str, ...]) -> None:
@@ -118,9 +117,8 @@ class SshHost(Writer):
     def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
         """Open a TCP stream from the host to `address` (default: its own cluster address) and `port`.
 
-        Reads and writes on it time out after `timeout` seconds too, until `settimeout`. Raises
-        `ConnectionRefusedError` or `TimeoutError` when nothing answers there, `HostError` when the host is
-        lost or forbids forwarding.
+        Reads and writes on it time out after `timeout` seconds too, until `settimeout`. Raises `TimeoutError` or
+        `ConnectionRefusedError` when nothing answers there, `HostError` when the host is lost or forbids forwarding.
         """
         return cast("socket.socket", self._link.stream((address or self.address, port), timeout))
 
@@ -134,6 +132,10 @@ class SshHost(Writer):
 
         return Forward(dial)
 
+    def note(self, command: Sequence[str], *, status: int | str, seconds: float) -> None:
+        """Write into the journal what a service was asked to change."""
+        self._link.journal.record(self.name, command, status=status, seconds=seconds)
+
     def run(
         self,
         argv: Sequence[str],
@@ -144,10 +146,9 @@ class SshHost(Writer):
     ) -> Output:
         """Run one command as root; the host itself ends it after `timeout` seconds, controller alive or not.
 
-        An iterator is read in another thread; when it raises, so does `run`. A connection that breaks looks
-        to the command like the end of its input, so what takes a part for the whole must check. A command
-        that died of signal n has status 128 + n. Raises `CommandFailed` when `check`, `CommandTimeout`,
-        `ConnectionLost`.
+        An iterator is read in another thread; when it raises, so does `run`. A connection that breaks looks to the
+        command like the end of its input, so what takes a part for the whole must check. One that died of signal n
+        has status 128 + n. Raises `CommandFailed` when `check`, `CommandTimeout`, `ConnectionLost`.
         """
         return self._run(argv, argv, stdin=stdin, timeout=timeout, check=check)
 
@@ -206,9 +207,8 @@ class SshHost(Writer):
         """Start a command as root that runs until its input ends, that is, until this connection does.
 
         Waits `timeout` seconds at most until it prints a line beginning with `marker`, and returns what holds
-        it, with the rest of that line. `shown` is what errors call it. What holds the lock is not `guarded` by it
-        itself; what is, keeps others from taking it for as long as it runs. Raises `CommandTimeout`,
-        `ConnectionLost`, `HostError` when it ends without the line.
+        it, with the rest of that line. `shown` is what errors call it. What is `guarded` keeps others from taking the
+        lock while it runs. Raises `CommandTimeout`, `ConnectionLost`, `HostError` when it ends without the line.
         """
         line = holding_line(argv, become=self._become, guard=self.guard if guarded else None)
         with self._link.recorded((shown,)) as record:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from kbpg.hosts.by_hand import as_option
 from kbpg.lab.builds import BuildSettings
 from kbpg.lab.layout import LabHost
 from kbpg.lab.templates import lab_templates
+from kbpg.render import yaml
 
 KEY = "id_ed25519"
 KNOWN_HOSTS = "known_hosts"
@@ -51,8 +53,9 @@ def render_inventory(hosts: Iterable[LabHost], build: BuildSettings) -> str:
         loader=FileSystemLoader(lab_templates()),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - YAML, and every free text goes through tojson
+        autoescape=False,  # noqa: S701 - YAML, and every free text goes through the filter yaml
     )
+    environment.filters["yaml"] = yaml
     return environment.get_template(f"{INVENTORY}.j2").render(
         db=[host for host in placed if host.role == "db"],
         proxies=[host for host in placed if host.role == "proxy"],
@@ -82,7 +85,7 @@ def ssh_arguments(directory: Path, address: str, command: Iterable[str]) -> list
         "ssh",
         "-i", str(directory / KEY),
         "-o", "IdentitiesOnly=yes",
-        "-o", f"UserKnownHostsFile={directory / KNOWN_HOSTS}",
+        "-o", f"UserKnownHostsFile={as_option(directory / KNOWN_HOSTS)}",
         "-o", "StrictHostKeyChecking=yes",
         f"root@{address}",
         *command,

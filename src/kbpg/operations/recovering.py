@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from kbpg import scram
 from kbpg.adoption.in_use import PatroniInUseFact, PoolerInUseFact
-from kbpg.adoption.passwords import compared, passwords_of
+from kbpg.adoption.passwords import compared, passwords_of, unfit
 from kbpg.context import Context
 from kbpg.credentials import PASSWORDS, Credentials, generate_password
 from kbpg.engine.site import Site
@@ -110,6 +110,13 @@ def why_not_recover(context: Context, seen: Remains) -> Refused | None:
             f"no host has {', '.join(seen.missing)}",
             detail=silent,
             hint="bring a host with them back, or restore the file from your copy",
+        )
+    odd = unfit(seen.passwords)
+    if odd:
+        return Refused(
+            "a credentials file cannot hold the passwords in use",
+            detail=[f"{name} {why}" for name, why in odd.items()],
+            hint="change them with kbpg psql and in the hosts' files, then again",
         )
     wanted = context.inventory.cluster.superuser
     if seen.superuser != wanted:

@@ -163,7 +163,9 @@ class LibrariesFact(ShellFact[tuple[str, ...]]):
         for name in self.names.translate({ord(quote): None for quote in "'\""}).replace(",", " ").split():
             plain = name.replace("$libdir", self.directory).removesuffix(".so")
             path = plain if "/" in plain else f"{self.directory}/{plain}"
-            found.append(f"{shlex.join([*INSIDE, 'test', '-e', f'{path}.so'])} || echo {shlex.quote(name)}")
+            found.append(
+                f"{shlex.join([*INSIDE, 'test', '-e', f'{path}.so'])} || printf '%s\\n' {shlex.quote(name)}"
+            )
         return "\n".join([f"{shlex.join([*INSIDE, 'true'])} || exit 1", *found, "true"])
 
     def parse(self, output: Output) -> tuple[str, ...]:

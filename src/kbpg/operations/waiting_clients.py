@@ -77,7 +77,7 @@ class Clients:
 
     def pause(self) -> None:
         """Give PAUSE; `is_paused` waits for it."""
-        self._paused = _started(lambda: self._for_pause.execute(b"PAUSE"))
+        self._paused = _started(lambda: pooler.give(self._host, self._for_pause, "PAUSE"))
 
     def is_paused(self, ends: float) -> bool:
         """Return whether all transactions ended until `ends` (monotonic). Raises `HostError` when it was refused."""
@@ -133,7 +133,7 @@ class Clients:
 
         try:
             with sql.cut_after(self._for_resume, RESUME_TIMEOUT):
-                self._for_resume.execute(b"RESUME")
+                pooler.give(self._host, self._for_resume, "RESUME")
         except (OSError, psycopg.Error) as error:
             return "not paused" in str(error)
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +97,30 @@ def found(hosts: dict[str, str | None]) -> str:
 
 def cell(text: object) -> str:
     """Return a text that stays in its cell of a Markdown table."""
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    flat = " ".join(str(text).splitlines())
+    for sign, shown in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("](", "]\\(")):
+        flat = flat.replace(sign, shown)
+    return flat
 
 
-FILTERS = (seconds, measured, predicted, size, found, cell)
+def code(text: object) -> str:
+    """Return a text as code in a line of Markdown, also in a cell, whatever backquotes are in it."""
+    flat = " ".join(str(text).splitlines()).replace("|", "\\|")
+    ticks = "`" * (_longest(flat) + 1)
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{ticks}{pad}{flat}{pad}{ticks}"
+
+
+def block(lines: Sequence[str]) -> str:
+    """Return lines as a block of code in Markdown, whatever backquotes are in them."""
+    text = "\n".join(lines)
+    fence = "`" * max(3, _longest(text) + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _longest(text: str) -> int:
+    """Return how many backquotes stand in a row at most."""
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+FILTERS = (seconds, measured, predicted, size, found, cell, code, block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -161,7 +162,7 @@ class OneNodeAtATime:
         """Return what to do about a member of Raft that is no host any more, such as a former address of one."""
         if partner in self._members.values():
             return ""
-        return f", which is no host of the inventory (kbpg raft remove-member {partner})"
+        return f", which is no host of the inventory (kbpg raft remove-member {shlex.quote(partner)})"
 
 
 class OneProxyAtATime:

@@ -175,7 +175,7 @@ def shared(snapshot: Snapshot) -> Iterable[Seen]:
                 yield Seen(
                     host,
                     f"container {each.name} ({each.image}) runs with {snapshot.paths.data}",
-                    remedy=snapshot.on_host(host, f"docker stop {each.name}"),
+                    remedy=snapshot.on_host(host, "docker stop", each.name),
                     subject=each.name,
                 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kbpg.health.checks.replication import psql
 from kbpg.health.finding import Action, Repair
 from kbpg.health.snapshot import Snapshot
+from kbpg.render import sql_identifier
 from kbpg.steps.layout import PATRONI
 
 COMMAND_LINE = frozenset(
@@ -46,7 +48,7 @@ def reset(snapshot: Snapshot, host: str, name: str) -> dict[str, Any]:
     again = ", and restart PostgreSQL there through Patroni" if restart else ""
     leads = "a switchover: clients of the leader reconnect" if host == snapshot.leader else ""
     return {
-        "remedy": psql(snapshot, host, f"alter system reset {name}", "select pg_reload_conf()")
+        "remedy": psql(snapshot, host, f"alter system reset {_parameter(name)}", "select pg_reload_conf()")
         + (f", then {_restart(snapshot, host)}" if restart else ""),
         "repair": Repair(
             Action.RESET_PARAMETER,
@@ -56,6 +58,11 @@ def reset(snapshot: Snapshot, host: str, name: str) -> dict[str, Any]:
             {"name": name, "restart": "yes"} if restart else {"name": name},
         ),
     }
+
+
+def _parameter(name: str) -> str:
+    """Return a parameter's name as SQL has it: as it is where it means the same without quotes."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?", name) else sql_identifier(name)
 
 
 def _restart(snapshot: Snapshot, host: str) -> str:

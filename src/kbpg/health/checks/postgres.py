@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from kbpg.health.check import LEADERLESS, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import ABSENT, CLUSTER, Resource
+from kbpg.render import sql_identifier
 from kbpg.resources.roles import ManagedRole
 from kbpg.resources.sql import Database, Role
 from kbpg.resources.unmanaged import Unmanaged
@@ -112,7 +114,10 @@ def scram(snapshot: Snapshot) -> Iterable[Seen]:
     for name, role in (found or {}).items():
         verifier = str(role["verifier"] or "")
         if role["login"] and verifier and not verifier.startswith("SCRAM-SHA-256$"):
-            remedy = f'psql "$({{kbpg}} uri --show-password)" -c "\\password {name}"'
+            # psql runs what stands in backquotes, and a role may be called anything
+            asked = f"\\password {name}" if name.isidentifier() and name.isascii() else None
+            word = f'"{asked}"' if asked else shlex.quote(f"\\password {sql_identifier(name)}")
+            remedy = f'psql "$({{kbpg}} uri --show-password)" -c {word}'
             yield Seen(CLUSTER, f"the password of {name} is stored as MD5", remedy=remedy, subject=name)
     for host in snapshot.db:
         rules = snapshot.facts.known(snapshot.ask.views.rules, host) or ()

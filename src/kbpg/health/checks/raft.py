@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
@@ -144,7 +145,7 @@ def ghosts(snapshot: Snapshot) -> Iterable[Seen]:
                 f"seen by {', '.join(hosts)}",
                 f"with {total} members a quorum is {total // 2 + 1}, and the inventory has {len(names)} hosts",
             ),
-            f"{{kbpg}} raft remove-member {partner}",
+            f"{{kbpg}} raft remove-member {shlex.quote(partner)}",
             repair=Repair(
                 Action.REMOVE_RAFT_MEMBER,
                 CLUSTER,

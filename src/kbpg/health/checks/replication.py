@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 
 from kbpg.health.check import HOST_FAULT, Check, Seen
@@ -10,6 +12,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
 from kbpg.model import CLUSTER
+from kbpg.render import sql_literal
 from kbpg.resources.patroni import DynamicConfig
 from kbpg.steps.layout import PATRONI
 
@@ -50,10 +53,20 @@ def replay_paused(snapshot: Snapshot) -> Iterable[Seen]:
 def psql(snapshot: Snapshot, host: str, *queries: str) -> str:
     """Return the command that runs queries on a host's own PostgreSQL, over the socket, without a password."""
     user = snapshot.inventory.cluster.superuser
-    asked = " ".join(f'-c "{query}"' for query in queries)
+    asked = " ".join(f"-c {in_shell(query)}" for query in queries)
     return snapshot.on_host(
         host, f"docker exec --user 999 {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres {asked}"
     )
+
+
+def in_shell(text: str) -> str:
+    """Return a text as one word for a shell, in double quotes where nothing in it has a meaning there."""
+    return shlex.quote(text) if re.search(r'[$`"\\!\n]', text) else f'"{text}"'
+
+
+def dropping(slot: str) -> str:
+    """Return the query that drops a replication slot, whatever its name is."""
+    return f"select pg_drop_replication_slot({sql_literal(slot).strip()})"
 
 
 def no_synchronous(snapshot: Snapshot) -> Iterable[Seen]:
@@ -89,7 +102,7 @@ def stale_slots(snapshot: Snapshot) -> Iterable[Seen]:
             yield Seen(
                 leader,
                 f'slot "{name}" is nobody\'s and keeps {human_size(int(kept or 0))} of log ({status})',
-                remedy=psql(snapshot, leader, f"select pg_drop_replication_slot('{name}')"),
+                remedy=psql(snapshot, leader, dropping(str(name))),
                 subject=str(name),
             )
 

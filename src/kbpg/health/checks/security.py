@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from kbpg.health.check import HOST_FAULT, Check, Seen
@@ -40,7 +41,7 @@ def readable(snapshot: Snapshot) -> Iterable[Seen]:
         yield Seen(
             CONTROLLER,
             f"{path} has mode {own.mode:04o}, not 0600",
-            remedy=f"chmod 600 {path}",
+            remedy=shlex.join(["chmod", "600", str(path)]),
             repair=Repair(Action.APPLY_STEP, CONTROLLER, will, parameters={"step": "00"}),
             subject=str(path),
         )

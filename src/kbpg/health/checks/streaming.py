@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from kbpg.health.check import CONTAINER_FAULT, LEADERLESS, Check, Seen
 from kbpg.health.checks.causes import Standby, slot_name, standby
-from kbpg.health.checks.replication import psql
+from kbpg.health.checks.replication import dropping, psql
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER
@@ -53,7 +53,7 @@ def no_room(snapshot: Snapshot, leader: str) -> tuple[str, str] | None:
         return None
     ours = {slot_name(name) for name in snapshot.context.db_names}
     idle = [str(name) for name, _, active, *_ in rows if not active and name not in ours]
-    drop = [f"select pg_drop_replication_slot('{name}')" for name in idle[:1]]
+    drop = [dropping(name) for name in idle[:1]]
     names = ", ".join(str(row[0]) for row in rows)
     return (
         f"all {most} replication slots of {leader} are in use: {names}",
