@@ -51,7 +51,7 @@ STOPPING = (1.0, 3.0)
 LOGIN_RETRY = 0.6
 """Seconds: `server_login_retry` in templates/pgbouncer/pgbouncer.ini.j2, and PgBouncer's round of a third of one."""
 
-STARTING = (1.0, 4.0)
+STARTING = (1.0, 5.0)
 """Seconds until Patroni is there again after its container ended; measured on the 2-core test machine."""
 RECONNECT = (0.1, 0.6)
 """Seconds for a client to be let in by the other PgBouncer, after a short pause."""
@@ -178,9 +178,7 @@ def _parts(inventory: Inventory) -> Mapping[Fault, tuple[Part, ...]]:
     again = (Part("starting again in place", (0.0, restart)),) if restart else ()
     stop = Part("checkpoint and clean stop", STOPPING)
     turn = Part("the candidate's next round", (0.0, float(timers.loop_wait)))
-    away = Part(
-        "the client notices that the host is silent", (TCP_USER_TIMEOUT / 1000, TCP_USER_TIMEOUT / 1000 + 0.3)
-    )
+    away = Part("the client notices that the host is silent", (0.0, TCP_USER_TIMEOUT / 1000 + 0.3))
     other = Part("it connects to the other proxy", RECONNECT)
     return {
         Fault.CRASH: (seen, *again, quick, promotion, routing),
@@ -194,7 +192,7 @@ def _parts(inventory: Inventory) -> Mapping[Fault, tuple[Part, ...]]:
         ),
         Fault.FROZEN: (lock, silent, promotion, routing),
         # Any one standby acknowledges a commit
-        Fault.STANDBY: (Part("commits go on with the other standby", (0.0, 0.5)),),
+        Fault.STANDBY: (Part("commits go on with the other standby", (0.0, 1.5)),),
         Fault.PROXY: (away, other),
         Fault.POOLER: (Part("the connection is reset", (0.0, 0.1)), other),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,16 +15,16 @@ from pathlib import Path
 from kbpg.lab.docker import DockerError, docker, inspect
 from kbpg.lab.standin.packages import DEFAULT_BUNDLE, run
 from kbpg.lab.standin.python import find_python
+from kbpg.render import templates_directory
 
 DECISION = "build.json"
 WHEELS = "wheels"
 PROBE = "pysyncobj==0.3.17"
-PROBE_SECONDS = 30.0
-# Everything the Patroni image installs, for both Patroni versions that the inventory may name.
-REQUIREMENTS = (
-    ("patroni[raft,psycopg3]==4.1.5", PROBE, "cryptography", "psycopg[binary]"),
-    ("patroni[raft,psycopg3]==3.3.11", PROBE, "cryptography", "psycopg[binary]"),
-)
+PROBE_SECONDS = 60.0
+PATRONI = ("patroni==4.1.5", "patroni==3.3.11")
+"""Both versions that the lab's inventories name."""
+COLLECTED = "requirements.txt"
+"""In the directory of the wheels: what was collected."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,27 @@ def _probe(base: str, args: dict[str, str]) -> bool:
     return True
 
 
+def requirements() -> tuple[str, ...]:
+    """Return every package of the Patroni image by its exact version: its Dockerfile says them, besides Patroni's."""
+    text = (templates_directory() / "patroni" / "Dockerfile.j2").read_text(encoding="utf-8")
+    return (*PATRONI, *re.findall(r"\b[A-Za-z][A-Za-z0-9_-]*==[0-9][0-9.]*", text))
+
+
 def collect_wheels(directory: Path, report: Callable[[str], None]) -> None:
-    """Build wheels of all requirements for Python 3.12 in `directory`, unless it is there already."""
-    if directory.is_dir():
+    """Build wheels of all requirements for Python 3.12 in `directory`, unless they are there already."""
+    wanted = requirements()
+    text = "".join(f"{each}\n" for each in wanted)
+    there = directory / COLLECTED
+    if there.is_file() and there.read_text() == text:
         return
     report("collecting wheels: builds do not reach the package index")
     fresh = directory.with_name(f".{directory.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     _, prefix = find_python()
-    for requirements in REQUIREMENTS:
-        run([str(prefix / "bin" / "python3.12"), "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(fresh),
-             *requirements], timeout=600)  # fmt: skip
+    # Each by itself, as two versions of Patroni are among them; nothing is resolved, all of it is named
+    pip = [str(prefix / "bin" / "python3.12"), "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    for some in (wanted[:1], wanted[1:2], wanted[2:]):
+        run([*pip, "--wheel-dir", str(fresh), *some], timeout=600)
+    (fresh / COLLECTED).write_text(text)
+    shutil.rmtree(directory, ignore_errors=True)
     fresh.rename(directory)
