@@ -6,7 +6,7 @@ stops every standby at its next connection. So a file with the mission's four na
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kbpg.adoption.in_use import PatroniInUse, PatroniInUseFact, PoolerInUseFact
@@ -118,27 +118,22 @@ def completed(found: Found, taken: Taken, *, strict: bool) -> Found:
     up another one would part the members of Raft, or lock somebody out.
     """
     whole = taken.completing(found)
-    problems = [
-        f"{found.path}: {name}: missing, and the hosts use different ones: {', '.join(hosts)}"
-        for name, hosts in taken.differing.items()
-        if name in whole.missing
-    ]
-    problems += [
-        f"{found.path}: {name}: missing, and the one in use {why}"
-        for name, why in taken.unfit.items()
-        if name in whole.missing
-    ]
-    if VITAL in whole.missing:
-        problems += [
-            f"{found.path}: {VITAL}: missing, and {host} has one that cannot be read: {why}"
-            for host, why in taken.unread.items()
-        ]
+    problems = [f"{found.path}: {problem}" for problem in _in_the_way(taken, whole.missing)]
     if strict and problems:
         change = any(name in whole.missing for name in taken.unfit)
-        hint = (
-            "change it on the hosts first"
-            if change
-            else "put the passwords that are in use into the file by hand"
-        )
-        raise CredentialsError("\n".join(problems), hint=hint)
+        hint = "put the passwords that are in use into the file by hand"
+        raise CredentialsError("\n".join(problems), hint="change it on the hosts first" if change else hint)
     return whole
+
+
+def _in_the_way(taken: Taken, missing: Collection[str]) -> Iterator[str]:
+    """Yield why names that are missing cannot be told."""
+    for name, hosts in taken.differing.items():
+        if name in missing:
+            yield f"{name}: missing, and the hosts use different ones: {', '.join(hosts)}"
+    for name, why in taken.unfit.items():
+        if name in missing:
+            yield f"{name}: missing, and the one in use {why}"
+    if VITAL in missing:
+        for host, why in taken.unread.items():
+            yield f"{VITAL}: missing, and {host} has one that cannot be read: {why}"

@@ -111,13 +111,8 @@ def why_not_recover(context: Context, seen: Remains) -> Refused | None:
             detail=silent,
             hint="bring a host with them back, or restore the file from your copy",
         )
-    odd = unfit(seen.passwords)
-    if odd:
-        return Refused(
-            "a credentials file cannot hold the passwords in use",
-            detail=[f"{name} {why}" for name, why in odd.items()],
-            hint="change them with kbpg psql and in the hosts' files, then again",
-        )
+    if unfit(seen.passwords):
+        return _unfit(seen)
     wanted = context.inventory.cluster.superuser
     if seen.superuser != wanted:
         return Refused(
@@ -131,6 +126,14 @@ def why_not_recover(context: Context, seen: Remains) -> Refused | None:
             hint="they were changed by hand; set them back with kbpg psql, then again",
         )
     return None
+
+
+def _unfit(seen: Remains) -> Refused:
+    return Refused(
+        "a credentials file cannot hold the passwords in use",
+        detail=[f"{name} {why}" for name, why in unfit(seen.passwords).items()],
+        hint="change them with kbpg psql and in the hosts' files, then again",
+    )
 
 
 def checks(context: Context, seen: Remains) -> dict[str, bool | None]:
