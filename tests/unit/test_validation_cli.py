@@ -45,7 +45,7 @@ def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]
 
     @contextlib.contextmanager
     def open_session(options: Any, **how: Any) -> Iterator[Session]:
-        opened.append(how)
+        opened.append({name: given for name, given in how.items() if name != "tell"})
         context, found = read_context(options, credentials_exist=how["credentials_exist"])
         lost = {
             h.name: Unreachable(h.name, f"no answer, {PASSWORD}-RAFT_PASS") for h in context.inventory.hosts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Required, TypedDict, Unpack
 
@@ -29,15 +29,17 @@ class How(TypedDict, total=False):
     only: Collection[str]
 
 
+def warns(console: Console) -> Callable[[str], None]:
+    """Return what prints a warning, as `open_session` wants it."""
+    return lambda text: console.say([Line(text, Style.WARNING)])
+
+
 @contextmanager
 def opened(options: Options, console: Console, doing: str, **how: Unpack[How]) -> Iterator[Session]:
     """Open a session as `open_session` does, raising as it does; a terminal is asked about unknown host keys."""
     watcher = Progress(console) if options.verbose else None
     ask = console.ask if sys.stdin.isatty() else None
-
-    def tell(text: str) -> None:
-        console.say([Line(text, Style.WARNING)])
-
+    tell = warns(console)
     with open_session(options, doing=doing, watcher=watcher, ask=ask, tell=tell, **how) as session:
         yield session
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from kbpg.cli.live import screen
+from kbpg.cli.opening import warns
 from kbpg.connecting import connect_all
 from kbpg.console import Console, Line
 from kbpg.credentials.model import PASSWORDS
@@ -45,7 +46,13 @@ def status(options: Options, *, every: float | None = None) -> int:
             console.busy("connecting to the hosts")
             ask = console.ask if sys.stdin.isatty() else None
             with open_session(
-                options, doing="status", lock=False, partial=True, credentials_exist=True, ask=ask
+                options,
+                doing="status",
+                lock=False,
+                partial=True,
+                credentials_exist=True,
+                ask=ask,
+                tell=warns(console),
             ) as session:
                 console.busy("reading the hosts")
                 if every is None:

@@ -42,6 +42,7 @@ def run(options: Options, directory: Path | None) -> int:
     """Validate, show it, write the report, and return the exit code. Raises UsageError, InputError."""
     import sys
 
+    from kbpg.cli.opening import warns
     from kbpg.console import Console
     from kbpg.errors import UsageError
     from kbpg.health.validation.run import validate
@@ -57,7 +58,13 @@ def run(options: Options, directory: Path | None) -> int:
         ask = console.ask if sys.stdin.isatty() else None
         with (
             open_session(
-                options, doing="validate", lock=False, partial=True, credentials_exist=True, ask=ask
+                options,
+                doing="validate",
+                lock=False,
+                partial=True,
+                credentials_exist=True,
+                ask=ask,
+                tell=warns(console),
             ) as session,
             _connected_when_interrupted(),
         ):
