@@ -11,11 +11,16 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact, SqlFact
 from kbpg.health.questions import LogsFact, NeighboursFact
 from kbpg.hosts.port import Reader
 from kbpg.model import CLUSTER, CONTROLLER
+from kbpg.raft import RaftFact
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.preflight.system import SystemFact
 
 DEADLINE = 5.0
 """Seconds for the whole pass; measured on a healthy cluster of five hosts and 2 shared cores: see bench/."""
+
+ELECTION = 2.0
+"""Seconds after which members of Raft that name different leaders are asked again: an election takes 1.4 s at most
+(raftMaxTimeout, pysyncobj/config.py). What lasts longer is seen all the same."""
 
 Wanted = Mapping[str, Sequence[Fact[object]]]
 _OF_DOCKER = (ContainersFact, ImagesFact, LogsFact, NeighboursFact, SystemFact)
@@ -27,14 +32,30 @@ def look(readers: Mapping[str, Reader], wanted: Wanted, *, deadline: float = DEA
 
     What hangs goes on in threads that end with the connections; nothing they say later is looked at.
     """
-    knowledge, ends = Knowledge(), time.monotonic() + deadline
+    knowledge = Knowledge()
+    _ask(readers, wanted, deadline, knowledge)
+    raft = {name: [fact for fact in facts if isinstance(fact, RaftFact)] for name, facts in wanted.items()}
+    if _electing(Facts(knowledge, CLUSTER), raft):
+        time.sleep(ELECTION)
+        _ask(readers, raft, deadline, knowledge)
+    return Facts(knowledge, CLUSTER)
+
+
+def _electing(facts: Facts, raft: Mapping[str, Sequence[RaftFact]]) -> bool:
+    """Return whether members of Raft name different leaders, or one names none."""
+    found = (facts.known(fact, name) for name, asked in raft.items() for fact in asked)
+    return len({status.leader for status in found if status}) > 1
+
+
+def _ask(readers: Mapping[str, Reader], wanted: Wanted, deadline: float, knowledge: Knowledge) -> None:
+    """Ask everything side by side, and keep what was answered within `deadline` seconds."""
+    ends = time.monotonic() + deadline
     jobs = [_Job(readers, name, group) for name, facts in wanted.items() for group in _groups(name, facts)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join(max(0.0, ends - time.monotonic()))
         knowledge.put(job.host, job.answers(deadline))
-    return Facts(knowledge, CLUSTER)
 
 
 class _Job(threading.Thread):
