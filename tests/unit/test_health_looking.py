@@ -15,7 +15,7 @@ from kbpg.facts import NotKnown
 from kbpg.health.looking import look
 from kbpg.health.questions import LogsFact, UsageFact
 from kbpg.hosts.port import Output, Question, Reader
-from kbpg.raft import RaftFact
+from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact
 from kbpg.secret import Secret
 
@@ -81,3 +81,27 @@ def test_a_lost_host_says_why() -> None:
         facts.get(USAGE, "db-1")
     with pytest.raises(NotKnown, match="db-2 is not connected"):
         facts.get(USAGE, "db-2")
+
+
+@pytest.mark.parametrize("later", ["a:7000", None])
+def test_members_amid_an_election_are_asked_once_more(
+    monkeypatch: pytest.MonkeyPatch, later: str | None
+) -> None:
+    """What they say then counts, whether they agree or not."""
+    asked: dict[str, int] = {}
+
+    def ask(fact: RaftFact, reader: Reader) -> RaftStatus:
+        asked[reader.name] = asked.get(reader.name, 0) + 1
+        first = reader.name == "a" or asked[reader.name] > 1
+        return RaftStatus("a:7000" if first and (reader.name == "a" or later) else None, True, 1, 1, 1, {})
+
+    monkeypatch.setattr(RaftFact, "ask", ask)
+    monkeypatch.setattr("kbpg.health.looking.ELECTION", 0.0)
+    fact = RaftFact(7000, Secret("password-of-raft"))
+    hosts = {name: Host(hangs=False) for name in ("a", "b")}
+    for name, host in hosts.items():
+        host.name = name
+    facts = look(hosts, {name: [fact] for name in hosts})
+    assert asked == {"a": 2, "b": 2}
+    assert facts.get(fact, "b").leader == later
+    assert facts.get(fact, "a").leader == "a:7000"
