@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kbpg.drills.attempt import Access, Attempt, Outcome
+from kbpg.drills.attempt import Access
 from kbpg.drills.figures import longest_gap
 from kbpg.drills.observer import INTERVAL
 from kbpg.drills.run import Drilled, Event
@@ -81,8 +81,3 @@ def difference(found: Drilled, inventory: Inventory) -> str | None:
     points.append(("the last client goes on", outage.end))
     spans = [f"{b[0]} {b[1] - a[1]:.1f} s after {a[0]}" for a, b in pairwise(points)]
     return f"{outage.seconds:.1f} s, {expected.range} predicted: {', '.join(spans)}"
-
-
-def failures(attempts: Iterable[Attempt]) -> int:
-    """Return how many attempts did not succeed."""
-    return sum(attempt.outcome is not Outcome.ACKNOWLEDGED for attempt in attempts)

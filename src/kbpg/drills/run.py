@@ -126,14 +126,7 @@ def _go_through(
     found.fault_at = clock()
     happened("fault", f"{target}: {drill.summary}" if target else drill.summary)
     try:
-        drill.strike(ground, target)
-        after = clock() if drill.planned else found.fault_at
-        if drill.planned:
-            happened("done", "kbpg is done")
-        if drill.recovers:
-            workload.go_on(after + (drill.hold if drill.mends else 0.0), clock() + AGAIN)
-        else:
-            time.sleep(max(0.0, after + drill.hold - clock()))
+        _strike(ground, found, workload, happened, clock)
     except KbpgError as error:
         found.problems.append(error.message)
     if drill.mends:
@@ -145,6 +138,25 @@ def _go_through(
         workload.go_on(clock() + TAIL, clock() + TAIL + BEGIN)
     except KbpgError as error:
         found.problems.append(error.message)
+
+
+def _strike(
+    ground: Ground,
+    found: Drilled,
+    workload: Workload,
+    happened: Callable[[str, str], None],
+    clock: Callable[[], float],
+) -> None:
+    """Break it, and wait until clients go on, or as long as it is to stay broken. Raises `KbpgError`."""
+    drill = found.drill
+    drill.strike(ground, found.target)
+    after = clock() if drill.planned else found.fault_at
+    if drill.planned:
+        happened("done", "kbpg is done")
+    if drill.recovers:
+        workload.go_on(after + (drill.hold if drill.mends else 0.0), clock() + AGAIN)
+    else:
+        time.sleep(max(0.0, after + drill.hold - clock()))
 
 
 def _mend(ground: Ground, found: Drilled, happened: Callable[[str, str], None]) -> None:
