@@ -13,6 +13,7 @@ from kbpg.hosts.settings import Ask, Recorder, SshSettings
 from kbpg.inventory import Inventory
 from kbpg.options import Options
 from kbpg.side_by_side import side_by_side
+from kbpg.trust import Trust, directory_of
 
 if TYPE_CHECKING:
     from kbpg.hosts.ssh import SshHost
@@ -38,9 +39,11 @@ def connect_all(
     """
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
 
+    trust = Trust(directory_of(inventory), inventory.tls.mode)
+
     def attempt(name: str, address: str, ask: Ask | None) -> SshHost | HostError:
         try:
-            return connect(
+            host = connect(
                 name,
                 address,
                 _ssh(inventory, name, options.patience),
@@ -50,6 +53,8 @@ def connect_all(
             )
         except HostError as error:
             return error
+        host.trust = trust
+        return host
 
     def close(result: SshHost | HostError) -> None:
         if not isinstance(result, HostError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kbpg.facts import Login
+from kbpg.tls import Transport
 
 if TYPE_CHECKING:
     from kbpg.credentials import Credentials
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
 class Context:
     """The inventory and the credentials: all that decides what must be.
 
+    `between`: everything accepts connections with TLS and without, on the way to the inventory's mode.
     `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over.
     """
 
     inventory: Inventory
     credentials: Credentials
     adopting: bool = False
+    between: bool = False
+
+    @property
+    def transport(self) -> Transport:
+        """Return what every hop speaks."""
+        return Transport(self.inventory.tls.mode, self.between)
 
     def superuser(self, database: str = "postgres") -> Login:
         """Return how kbpg asks a db host's own PostgreSQL."""

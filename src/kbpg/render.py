@@ -20,6 +20,7 @@ import kbpg
 from kbpg import tuning
 from kbpg.inventory import READ_SUFFIX, read_name, version_tuple
 from kbpg.secret import Secret
+from kbpg.tls import OLD_SUFFIX
 
 SECRET_TEMPLATES = frozenset({"patroni/secrets.yml.j2", "pgbouncer/userlist.txt.j2"})
 """Templates that may use the filter `reveal`; what they render is written 0600 and never shown."""
@@ -130,6 +131,7 @@ def _environment() -> Environment:
     environment.globals.update(
         auth_connections=tuning.AUTH_CONNECTIONS,
         database_connections=tuning.database_connections,
+        old_suffix=OLD_SUFFIX,
         read_suffix=READ_SUFFIX,
         superuser_connections=tuning.SUPERUSER_CONNECTIONS,
     )

@@ -24,6 +24,8 @@ STATEMENT_TIMEOUT = 30_000
 """Milliseconds a statement of kbpg's own may take before the server ends it."""
 _VERIFIER = re.compile(r"(SCRAM-SHA-256\$|'md5)[^'\s]+")
 """What PostgreSQL stores of a password: whoever has it can try passwords at leisure."""
+NO_TLS = "server does not support SSL"
+"""What libpq says where a server has TLS switched off: while `tls` is being changed."""
 PATIENCE = 60.0
 """Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 
@@ -39,22 +41,42 @@ def connect(
     Raises `psycopg.Error` or `HostError`.
     """
     with reader.forward(login.port) as port:
-        connection = psycopg.connect(
-            host="127.0.0.1",
-            port=port,
-            user=login.user,
-            password=login.password.reveal(),
-            dbname=login.database,
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name="kbpg",
-            sslmode="prefer",
-            gssencmode="disable",
-            autocommit=True,
-            prepare_threshold=None,
-            options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
-        )
+        options = None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}"
+        connection = through(reader, login, port, application_name="kbpg", options=options)
         with connection, cut_after(connection, seconds):
             yield connection
+
+
+def through(reader: Reader, login: Login, local: int, **more: str | None) -> psycopg.Connection[Any]:
+    """Connect to a port of this machine that leads to `login.port` of the host.
+
+    Where the host's services are expected to speak TLS, and do, this one must prove itself by the host's address.
+    `more` are libpq's options. Raises `psycopg.Error`.
+    """
+    trust = reader.trust
+    secure = trust is not None and trust.speaks(reader.name, login.port)
+    while True:
+        ways: dict[str, str] = {"host": "127.0.0.1", "sslmode": "prefer"}
+        if trust and secure:
+            ways = {"host": reader.address, "sslmode": "verify-full", "sslrootcert": str(trust.ca)}
+        try:
+            return psycopg.connect(
+                **ways,
+                hostaddr="127.0.0.1",
+                port=local,
+                user=login.user,
+                password=login.password.reveal(),
+                dbname=login.database,
+                connect_timeout=CONNECT_TIMEOUT,
+                gssencmode="disable",
+                autocommit=True,
+                prepare_threshold=None,
+                **more,
+            )
+        except psycopg.OperationalError as error:
+            if not trust or not secure or NO_TLS not in str(error):
+                raise
+            trust.learn(reader.name, login.port, secure := False)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
 from kbpg.inventory import read_name
+from kbpg.pki.model import CA, certificate_file
 from kbpg.secret import MASK
+from kbpg.trust import directory_of
 
 if TYPE_CHECKING:
     from kbpg.credentials import Credentials
@@ -77,7 +79,7 @@ def _port(inventory: Inventory, kind: Kind) -> int:
 
 
 def _options(inventory: Inventory, kind: Kind, *, several: bool) -> dict[str, str]:
-    options: dict[str, str] = {}
+    options = verified(inventory)
     if several:
         # Without it a client waits minutes for a dead first address before it tries the second.
         options["connect_timeout"] = str(CONNECT_TIMEOUT)
@@ -91,6 +93,13 @@ def _options(inventory: Inventory, kind: Kind, *, several: bool) -> dict[str, st
         # Standbys refuse writes by themselves; the leader, where it serves reads, because the session asks for it.
         options["options"] = "-c default_transaction_read_only=on"
     return options
+
+
+def verified(inventory: Inventory) -> dict[str, str]:
+    """Return libpq's options for a connection whose server proves who it is; none where `tls` is off."""
+    if inventory.tls.mode == "off":
+        return {}
+    return {"sslmode": "verify-full", "sslrootcert": str(directory_of(inventory) / certificate_file(CA))}
 
 
 def _host(address: str) -> str:

@@ -21,6 +21,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import sys
 import time
 import urllib.error
@@ -43,6 +44,10 @@ class Refused(Exception):
     """Nobody listens: Patroni starts or ends."""
 
 
+class Garbled(OSError):
+    """It speaks, but with TLS where none was expected, or without it."""
+
+
 class Patroni:
     """Patroni's REST API on this node, as its own configuration in `directory` says."""
 
@@ -54,6 +59,11 @@ class Patroni:
             settings |= (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("restapi") or {}
         self._where, login = settings["connect_address"], settings.get("authentication") or {}
         self._login = f"{login.get('username')}:{login.get('password')}"
+        # What it speaks now: its files may say otherwise until they are loaded
+        self._secure = "certfile" in settings
+        tls = Path(directory) / "tls"
+        self._tls = ssl.create_default_context(cafile=str(tls / "ca.crt"))
+        self._tls.load_cert_chain(tls / "server.crt", tls / "server.key")
 
     def ask(self, path: str) -> dict[str, Any]:
         """Return its answer; an error status has a body too. Raises `Refused`, OSError, ValueError, HTTPException."""
@@ -64,20 +74,32 @@ class Patroni:
         self._request("PATCH", "/config", b'{"kbpg_wakes_patroni": null}')
 
     def _request(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        try:
+            return self._spoken(method, path, body)
+        except Garbled:
+            self._secure = not self._secure
+            return self._spoken(method, path, body)
+
+    def _spoken(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         token = base64.b64encode(self._login.encode()).decode()
         headers = {
             "Content-Type": "application/json",
             **({"Authorization": f"Basic {token}"} if body else {}),
         }
-        request = urllib.request.Request(f"http://{self._where}{path}", body, headers, method=method)
+        scheme = "https" if self._secure else "http"
+        request = urllib.request.Request(f"{scheme}://{self._where}{path}", body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT, context=self._tls) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
+        except (http.client.BadStatusLine, ConnectionResetError) as error:
+            raise Garbled from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 raise Refused from None
+            if isinstance(error.reason, (ssl.SSLError, ConnectionResetError)):
+                raise Garbled from error
             raise
 
 

@@ -10,6 +10,7 @@ from kbpg.credentials import Credentials
 from kbpg.inventory import Inventory, load
 from kbpg.render import render
 from kbpg.secret import Secret
+from kbpg.tls import Transport
 
 HERE = Path(__file__).parent
 GB = 1024**3
@@ -35,7 +36,12 @@ class Case:
         """Return every rendered file by its path below the case's directory."""
         inventory = self.inventory
         parameters = tuning.parameters(self.memory, self.cores, inventory)
-        common = {"inventory": inventory, "credentials": credentials(self.password), "rest_user": "kbpg"}
+        common = {
+            "inventory": inventory,
+            "credentials": credentials(self.password),
+            "rest_user": "kbpg",
+            "tls": Transport(inventory.tls.mode),
+        }
         found = {
             "patroni/Dockerfile": render("patroni/Dockerfile.j2", **common),
             "haproxy/Dockerfile": render("haproxy/Dockerfile.j2", **common),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -113,13 +114,27 @@ class Lab:
         }
 
     def rest(self, host: str, path: str = "/patroni") -> dict[str, Any]:
-        """Ask Patroni's REST API over plain HTTP; an error status has a body too."""
-        url = f"http://{self.addresses[host]}:8008{path}"
+        """Ask Patroni's REST API, with TLS if that is what it speaks; an error status has a body too."""
         try:
-            with urllib.request.urlopen(url, timeout=3) as answer:
+            return self._rest(f"https://{self.addresses[host]}:8008{path}")
+        except (urllib.error.URLError, FileNotFoundError) as error:
+            reason = getattr(error, "reason", error)
+            if not isinstance(reason, (ssl.SSLError, FileNotFoundError)):
+                raise
+            return self._rest(f"http://{self.addresses[host]}:8008{path}")
+
+    def _rest(self, url: str) -> dict[str, Any]:
+        verified = ssl.create_default_context(cafile=str(self.ca))
+        try:
+            with urllib.request.urlopen(url, timeout=3, context=verified) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
+
+    @property
+    def ca(self) -> Path:
+        """Return the certificate of the cluster's authority."""
+        return self.directory / "credentials" / "pki" / "ca.crt"
 
     def leader(self) -> str:
         roles = {host: self.rest(host)["role"] for host in DB}

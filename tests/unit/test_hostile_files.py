@@ -28,6 +28,7 @@ from kbpg.lab.files import render_inventory
 from kbpg.lab.layout import LabHost
 from kbpg.render import render
 from kbpg.secret import Secret
+from kbpg.tls import Transport
 
 from . import hostile
 
@@ -339,15 +340,21 @@ def read_passwords(made: Credentials, values: dict[str, str]) -> None:
         credentials=made,
         rest_user="kbpg",
         host=inventory.db[0],
+        tls=Transport("require"),
     )
+    verified = {"sslmode": "verify-full", "sslrootcert": "/etc/patroni/tls/ca.crt"}
     assert yaml.safe_load(text) == {
         "restapi": {"authentication": {"username": "kbpg", "password": values["PATRONI_REST_PASS"]}},
         "raft": {"password": values["RAFT_PASS"]},
         "postgresql": {
             "authentication": {
-                "superuser": {"username": "boss", "password": values["POSTGRES_SUPERPASS"]},
-                "replication": {"username": "replicator", "password": values["POSTGRES_REPLICATION_PASS"]},
-                "rewind": {"username": "rewind_user", "password": values["POSTGRES_REWIND_PASS"]},
+                "superuser": {"username": "boss", "password": values["POSTGRES_SUPERPASS"], **verified},
+                "replication": {
+                    "username": "replicator",
+                    "password": values["POSTGRES_REPLICATION_PASS"],
+                    **verified,
+                },
+                "rewind": {"username": "rewind_user", "password": values["POSTGRES_REWIND_PASS"], **verified},
             }
         },
     }

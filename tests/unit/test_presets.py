@@ -12,6 +12,7 @@ from kbpg.inventory.presets import PRESETS
 from kbpg.inventory.section import section_of
 from kbpg.prediction import recovery_times
 from kbpg.render import render
+from kbpg.tls import Transport
 
 HOSTS = """
 cluster: {name: test}
@@ -64,7 +65,7 @@ def test_every_preset_names_the_same_keys() -> None:
 def test_a_preset_reaches_patroni_haproxy_and_pgbouncer() -> None:
     found = inventory("failover: tolerant")
     assert dynamic.configuration(found, {})["primary_start_timeout"] == 60
-    haproxy = render("haproxy/haproxy.cfg.j2", inventory=found, host=found.proxies[0])
+    haproxy = render("haproxy/haproxy.cfg.j2", inventory=found, host=found.proxies[0], tls=Transport("off"))
     assert "inter 2000ms fastinter 1000ms downinter 1000ms fall 3 rise 2" in haproxy
     assert found.pgbouncer.query_wait_timeout == 180
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
     from kbpg.credentials import Found
 
-app = typer.Typer(no_args_is_help=True, help="Show the credentials, say where they are, recover a lost file.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the credentials, say where they are, recover a lost file, renew certificates.",
+)
+CERTIFIED = (0, 2, 3, 4)
+"""The steps that write certificates, and load them."""
 
 
 @app.command()
@@ -74,6 +79,28 @@ def recover(
     from kbpg.cli.recovering import recover
 
     raise typer.Exit(recover(ctx.obj, ask=ask_app_password, new=new_app_password))
+
+
+@app.command("renew-tls")
+def renew_tls(ctx: typer.Context) -> None:
+    """Issue every host's certificate anew, and load them one host after another; clients see no error.
+
+    The certificate authority stays. apply-all renews what has fewer than 30 days left by itself.
+    """
+    from kbpg.cli.running import apply
+    from kbpg.errors import UsageError
+    from kbpg.inventory import load
+    from kbpg.steps import ALL
+
+    if (own := load(ctx.obj.inventory).own_certificates_path) is not None:
+        raise UsageError(
+            f"the certificates in {own} are your own", hint="replace them there, then kbpg apply-all"
+        )
+    if ctx.obj.limit:
+        raise UsageError("--limit cannot be given here", hint="certificates are renewed on all hosts")
+    ctx.obj.renew_tls = True
+    steps = [step for step in ALL if step.number in CERTIFIED]
+    raise typer.Exit(apply(ctx.obj, steps, doing="credentials renew-tls"))
 
 
 def _path(ctx: typer.Context) -> Path:

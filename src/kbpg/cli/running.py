@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kbpg.cli import closing, documents, texts
 from kbpg.cli.opening import working
 from kbpg.cli.progress import Progress
 from kbpg.console import Console
-from kbpg.engine.outcome import Listener
+from kbpg.engine.outcome import Listener, Report
 from kbpg.engine.run import Run
 from kbpg.errors import Exit
-from kbpg.model import Status, Step
+from kbpg.model import CONTROLLER, Status, Step
+from kbpg.operations import tls_change
 from kbpg.options import Options
 from kbpg.session import Session
 
 READING = "reading the hosts"
+LAST_OF_HOSTS = 4
+"""The last step that configures programs; those after it use them."""
 
 
 def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequence[Step] = ()) -> int:
@@ -27,7 +31,7 @@ def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequenc
     with Console(color=options.color) as console:
         progress = Progress(console)
         with working(options, console, doing, then=READING, lock=True, credentials_exist=kept) as session:
-            report = _run(session, options, progress).apply(steps, after)
+            report = _apply(session, options, progress, steps, after)
         seconds = time.monotonic() - started
         console.rest()
         if options.json:
@@ -37,6 +41,27 @@ def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequenc
         elif not options.json:
             console.result(closing.applied(report, session.context, seconds, whole=len(steps) > 1))
     return int(Exit.FAILED if report.failed else Exit.OK)
+
+
+def _apply(
+    session: Session, options: Options, progress: Progress, steps: Sequence[Step], after: Sequence[Step]
+) -> Report:
+    """Make it so: where `tls` has changed, by way of a state in which everybody accepts both."""
+    first = None
+    if tls_change.changes(session.context, session.hosts):
+        if options.limit or after:
+            tls_change.refuse_part(session.context, ["--limit" if options.limit else "one step"])
+        progress.note(CONTROLLER, f"tls: {session.context.inventory.tls.mode}: first everything accepts both")
+        between = replace(session, context=replace(session.context, between=True))
+        first = _run(between, options, progress).apply(
+            [step for step in steps if step.number <= LAST_OF_HOSTS]
+        )
+        if first.failed:
+            return first
+    run = _run(session, options, progress)
+    if first:
+        run.report.outcomes.extend(first.outcomes)
+    return run.apply(steps, after)
 
 
 def plan(options: Options, steps: Sequence[Step]) -> int:

@@ -14,7 +14,7 @@ from kbpg.context import Context
 from kbpg.drills.attempt import Access, Attempt
 from kbpg.drills.client import Client, Connect
 from kbpg.errors import NotConverged
-from kbpg.uri import TCP_USER_TIMEOUT
+from kbpg.uri import TCP_USER_TIMEOUT, verified
 
 DATABASE = "kbpg_drill"
 """A drill's own database; PgBouncer serves it as it serves every database of the cluster."""
@@ -136,6 +136,7 @@ def application(context: Context, address: str, port: int) -> psycopg.Connection
         tcp_user_timeout=TCP_USER_TIMEOUT,
         application_name="kbpg drill",
         gssencmode="disable",
+        **verified(context.inventory),
         autocommit=True,
         prepare_threshold=None,
     )

@@ -11,7 +11,10 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kbpg.trust import Trust
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds a command may take when nobody said otherwise: it never waits for ever."""
@@ -50,6 +53,8 @@ class Reader(Protocol):
 
     name: str
     address: str
+    trust: Trust | None = None
+    """How its services prove who they are; None where nobody said."""
 
     def read(
         self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT

@@ -63,6 +63,7 @@ class SshHost(Writer):
         self.name = name
         self.address = address
         self.guard: Guard | None = None
+        self.trust: Trust | None = None
         self._link = link
         self._become = become
 

@@ -12,6 +12,7 @@ from kbpg.context import Context
 from kbpg.hosts.port import Writer
 from kbpg.secret import Secret
 from kbpg.steps.layout import OWNER, PATRONI
+from kbpg.tls import CA_FILE, DIRECTORY
 
 CONNECT_TIMEOUT = 5
 """Seconds psql waits for each proxy."""
@@ -49,6 +50,8 @@ def pooled(context: Context, words: Sequence[str], *, terminal: str | None, pass
         "PGPORT": str(context.inventory.ports.pgbouncer),
         "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT),
     }
+    if context.inventory.tls.mode == "require":
+        settings |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": f"/etc/patroni/{DIRECTORY}/{CA_FILE}"}
     seconds = CONNECT_TIMEOUT * len(proxies) + CONNECT_TIMEOUT
     return [*_exec(settings, terminal), "sh", "-c", _USE, "psql", password_file, str(seconds), *words]
 

@@ -58,7 +58,10 @@ def alone(text: str) -> str:
 
 def whole(context: Context, host: str) -> str:
     """Return Patroni's whole configuration, as step 02 writes it."""
-    return render("patroni/patroni.yml.j2", inventory=context.inventory, host=context.inventory.host(host))
+    inventory = context.inventory
+    return render(
+        "patroni/patroni.yml.j2", inventory=inventory, host=inventory.host(host), tls=context.transport
+    )
 
 
 class Rebuild:

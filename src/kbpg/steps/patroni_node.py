@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import time
 from datetime import datetime
 from functools import partial
 
+from kbpg import rest
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
@@ -22,6 +24,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.patroni import node_impact
+from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 
@@ -31,6 +34,9 @@ SECRETS = "secrets.yml"
 """Patroni merges all files of its directory; the passwords are in this one alone."""
 WATCHDOG = "watchdog.py"
 """Starts Patroni, and ends a leader whose Patroni stands still: docs/adr/0016-watchdog.md."""
+RELOAD_POSTGRESQL = '[ ! -e "$PGDATA/postmaster.pid" ] || kill -HUP "$(head -n 1 "$PGDATA/postmaster.pid")"'
+TRANSPORT_DEADLINE = 15.0
+"""Seconds for Patroni to load its files: it does so in its next round, `loop_wait` seconds later at most."""
 SHM_SIZE = 1 << 30
 """Bytes of /dev/shm, a limit and not a reservation: parallel queries and HNSW builds share memory there."""
 
@@ -52,7 +58,9 @@ class NodeContainer(Container):
 def files_of(context: Context, host: Host) -> list[File]:
     """Return the files that Patroni on `host` reads when it starts and at every reload."""
     marker = layout(context).marker(PATRONI)
-    return [_file(context, name, text, marker) for name, text in _contents(context, host).items()]
+    own = [_file(context, name, text, marker) for name, text in _contents(context, host).items()]
+    # the certificates first: what is written after them names them
+    return [*certificates(context, host, layout(context).patroni, marker), *own]
 
 
 def node_of(context: Context, host: Host) -> list[Placed]:
@@ -68,7 +76,8 @@ def ahead_of(context: Context, host: Host) -> Placed:
 
 def _program(context: Context, host: Host) -> tuple[Container, Loaded]:
     marker = layout(context).marker(PATRONI)
-    config = Configuration(PATRONI, marker, combined(_contents(context, host).values()))
+    contents = [*_contents(context, host).values(), *certificate_files(context, host).values()]
+    config = Configuration(PATRONI, marker, combined(contents))
     node = NodeFact(context.inventory.ports.patroni)
     container = NodeContainer(_container(context, host), config, node)
     return container, Loaded(config, DB_CONTAINERS, partial(_reload, context), files_of(context, host))
@@ -77,13 +86,14 @@ def _program(context: Context, host: Host) -> tuple[Container, Loaded]:
 def _contents(context: Context, host: Host) -> dict[str, bytes]:
     """Return what Patroni reads at every reload, by file name."""
     inventory = context.inventory
-    settings = render("patroni/patroni.yml.j2", inventory=inventory, host=host)
+    settings = render("patroni/patroni.yml.j2", inventory=inventory, host=host, tls=context.transport)
     secrets = render(
         "patroni/secrets.yml.j2",
         inventory=inventory,
         host=host,
         credentials=context.credentials,
         rest_user=REST_USER,
+        tls=context.transport,
     )
     return {"patroni.yml": settings.encode(), SECRETS: secrets.encode(), WATCHDOG: _watchdog()}
 
@@ -141,11 +151,29 @@ def _reload(context: Context, site: Site) -> None:
     """
     try:
         change_by_rest(context, site.host, "POST", "/reload", {})
+        # Patroni reloads PostgreSQL where its settings have changed; a renewed certificate is none
+        site.host.run(["docker", "exec", PATRONI, "sh", "-c", RELOAD_POSTGRESQL])
+        _await_transport(context, site)
     except HostError as error:
         if isinstance(error.__cause__, OSError) and _started_since(context, site):
             return
         error.detail = (*error.detail, *log_lines(site, PATRONI))
         raise
+
+
+def _await_transport(context: Context, site: Site) -> None:
+    """Wait until the REST API speaks as its files say: it loads them in Patroni's next round. Raises `HostError`."""
+    ends = time.monotonic() + TRANSPORT_DEADLINE
+    while True:
+        try:
+            if rest.speaks_tls(site.host, context.inventory.ports.patroni) == context.transport.rest:
+                return
+            problem = "it does not speak TLS" if context.transport.rest else "it still speaks TLS"
+        except OSError as error:
+            problem = str(error) or type(error).__name__
+        if time.monotonic() > ends:
+            raise HostError(site.place, f"Patroni's REST API did not take its new settings: {problem}")
+        time.sleep(0.2)
 
 
 def _started_since(context: Context, site: Site) -> bool:

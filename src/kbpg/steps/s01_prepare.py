@@ -24,6 +24,7 @@ from kbpg.steps.layout import (
     PROXY_CONTAINERS,
     layout,
 )
+from kbpg.tls import DIRECTORY
 
 LOOPBACK = "127.0.0.1"
 
@@ -94,11 +95,13 @@ def _directories(context: Context, host: Host) -> list[Placed]:
             Directory(paths.data, owner=OWNER, mode=0o700),
             Directory(paths.raft, owner=OWNER, mode=0o700),
             Directory(paths.patroni, owner=OWNER, mode=0o700),
+            Directory(f"{paths.patroni}/{DIRECTORY}", owner=OWNER, mode=0o700),
             DataDirectoryOwner(paths.pgdata, uid=uid, gid=gid),
         ]
     else:
         # Who runs in the containers has to come in; the files with passwords are 0600 themselves.
-        resources += [Directory(paths.haproxy), Directory(paths.pgbouncer)]
+        for path in (paths.haproxy, paths.pgbouncer):
+            resources += [Directory(path), Directory(f"{path}/{DIRECTORY}", owner=OWNER, mode=0o700)]
     return [Placed(host.name, resource) for resource in resources]
 
 

@@ -22,8 +22,10 @@ from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
 from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql_facts import RowsFact
+from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import proxy_images
 from kbpg.steps.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
+from kbpg.tls import DIRECTORY, OLD_SUFFIX
 
 ROUTE_DEADLINE = 30.0
 """Seconds until HAProxy has found the leader: two good checks, so about a second."""
@@ -31,19 +33,19 @@ RELOAD_DEADLINE = 20.0
 """Seconds until a HAProxy that was just started takes commands."""
 STOP_TIMEOUT = 10
 """Seconds; HAProxy ends its connections at once on SIGTERM."""
+STATES = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
+UP = "2"
+"""srv_op_state (HAProxy's management guide, "show servers state")."""
 THROW_AWAY = ["docker", "run", "--rm", "--interactive", "--network", "none"]
-RELOAD = [
-    "docker",
-    "exec",
-    HAPROXY,
-    "sh",
-    "-c",
+RELOAD = (
     'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
-    " echo reload | socat -t 15 - ./master.sock; rm -f servers.state",
-]
+    "{} echo reload | socat -t 15 - ./master.sock; rm -f servers.state"
+)
 """The new worker begins with what the old one knows of the servers: by itself it takes all for up until its first
 checks, and sends writes to standbys. The master answers `Success=1` once the new worker runs, or says why it kept the
 old one."""
+TWICE = f" sed -i -E 's/^([0-9]+ [^ ]+ [0-9]+ [^ ]+)( .*)$/&\\n\\1{OLD_SUFFIX}\\2/' servers.state;"
+"""What is known of a server is known of the one that is checked the old way, too."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -62,8 +64,11 @@ def stages(context: Context) -> Sequence[Stage]:
 
 def _node(context: Context, host: Host) -> list[Placed]:
     paths = layout(context)
-    text = render("haproxy/haproxy.cfg.j2", inventory=context.inventory, host=host).encode()
+    text = render(
+        "haproxy/haproxy.cfg.j2", inventory=context.inventory, host=host, tls=context.transport
+    ).encode()
     marker = paths.marker(HAPROXY)
+    trusted = certificates(context, host, paths.haproxy, marker, bundle=True)
     file = File(
         f"{paths.haproxy}/haproxy.cfg",
         text,
@@ -73,10 +78,12 @@ def _node(context: Context, host: Host) -> list[Placed]:
         marker=marker,
         impact=Impact.RELOAD,
     )
-    config = Configuration(HAPROXY, marker, combined([text]))
+    config = Configuration(
+        HAPROXY, marker, combined([text, *certificate_files(context, host, bundle=True).values()])
+    )
     container = Container(_container(context), PROXY_CONTAINERS, config)
-    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), [file])
-    return [Placed(host.name, resource) for resource in (file, container, loaded)]
+    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), [*trusted, file])
+    return [Placed(host.name, resource) for resource in (*trusted, file, container, loaded)]
 
 
 def _container(context: Context) -> ContainerSpec:
@@ -117,11 +124,29 @@ def _check(context: Context, site: Site, content: bytes) -> None:
     image, _ = proxy_images(context)
     running = site.facts.get(PROXY_CONTAINERS).get(HAPROXY)
     beside = running is not None and state_of(running) == _container(context).state()
-    argv = ["docker", "exec", "--interactive", HAPROXY] if beside else [*THROW_AWAY, image.name]
+    trusted = f"--volume={layout(context).haproxy}/{DIRECTORY}:/etc/haproxy/{DIRECTORY}:ro"
+    aside = [*THROW_AWAY, trusted, image.name]
+    argv = ["docker", "exec", "--interactive", HAPROXY] if beside else aside
     output = site.host.run([*argv, "haproxy", "-c", "-q", "-f", "/dev/stdin"], stdin=content, check=False)
     if not output.ok:
         said = (output.stdout + output.stderr).strip().splitlines()[-8:]
         raise NotConverged("HAProxy would not load the new configuration", detail=said)
+
+
+def _reload_command(context: Context) -> list[str]:
+    script = RELOAD.format(TWICE if context.transport.between else "")
+    return ["docker", "exec", HAPROXY, "sh", "-c", script]
+
+
+def _await_new_mode(site: Site, ends: float) -> None:
+    """Wait, where nodes are checked both ways, until one is up by the check that stays: nobody else would be."""
+    while time.monotonic() < ends:
+        found = site.host.run(["docker", "exec", HAPROXY, "sh", "-c", STATES], check=False).stdout
+        lines = [line.split() for line in found.splitlines() if line[:1].isdigit() and " primary " in line]
+        old = [line for line in lines if line[3].endswith(OLD_SUFFIX)]
+        if not old or any(line[5] == UP for line in lines if line not in old):
+            return
+        time.sleep(0.2)
 
 
 def _reload(context: Context, site: Site) -> None:
@@ -132,8 +157,10 @@ def _reload(context: Context, site: Site) -> None:
     Raises `HostError`.
     """
     ends = time.monotonic() + RELOAD_DEADLINE
+    if not context.transport.between:
+        _await_new_mode(site, ends)
     while True:
-        output = site.host.run(RELOAD, check=False, timeout=30.0)
+        output = site.host.run(_reload_command(context), check=False, timeout=30.0)
         if "Success=1" in output.stdout:
             break
         if time.monotonic() > ends:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from kbpg import pooler
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts, Login
@@ -23,6 +24,7 @@ from kbpg.resources.probe import Probe
 from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql import Role
 from kbpg.resources.sql_facts import RowsFact
+from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import proxy_images
 from kbpg.steps.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 
@@ -56,24 +58,31 @@ def _node(context: Context, host: Host) -> list[Placed]:
     paths = layout(context)
     marker = paths.marker(PGBOUNCER)
     contents = {
-        "pgbouncer.ini": render("pgbouncer/pgbouncer.ini.j2", inventory=context.inventory, host=host),
+        "pgbouncer.ini": render(
+            "pgbouncer/pgbouncer.ini.j2", inventory=context.inventory, host=host, tls=context.transport
+        ),
         SECRETS: render("pgbouncer/userlist.txt.j2", credentials=context.credentials),
     }
+    trusted = certificates(context, host, paths.pgbouncer, marker)
     files = [
-        File(
-            f"{paths.pgbouncer}/{name}",
-            text.encode(),
-            owner=OWNER,
-            mode=0o600,
-            secret=name == SECRETS,
-            marker=marker,
-            impact=Impact.RELOAD,
-        )
-        for name, text in contents.items()
+        *trusted,
+        *(
+            File(
+                f"{paths.pgbouncer}/{name}",
+                text.encode(),
+                owner=OWNER,
+                mode=0o600,
+                secret=name == SECRETS,
+                marker=marker,
+                impact=Impact.RELOAD,
+            )
+            for name, text in contents.items()
+        ),
     ]
-    config = Configuration(PGBOUNCER, marker, combined(text.encode() for text in contents.values()))
+    read = [*(text.encode() for text in contents.values()), *certificate_files(context, host).values()]
+    config = Configuration(PGBOUNCER, marker, combined(read))
     container = Container(_container(context, host), PROXY_CONTAINERS, config)
-    loaded = Loaded(config, PROXY_CONTAINERS, _reload, files)
+    loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), files)
     return [Placed(host.name, r) for r in (*files, container, loaded, PauseEnded(context))]
 
 
@@ -101,8 +110,13 @@ def nofile(inventory: Inventory) -> int:
     return own.max_client_connections + 10 * (own.pool_size + own.reserve_pool_size) + listed + 200
 
 
-def _reload(site: Site) -> None:
+def _reload(context: Context, site: Site) -> None:
+    """Reload, and let every server connection be opened anew once its transaction has ended.
+
+    A connection keeps the password and the encryption that it began with. Raises `HostError`.
+    """
     site.host.run(signalled(PGBOUNCER, "HUP"))
+    pooler.command(context, site.host, "RECONNECT")
 
 
 def _answers(context: Context, proxy: str) -> Probe:

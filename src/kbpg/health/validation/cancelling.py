@@ -60,7 +60,7 @@ def _cancel(subject: Subject, query: str, request: str) -> float:
     """Run a query through one proxy and cancel it through another; return the milliseconds it took."""
     mark = f"{subject.trial.name} {query} {request}"
     way = _Way(subject.hosts[query], subject.context.inventory.ports.pgbouncer)
-    with Forward(way.dial) as local, _connected(subject.login(way.port), local) as connection:
+    with Forward(way.dial) as local, sql.through(way.host, subject.login(way.port), local) as connection:
         way.host = subject.hosts[request]
 
         def ask_to_cancel() -> float:
@@ -74,22 +74,6 @@ def _cancel(subject: Subject, query: str, request: str) -> float:
     if reasons:
         raise NoResult("; ".join(reasons.values()))
     return 1000 * (moments["sleep"] - moments["cancel"])
-
-
-def _connected(login: Login, port: int) -> psycopg.Connection[Any]:
-    """Connect to a port of this machine, as `sql.connect` does to a forwarder of its own."""
-    return psycopg.connect(
-        host="127.0.0.1",
-        port=port,
-        user=login.user,
-        password=login.password.reveal(),
-        dbname=login.database,
-        connect_timeout=sql.CONNECT_TIMEOUT,
-        sslmode="prefer",
-        gssencmode="disable",
-        autocommit=True,
-        prepare_threshold=None,
-    )
 
 
 def _sleep(connection: psycopg.Connection[Any], mark: str) -> float:

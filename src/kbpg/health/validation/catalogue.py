@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from kbpg.health.validation import access, cancelling, live, nodes, proxies, reading
+from kbpg.health.validation import access, cancelling, encryption, live, nodes, proxies, reading
 from kbpg.health.validation.acceptance import Acceptance
 
 ALL: tuple[Acceptance, ...] = (
     *nodes.CHECKS,
     *proxies.CHECKS,
     *access.CHECKS,
+    *encryption.CHECKS,
     *live.CHECKS,
     *reading.CHECKS,
     *cancelling.CHECKS,

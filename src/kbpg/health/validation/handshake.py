@@ -7,13 +7,17 @@ anybody's is ever sent here.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
+from typing import cast
 
 from kbpg.health.validation.aside import NoResult
 from kbpg.hosts.port import Reader
+from kbpg.hosts.secured import secured
 
 PROTOCOL = 3 << 16
+TLS_REQUEST = 80877103
 TIMEOUT = 5.0
 """Seconds for each answer."""
 MAX_MESSAGE = 1 << 16
@@ -47,14 +51,15 @@ class Offer:
 
 def offered(reader: Reader, port: int, user: str, database: str) -> Offer:
     """Begin a connection through the host and return what is asked for. Raises `NoResult`, OSError, HostError."""
-    with reader.dial(port, timeout=TIMEOUT) as stream:
-        stream.settimeout(TIMEOUT)
-        parameters = b"".join(
-            text.encode() + b"\0" for text in ("user", user, "database", database, "client_encoding", "UTF8")
+    with reader.dial(port, timeout=TIMEOUT) as plain:
+        plain.settimeout(TIMEOUT)
+        trust = reader.trust
+        stream = (
+            encrypted(plain, trust.client, reader.address)
+            if trust and trust.speaks(reader.name, port)
+            else plain
         )
-        body = struct.pack("!i", PROTOCOL) + parameters + b"\0"
-        stream.sendall(struct.pack("!i", len(body) + 4) + body)
-        kind, payload = _message(stream)
+        kind, payload = _begin(stream, user, database)
         if kind == b"E":
             raise NoResult(f"refused before a password was asked for: {_error(payload)}")
         if kind != b"R" or len(payload) < 4:
@@ -65,6 +70,33 @@ def offered(reader: Reader, port: int, user: str, database: str) -> Offer:
             return Offer(name, (), "")
         mechanisms = tuple(part.decode() for part in payload[4:].split(b"\0") if part)
         return Offer(name, mechanisms, _insist(stream))
+
+
+def _begin(stream: socket.socket, user: str, database: str) -> tuple[bytes, bytes]:
+    """Say who wants to connect; return the answer's type and content."""
+    texts = ("user", user, "database", database, "client_encoding", "UTF8")
+    body = struct.pack("!i", PROTOCOL) + b"".join(text.encode() + b"\0" for text in texts) + b"\0"
+    stream.sendall(struct.pack("!i", len(body) + 4) + body)
+    return _message(stream)
+
+
+def refusal(reader: Reader, port: int, user: str, database: str) -> str:
+    """Return how a connection without TLS is refused, "" where it is not. Raises OSError, HostError, `NoResult`."""
+    with reader.dial(port, timeout=TIMEOUT) as stream:
+        stream.settimeout(TIMEOUT)
+        try:
+            kind, payload = _begin(stream, user, database)
+        except ConnectionError:
+            return "the connection was closed"
+    return _error(payload) if kind == b"E" else ""
+
+
+def encrypted(stream: socket.socket, context: ssl.SSLContext, name: str) -> socket.socket:
+    """Ask for TLS, and return the stream that speaks it. Raises `NoResult` where the server has none, `ssl.SSLError`."""
+    stream.sendall(struct.pack("!ii", 8, TLS_REQUEST))
+    if _exactly(stream, 1) != b"S":
+        raise NoResult("does not speak TLS")
+    return cast("socket.socket", secured(stream, context, name))
 
 
 def _insist(stream: socket.socket) -> str:

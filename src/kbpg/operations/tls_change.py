@@ -1,0 +1,94 @@
+"""From `tls: off` to `require`, or back, without an outage: whether the hosts still speak the other mode.
+
+First everything is made to accept both, then everything to want the new one (docs/adr/0018-tls-modes.md). Each file of
+configuration says for which mode it was written, so a change that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from kbpg.context import Context
+from kbpg.errors import HostError, Refused
+from kbpg.facts import NotKnown, ShellFact
+from kbpg.hosts.port import Output, Reader
+from kbpg.layout import layout
+from kbpg.side_by_side import side_by_side
+from kbpg.tls import other
+
+BEFORE = "off"
+"""What a file says that says nothing: it was written by a kbpg that did not know TLS."""
+
+
+@dataclass(frozen=True)
+class ModesFact(ShellFact[frozenset[str]]):
+    """For which modes those of `paths` that exist were written."""
+
+    paths: tuple[str, ...]
+    live = True
+
+    @property
+    def key(self) -> str:
+        """Return the name of the question."""
+        return f"tls:{','.join(self.paths)}"
+
+    @property
+    def script(self) -> str:
+        """Return the fragment."""
+        names = " ".join(map(shlex.quote, self.paths))
+        return (
+            f'for file in {names}; do [ -e "$file" ] || continue; '
+            "sed -n 's/^[#;] tls: /is /p;5q' \"$file\" | grep . || echo is; done"
+        )
+
+    def parse(self, output: Output) -> frozenset[str]:
+        """Read the answer: a line a file."""
+        if not output.ok:
+            raise NotKnown("the configuration cannot be read")
+        return frozenset(
+            line[2:].strip() or BEFORE for line in output.stdout.splitlines() if line[:2] == "is"
+        )
+
+
+def _fact(context: Context) -> ModesFact:
+    paths = layout(context)
+    return ModesFact(
+        (
+            f"{paths.patroni}/patroni.yml",
+            f"{paths.haproxy}/haproxy.cfg",
+            f"{paths.pgbouncer}/pgbouncer.ini",
+        )
+    )
+
+
+def modes(context: Context, hosts: Mapping[str, Reader]) -> frozenset[str]:
+    """Return for which modes the files on the hosts were written. Raises `HostError`, `NotKnown`."""
+    fact = _fact(context)
+
+    def ask(host: Reader) -> frozenset[str] | HostError | NotKnown:
+        try:
+            return fact.parse(host.read([fact])[fact.key])
+        except (HostError, NotKnown) as error:
+            return error
+
+    found: set[str] = set()
+    for answer in side_by_side({name: lambda host=host: ask(host) for name, host in hosts.items()}).values():
+        if isinstance(answer, Exception):
+            raise answer
+        found |= answer
+    return frozenset(found)
+
+
+def changes(context: Context, hosts: Mapping[str, Reader]) -> bool:
+    """Return whether some host is still as the other mode wants it. Raises `HostError`, `NotKnown`."""
+    return other(context.inventory.tls.mode) in modes(context, hosts)
+
+
+def refuse_part(context: Context, what: Collection[str]) -> None:
+    """Raise `Refused`: a change of `tls` is made everywhere, or nowhere."""
+    raise Refused(
+        f"tls: {context.inventory.tls.mode} is new to these hosts, and {' and '.join(what)} would change a part of them",
+        hint="kbpg apply-all",
+    )

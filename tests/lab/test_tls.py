@@ -1,0 +1,224 @@
+"""TLS on every hop: required, verified, changed to and from under load, renewed under load and after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.lab.conftest import DB, HOSTS, PROXIES, Lab, killed_at_end
+from tests.lab.load import writing
+
+pytestmark = [pytest.mark.lab, pytest.mark.faults]
+
+RENEWED = ("credentials", "renew-tls")
+MOMENTS = (1.0, 2.0, 3.5)
+"""Seconds after which a renewal is killed; a whole one takes about five."""
+FOREIGN = """
+d=$(mktemp -d); cd "$d"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -out c -days 5 -subj /CN={name} \
+  -addext subjectAltName={names} 2>/dev/null
+cp -p {path}/server.crt {path}/server.crt.kept; cp -p {path}/server.key {path}/server.key.kept
+cat c >{path}/server.crt; cat k >{path}/server.key; rm -rf "$d"
+"""
+BACK = "mv {path}/server.crt.kept {path}/server.crt; mv {path}/server.key.kept {path}/server.key"
+
+
+@pytest.fixture(scope="module")
+def modes(lab: Lab) -> Iterator[dict[str, Path]]:
+    """The lab's inventory in both modes; at the end the cluster is as the shipped one wants it."""
+    paths = {
+        mode: lab.edited(lab.directory / f"tls-{mode}.yaml", lambda s, mode=mode: s.update(tls=mode))
+        for mode in ("off", "require")
+    }
+    lab.apply()
+    lab.await_whole(60)
+    yield paths
+    lab.apply()
+    lab.await_whole(60)
+    for path in paths.values():
+        path.unlink()
+
+
+@pytest.fixture
+def secure(lab: Lab, modes: dict[str, Path]) -> Lab:
+    """A cluster that requires TLS."""
+    lab.apply(modes["require"])
+    lab.await_whole(60)
+    return lab
+
+
+def verdicts(lab: Lab, inventory: Path) -> dict[str, tuple[str, str]]:
+    ran = lab.kbpg("validate", "--json", inventory=inventory)
+    return {c["id"]: (c["outcome"], c["summary"]) for c in json.loads(ran.out)["checks"]}
+
+
+def test_each_hop_as_validate_sees_it(secure: Lab, modes: dict[str, Path]) -> None:
+    found = verdicts(secure, modes["require"])
+    print(json.dumps({key: value for key, value in found.items() if key.startswith("tls")}, indent=2))
+    assert {outcome for outcome, _ in found.values()} == {"passed"}, found
+    assert secure.kbpg("plan", inventory=modes["require"]).code == 0
+
+
+def test_plaintext_is_refused_and_the_certificate_is_verified(secure: Lab) -> None:
+    for host, port in [(p, port) for p in PROXIES for port in (5432, 5433, 6432)] + [(h, 5432) for h in DB]:
+        admin = host in DB
+        with pytest.raises(psycopg.OperationalError, match=r"no encryption|SSL required"):
+            secure.connect(host, port, admin=admin, sslmode="disable")
+        if admin:
+            continue  # pg_hba has no line for this machine
+        secure.connect(host, port, sslmode="verify-full", sslrootcert=str(secure.ca)).close()
+        with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+            secure.connect(host, port, sslmode="verify-full", sslrootcert="system")
+
+
+@pytest.mark.timeout(900)
+def test_off_require_off_under_load(lab: Lab, modes: dict[str, Path]) -> None:
+    lab.apply(modes["off"])
+    with writing(lab) as load:
+        load.go_on_for(1)
+        for mode in ("require", "off"):
+            load.reset()
+            ran = lab.apply(modes[mode])
+            load.go_on_for(1)
+            seen = load.seen()
+            print(f"\nto {mode}: {ran.seconds:.1f} s, {seen}")
+            assert not seen.errors, seen.errors[:5]
+            assert lab.kbpg("plan", inventory=modes[mode]).code == 0
+            assert lab.kbpg("diagnose", inventory=modes[mode]).code == 0
+        assert load.stop().lost == 0
+
+
+@pytest.mark.parametrize("moment", [2.0, 5.0, 9.0, 14.0])
+def test_a_change_that_was_killed_goes_on(lab: Lab, modes: dict[str, Path], moment: float) -> None:
+    lab.apply(modes["off"])
+    with writing(lab) as load:
+        load.go_on_for(1)
+        load.reset()
+        with killed_at_end(lab.start("apply-all", inventory=modes["require"])) as process:
+            time.sleep(moment)  # the moment itself is what is tested
+            os.kill(process.pid, signal.SIGKILL)
+        load.go_on_for(3)
+        lab.apply(modes["require"])
+        load.go_on_for(1)
+        seen = load.stop()
+    print(f"\nkilled after {moment} s: {seen}")
+    assert (seen.errors, seen.lost) == ((), 0)
+    assert lab.kbpg("plan", inventory=modes["require"]).code == 0
+
+
+def serials(lab: Lab) -> dict[str, str]:
+    paths = {**dict.fromkeys(DB, "patroni"), **dict.fromkeys(PROXIES, "pgbouncer")}
+    script = "openssl x509 -noout -serial -in /opt/keybuzz/{}/tls/server.crt"
+    return {host: lab.sh(host, script.format(paths[host])).strip() for host in HOSTS}
+
+
+def test_certificates_are_renewed_under_load(secure: Lab, modes: dict[str, Path]) -> None:
+    before = serials(secure)
+    with writing(secure) as load:
+        load.go_on_for(1)
+        load.reset()
+        ran = secure.kbpg(*RENEWED, inventory=modes["require"])
+        assert ran.code == 0, ran.everything
+        load.go_on_for(1)
+        seen = load.stop()
+    print(f"\nrenewed in {ran.seconds:.1f} s: {seen}")
+    assert (seen.errors, seen.lost) == ((), 0)
+    after = serials(secure)
+    assert not set(before.values()) & set(after.values())
+    assert_served(secure, after)
+
+
+def assert_served(lab: Lab, wanted: dict[str, str]) -> None:
+    """What the servers show is what lies on the hosts."""
+    ways = [(h, f"-connect {lab.addresses[h]}:5432 -starttls postgres") for h in DB]
+    ways += [(h, f"-connect {lab.addresses[h]}:8008") for h in DB]
+    ways += [(p, f"-connect {lab.addresses[p]}:6432 -starttls postgres") for p in PROXIES]
+    ways += [(p, f"-connect {lab.addresses[p]}:8404") for p in PROXIES]
+    for host, way in ways:
+        shown = lab.sh(host, f"openssl s_client {way} </dev/null 2>/dev/null | openssl x509 -noout -serial")
+        assert shown.strip() == wanted[host], (host, way)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_renewal_that_was_killed_is_finished_by_the_next_run(
+    secure: Lab, modes: dict[str, Path], moment: float
+) -> None:
+    with writing(secure) as load:
+        load.go_on_for(1)
+        load.reset()
+        with killed_at_end(secure.start(*RENEWED, inventory=modes["require"])) as process:
+            time.sleep(moment)  # the moment itself is what is tested
+            os.kill(process.pid, signal.SIGKILL)
+        load.go_on_for(1)
+        secure.apply(modes["require"])
+        load.go_on_for(1)
+        seen = load.stop()
+    assert (seen.errors, seen.lost) == ((), 0)
+    assert secure.kbpg("plan", inventory=modes["require"]).code == 0
+    assert_served(secure, serials(secure))
+
+
+@contextmanager
+def foreign(lab: Lab, host: str, directory: str, reload: str) -> Iterator[None]:
+    """A host with a certificate that the cluster's authority did not sign."""
+    path = f"/opt/keybuzz/{directory}/tls"
+    names = ",".join(
+        (
+            "DNS:" + host,
+            "IP:" + lab.addresses[host],
+            "IP:127.0.0.1",
+            *(f"IP:{lab.addresses[p]}" for p in PROXIES),
+        )
+    )
+    lab.sh(host, FOREIGN.format(name=host, names=names, path=path) + reload)
+    try:
+        yield
+    finally:
+        lab.sh(host, BACK.format(path=path) + "; " + reload)
+
+
+RELOAD = (
+    "docker exec patroni sh -c 'kill -HUP $(head -n1 $PGDATA/postmaster.pid)'; "
+    "docker exec patroni pkill -HUP -f bin/patroni || true"
+)
+
+
+def test_another_authoritys_certificate_is_refused(secure: Lab, modes: dict[str, Path]) -> None:
+    leader = secure.leader()
+    standby = next(name for name in DB if name != leader)
+    with foreign(secure, standby, "patroni", RELOAD):
+        secure.until(
+            _serves(secure, standby, "5432 -starttls postgres", verified=False), 20, "PostgreSQL has it"
+        )
+        with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+            secure.connect(standby, 5432, admin=True, sslmode="verify-full", sslrootcert=str(secure.ca))
+        # HAProxy takes it out as soon as Patroni shows it
+        secure.until(_serves(secure, standby, "8008", verified=False), 20, "Patroni has it")
+        secure.until(lambda: _state(secure, standby) != "2", 20, "HAProxy takes it out")
+    secure.await_whole(60)
+    secure.until(lambda: secure.kbpg("diagnose", inventory=modes["require"]).code == 0, 60, "healthy again")
+
+
+def _serves(lab: Lab, host: str, port: str, *, verified: bool) -> Callable[[], bool]:
+    ca = "/opt/keybuzz/patroni/tls/ca.crt"
+    way = f"openssl s_client -connect {lab.addresses[host]}:{port} -CAfile {ca} </dev/null 2>/dev/null"
+
+    def look() -> bool:
+        return ("Verify return code: 0" in lab.sh(host, way, check=False)) == verified
+
+    return look
+
+
+def _state(lab: Lab, host: str) -> str:
+    shown = lab.sh(
+        PROXIES[0],
+        "docker exec haproxy sh -c 'echo show servers state replicas | socat - /run/haproxy/admin.sock'",
+    )
+    return next(line.split()[5] for line in shown.splitlines() if f" {host} " in line)
