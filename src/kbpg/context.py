@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kbpg.facts import Login
@@ -10,11 +10,12 @@ from kbpg.facts import Login
 if TYPE_CHECKING:
     from kbpg.credentials import Credentials
     from kbpg.inventory import Inventory
+    from kbpg.pki import Pki
 
 
 @dataclass(frozen=True)
 class Context:
-    """The inventory and the credentials: all that decides what must be.
+    """The inventory, the credentials and the certificates: all that decides what must be.
 
     `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over.
     """
@@ -22,6 +23,7 @@ class Context:
     inventory: Inventory
     credentials: Credentials
     adopting: bool = False
+    pki: Pki = field(kw_only=True)
 
     def superuser(self, database: str = "postgres") -> Login:
         """Return how kbpg asks a db host's own PostgreSQL."""
