@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kbpg.facts import Login
@@ -11,11 +11,12 @@ from kbpg.tls import Transport
 if TYPE_CHECKING:
     from kbpg.credentials import Credentials
     from kbpg.inventory import Inventory
+    from kbpg.pki import Pki
 
 
 @dataclass(frozen=True)
 class Context:
-    """The inventory and the credentials: all that decides what must be.
+    """The inventory, the credentials and the certificates: all that decides what must be.
 
     `between`: everything accepts connections with TLS and without, on the way to the inventory's mode.
     `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over.
@@ -25,6 +26,7 @@ class Context:
     credentials: Credentials
     adopting: bool = False
     between: bool = False
+    pki: Pki = field(kw_only=True)
 
     @property
     def transport(self) -> Transport:

@@ -26,9 +26,10 @@ class Options:
     """What was asked for besides the command; `ctx.obj` of every command.
 
     `limit` names hosts, nothing being all of them. `patience` are the seconds that a host may take to let kbpg
-    in, where that is less than the inventory allows. `adopt` is the consent to take over a cluster that runs and
-    that kbpg did not start. `mask` hides the secrets that are known so far. `words` is the command line, without
-    what may be a secret; `journals` are told how it ended, and `ending` why, in words, where it did not end well.
+    in, where that is less than the inventory allows. `adopt` is the consent to take over a cluster that runs
+    and that kbpg did not start; `renew_tls` issues every host's certificate anew. `mask` hides the secrets that
+    are known so far. `words` is the command line, without what may be a secret; `journals` are told how it
+    ended, and `ending` why, in words, where it did not end well.
     """
 
     chosen: Path | None = None
@@ -40,6 +41,7 @@ class Options:
     color: bool = True
     patience: float | None = None
     adopt: bool = False
+    renew_tls: bool = False
     mask: Callable[[str], str] = field(default=_unmasked, repr=False)
     words: tuple[str, ...] = ()
     journals: list[Journal] = field(default_factory=list, repr=False)

@@ -75,13 +75,16 @@ def read_context(options: Options, *, credentials_exist: bool = False) -> tuple[
     Where there is no credentials file, or an incomplete one, passwords are generated in memory, unless
     `credentials_exist` says that this would be no use. Raises `InputError`.
     """
-    context, found = _read(options)
+    context, found = _read(options, early=not credentials_exist)
     if credentials_exist:
         _demand(context, found)
     return context, found
 
 
-def _read(options: Options) -> tuple[Context, Found | None]:
+def _read(options: Options, *, early: bool) -> tuple[Context, Found | None]:
+    """Read both files and the certificates; `early`: certificates that expire soon are issued anew in memory."""
+    from kbpg.pki.whole import pki_of  # imports cryptography
+
     inventory = load(options.inventory)
     for name in sorted(options.limit):
         inventory.host(name)
@@ -92,7 +95,8 @@ def _read(options: Options) -> tuple[Context, Found | None]:
     credentials = (
         complete(found) if found else generate(cluster.superuser, cluster.app_user, inventory.login_roles)
     )
-    return Context(inventory, credentials, adopting=options.adopt), found
+    pki = pki_of(inventory, early=early, renew=options.renew_tls)
+    return Context(inventory, credentials, adopting=options.adopt, pki=pki), found
 
 
 def _demand(context: Context, found: Found | None) -> None:
@@ -135,11 +139,11 @@ def open_session(
     killed left broken is taken back by the next command that holds the lock; `tell` is told of it. Raises
     `InputError` before any connection is opened, then `KbpgError` with every host's problem.
     """
-    context, found = _read(options)
+    context, found = _read(options, early=not credentials_exist)
     if credentials_exist and found is None:
         _demand(context, found)
     with ExitStack() as stack:
-        redactor = Redactor(all_secrets(context.credentials))
+        redactor = Redactor(all_secrets(context.credentials), keys=context.pki.keys())
         about = author(options.words, options.inventory)
         journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask

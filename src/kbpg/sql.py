@@ -47,7 +47,7 @@ def connect(
             yield connection
 
 
-def through(reader: Reader, login: Login, local: int, **more: str | None) -> psycopg.Connection[Any]:
+def through(reader: Reader, login: Login, local: int, **more: Any) -> psycopg.Connection[Any]:
     """Connect to a port of this machine that leads to `login.port` of the host.
 
     Where the host's services are expected to speak TLS, and do, this one must prove itself by the host's address.
@@ -56,7 +56,7 @@ def through(reader: Reader, login: Login, local: int, **more: str | None) -> psy
     trust = reader.trust
     secure = trust is not None and trust.speaks(reader.name, login.port)
     while True:
-        ways: dict[str, str] = {"host": "127.0.0.1", "sslmode": "prefer"}
+        ways: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "prefer"}
         if trust and secure:
             ways = {"host": reader.address, "sslmode": "verify-full", "sslrootcert": str(trust.ca)}
         try:

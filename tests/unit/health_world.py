@@ -43,6 +43,8 @@ from kbpg.steps.images import patroni_image, proxy_images
 from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.steps.s00_credentials import CredentialsFact
 
+from .certificates import placeholders
+
 INVENTORY = """\
 cluster: {name: test}
 prepare: {sysctls: report, clock: report}
@@ -61,7 +63,8 @@ GB = 1 << 30
 
 def context(text: str = INVENTORY) -> Context:
     """Return inventory and credentials of a cluster that is nowhere."""
-    return Context(inventory.parse(text, Path("inventory.yaml")), CREDENTIALS)
+    parsed = inventory.parse(text, Path("inventory.yaml"))
+    return Context(parsed, CREDENTIALS, pki=placeholders(parsed))
 
 
 CREDENTIALS = generate("kb_admin", "kb_app")

@@ -16,6 +16,8 @@ from kbpg.inventory import parse
 from kbpg.model import ABSENT, Change, Impact, Placed, Resource, Stage, Step, Want
 from kbpg.secret import Secret
 
+from .certificates import placeholders
+
 DATABASES = ("db-1", "db-2", "db-3")
 PROXIES = ("px-1", "px-2")
 HOSTS = """
@@ -41,7 +43,8 @@ CREDENTIALS = Credentials(
 
 
 def context(settings: str = "") -> Context:
-    return Context(parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml"), CREDENTIALS)
+    inventory = parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml")
+    return Context(inventory, CREDENTIALS, pki=placeholders(inventory))
 
 
 @dataclass

@@ -23,6 +23,8 @@ from kbpg.resources.preflight.ports import Listener, Needed, Ports, collisions
 from kbpg.resources.preflight.system import version
 from kbpg.steps.s01_prepare import needs
 
+from .certificates import placeholders
+
 HOSTS = """
 db:
   - {name: db-1, address: 10.0.0.120}
@@ -46,9 +48,8 @@ PROXY_PORTS = "ports:5432,5433,6432,8404"
 
 
 def context(settings: str = "") -> Context:
-    return Context(
-        parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml"), generate("kb_admin", "kb_app")
-    )
+    inventory = parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml")
+    return Context(inventory, generate("kb_admin", "kb_app"), pki=placeholders(inventory))
 
 
 def record(cluster: str = "kb", identifier: str = "111") -> FileState:

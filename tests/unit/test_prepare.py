@@ -25,6 +25,8 @@ from kbpg.resources.preflight import Preflight, System
 from kbpg.resources.sysctl import Setting, Sysctls
 from kbpg.steps.s01_prepare import STEP, needs
 
+from .certificates import placeholders
+
 HOSTS = """
 db:
   - {name: db-1, address: 10.0.0.120}
@@ -37,9 +39,8 @@ BARE = System("debian", "", "Debian 13", "x86_64", True, "missing", "", "", 1_04
 
 
 def context(settings: str = "") -> Context:
-    return Context(
-        parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml"), generate("kb_admin", "kb_app")
-    )
+    inventory = parse(f"cluster: {{name: kb}}\n{settings}{HOSTS}", "i.yaml")
+    return Context(inventory, generate("kb_admin", "kb_app"), pki=placeholders(inventory))
 
 
 def knowing(key: str, answer: object, host: str = "db-1") -> Facts:

@@ -32,6 +32,7 @@ from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.unmanaged import Unmanaged
 from kbpg.steps import databases, s05_pgvector
 
+from .certificates import placeholders
 from .small_cluster import DATABASES, HOSTS, knowing, site
 
 TEXT = """
@@ -53,7 +54,7 @@ def context(text: str = TEXT, *, written: bool = True) -> Context:
     credentials = generate("kb_admin", "kb_app", inventory.login_roles)
     if written:
         credentials = dataclasses.replace(credentials, generated=frozenset())
-    return Context(inventory, credentials)
+    return Context(inventory, credentials, pki=placeholders(inventory))
 
 
 CONTEXT = context()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
@@ -100,7 +99,7 @@ def test_a_first_start_follows_the_addresses_as_text() -> None:
         f"  - {{name: n{number}, address: 192.0.2.{number}}}\n" for number in (9, 10, 100)
     )
     inventory = parse(f"cluster: {{name: kb}}\n{hosts}proxies:\n  - {{name: p, address: 192.0.2.50}}\n", "i")
-    rollout = OneNodeAtATime(Context(inventory, CREDENTIALS))
+    rollout = OneNodeAtATime(replace(context(), inventory=inventory))
     found = rollout.waves(dict.fromkeys(("n9", "n10", "n100"), Impact.NONE), Facts(Knowledge(), "cluster"))
     assert found == [["n100"], ["n10"], ["n9"]]
 

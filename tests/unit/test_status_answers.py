@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -248,7 +249,7 @@ def test_the_load_balancer_is_the_endpoint_where_there_is_one() -> None:
     assert (endpoints.read_database, endpoints.fallback) == ("keybuzz_ro", "primary")
     cluster = answers.context.inventory.cluster.model_copy(update={"load_balancer": "pg.example.org"})
     inventory = answers.context.inventory.model_copy(update={"cluster": cluster})
-    answers.context = Context(inventory, answers.context.credentials)
+    answers.context = dataclasses.replace(answers.context, inventory=inventory)
     endpoints = answers.standing().endpoints
     assert endpoints is not None
     assert endpoints.addresses == ("pg.example.org",)

@@ -14,6 +14,7 @@ from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
 from kbpg.hosts.port import Output
 from kbpg.inventory import load
 from kbpg.model import CONTROLLER, Status
+from kbpg.pki.whole import pki_of
 from kbpg.resources.foreign import DataFact
 from kbpg.steps.s00_credentials import STEP
 
@@ -28,7 +29,8 @@ class World:
     def __init__(self, directory: Path) -> None:
         path = directory / "inventory.yaml"
         path.write_text(f"cluster: {{name: kb}}\n{HOSTS}")
-        self.context = Context(load(path), CREDENTIALS)
+        inventory = load(path)
+        self.context = Context(inventory, CREDENTIALS, pki=pki_of(inventory))
         self.file = self.context.inventory.credentials_path
         self.hosts = {name: with_docker(FakeHost(name)) for name in DATABASES}
 
@@ -168,7 +170,7 @@ def test_a_role_that_the_inventory_gains_gets_its_password(world: World) -> None
     found = credentials.load(world.file, inventory.login_roles)
     assert found is not None
     assert found.missing == ("POSTGRES_ROLE_CLERK_PASS",)
-    world.context = Context(inventory, credentials.complete(found))
+    world.context = Context(inventory, credentials.complete(found), pki=pki_of(inventory))
     statuses = world.apply()
     assert Status.CHANGED in statuses.values(), world.report.outcomes
     assert not world.report.failed
@@ -177,6 +179,6 @@ def test_a_role_that_the_inventory_gains_gets_its_password(world: World) -> None
     assert after.removeprefix(before).count("POSTGRES_ROLE_") == 1
     again = credentials.load(world.file, inventory.login_roles)
     assert again is not None
-    world.context = Context(inventory, credentials.complete(again))
+    world.context = Context(inventory, credentials.complete(again), pki=pki_of(inventory))
     assert Status.CHANGED not in world.apply().values()
     assert world.file.read_text() == after

@@ -35,6 +35,8 @@ from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret
 from kbpg.steps import ALL
 
+from .certificates import placeholders
+
 ROOT = Path(__file__).parents[2]
 INVENTORIES = {
     "default": ROOT / "inventory.yaml",
@@ -53,7 +55,11 @@ def context(name: str) -> Context:
     inventory = load(INVENTORIES[name])
     users = inventory.cluster.superuser, inventory.cluster.app_user
     passwords = {field: Secret(text) for field, text in PASSWORDS.items()}
-    return Context(inventory, Credentials(superuser=users[0], app_user=users[1], **passwords))
+    return Context(
+        inventory,
+        Credentials(superuser=users[0], app_user=users[1], **passwords),
+        pki=placeholders(inventory),
+    )
 
 
 CONTEXTS = {name: context(name) for name in INVENTORIES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from kbpg.cli import documents, texts
@@ -64,7 +65,7 @@ class _Work:
         self._edit, self._wanted = edited, wanted
         self._progress = Progress(console)
         self._old = session.context
-        self._new = Context(edited.inventory, session.context.credentials)
+        self._new = replace(session.context, inventory=edited.inventory)
         self._site = site_of(self._new, session.hosts, session.controller, self._progress.note)
 
     def done(self, *, as_json: bool) -> int:

@@ -126,6 +126,7 @@ def through_proxies(context: Context, port: int, first: int, failed: int) -> psy
 def application(context: Context, address: str, port: int) -> psycopg.Connection[Any]:
     """Connect to the drill's database as the application's user, with the options of `kbpg uri`."""
     credentials = context.credentials
+    encryption: dict[str, Any] = dict(verified(context.inventory))
     return psycopg.connect(
         host=address,
         port=port,
@@ -136,7 +137,7 @@ def application(context: Context, address: str, port: int) -> psycopg.Connection
         tcp_user_timeout=TCP_USER_TIMEOUT,
         application_name="kbpg drill",
         gssencmode="disable",
-        **verified(context.inventory),
+        **encryption,
         autocommit=True,
         prepare_threshold=None,
     )

@@ -20,11 +20,18 @@ SHORTEST = 4
 """Characters: a shorter value is not looked for, or every text would be full of masks."""
 
 
+SHORTEST_LINE = 16
+"""Characters of the lines of a key that are looked for: 96 bits. A shorter one is the last, and tells little."""
+_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+"""A private key in PEM, whoever's it is; one that is cut off, to the end of the text."""
+
+
 class Redactor:
     """Masks secrets in texts. Usable from several threads; secrets may be added at any time."""
 
-    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._spellings: frozenset[str] = frozenset()
+    def __init__(self, secrets: Iterable[Secret] = (), *, keys: Iterable[Secret] = ()) -> None:
+        """`keys` are private keys in PEM: every line of one is a secret, and so is one that nobody knows of."""
+        self._spellings = frozenset(line for key in keys for line in _key_lines(key.reveal()))
         self._pattern: re.Pattern[str] | None = None
         self.add(secrets)
 
@@ -39,7 +46,14 @@ class Redactor:
     def mask(self, text: str) -> str:
         """Return `text` with every spelling of every secret replaced by `***`."""
         pattern = self._pattern
-        return pattern.sub(MASK, text) if pattern else text
+        return _KEY.sub(MASK, pattern.sub(MASK, text) if pattern else text)
+
+
+def _key_lines(pem: str) -> Iterator[str]:
+    """Yield the lines of base64 of a key. None of its characters is quoted by a shell, JSON, YAML or SQL."""
+    for line in pem.splitlines():
+        if len(line) >= SHORTEST_LINE and "-" not in line:
+            yield line
 
 
 def _spellings(value: str) -> Iterator[str]:

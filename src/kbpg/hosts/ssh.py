@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import socket
     from contextlib import AbstractContextManager
 
+    from kbpg.trust import Trust
+
 _STDERR_KEPT = 1 << 16  # bytes of a streamed command's standard error, for its error message
 
 

@@ -8,6 +8,7 @@ from kbpg.inventory.checks import split_jump
 from kbpg.inventory.document import Loc
 from kbpg.inventory.hosts import Host
 from kbpg.inventory.models import Inventory
+from kbpg.pki.model import TAKEN
 
 Found = tuple[Loc, str]
 """Where a rule is broken, and how."""
@@ -51,6 +52,12 @@ def unique_hosts(inventory: Inventory) -> Iterator[Found]:
             first = seen.setdefault(value, loc)
             if first != loc:
                 yield (*loc, key), f'"{value}" is also the {key} of {first[0]}[{first[1]}]'
+
+
+def names_of_files(inventory: Inventory) -> Iterator[Found]:
+    for loc, name, _ in _placed(inventory):
+        if name in TAKEN:
+            yield (*loc, "name"), f'"{name}" is reserved: {name}.crt and {name}.key are not those of a host'
 
 
 def unique_ssh(inventory: Inventory) -> Iterator[Found]:

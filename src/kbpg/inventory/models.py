@@ -18,6 +18,7 @@ from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
 from kbpg.inventory.presets import DEFAULT, with_preset
 from kbpg.inventory.section import Section
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
+from kbpg.inventory.tls import Tls
 from kbpg.inventory.types import LocalPath, as_plain
 
 Failover = Annotated[Literal["fast", "balanced", "tolerant"], BeforeValidator(as_plain)]
@@ -41,6 +42,9 @@ class Inventory(Section):
     postgresql: Postgresql = Field(Postgresql(), description="what PostgreSQL may use, and its settings")
     haproxy: Haproxy = Field(Haproxy(), description="HAProxy's limits and how fast it notices")
     pgbouncer: Pgbouncer = Field(Pgbouncer(), description="PgBouncer's pools (transaction mode)")
+    tls: Tls = Field(
+        Tls(), description="encryption between all programs and to clients; a plain word is the mode"
+    )
     databases: Annotated[tuple[OwnDatabase, ...], Field(strict=False), EmptyList] = Field(
         (),
         description="databases besides cluster.database; one that is removed here is reported, never dropped",
@@ -86,6 +90,16 @@ class Inventory(Section):
     def credentials_path(self) -> Path:
         """The absolute path of the credentials file."""
         return self.resolve(self.credentials)
+
+    @property
+    def pki_path(self) -> Path:
+        """The absolute directory of the certificates and keys that kbpg issues, beside the credentials file."""
+        return self.credentials_path.parent / "pki"
+
+    @property
+    def own_certificates_path(self) -> Path | None:
+        """The absolute path of `tls.certificates`."""
+        return self.resolve(self.tls.certificates) if self.tls.certificates else None
 
     @property
     def ca_bundle_path(self) -> Path | None:

@@ -31,6 +31,7 @@ default, commented out.
 How values are read:
 
 - Sizes are bytes, or `kB`, `MB`, `GB`, `TB` (times 1024). Durations are seconds, or `90s`, `30m`, `1h`.
+- `tls: off` and `tls: require` are short for a section with this `mode`.
 - Paths are relative to the inventory's directory; `~/` is expanded.
 - Only `true` and `false` are booleans. An unquoted `yes`, `no`, `on` or `off` is refused where text is
   wanted, and so is an unquoted `3.10`, because other YAML readers take them for something else.
@@ -48,6 +49,7 @@ RULES = """\
 - `loop_wait + 2 * retry_timeout <= ttl`, or Patroni refuses the timers.
 - Ports differ where they meet: `postgresql`, `patroni`, `raft` and SSH on the db hosts; `primary`,
   `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
+- No host is called `ca` or `kbpg`: their certificates' files are not a host's.
 - `load_balancer` is none of the hosts. `app_user` is not the superuser.
 - Names under `databases` and `roles` are all different, also from `cluster`'s own and from `NAME_ro`, by which
   PgBouncer serves each database for reads. Owners, groups and the places of grants are in the inventory.

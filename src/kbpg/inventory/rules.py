@@ -149,6 +149,7 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((("db",),), host_rules.db_count),
     ((("proxies",),), host_rules.proxy_count),
     ((), host_rules.unique_hosts),
+    ((), host_rules.names_of_files),
     ((("ssh",),), host_rules.unique_ssh),
     ((("cluster", "load_balancer"),), host_rules.load_balancer_is_no_host),
     (_paths("timers", ("ttl", "loop_wait", "retry_timeout")), timers),

@@ -22,8 +22,13 @@ def json_schema() -> dict[str, Any]:
         for name, field in model.model_fields.items():
             properties[name].pop("title", None)
             _bounds(properties[name], field.metadata)
-            if section_of(field.annotation) and not field.is_required() and "$ref" in properties[name]:
+            inner = section_of(field.annotation)
+            if inner and not field.is_required() and "$ref" in properties[name]:
                 properties[name]["anyOf"] = [{"$ref": properties[name].pop("$ref")}, {"type": "null"}]
+                if inner.word:
+                    properties[name]["anyOf"].append(
+                        _word(definitions[inner.__name__]["properties"][inner.word])
+                    )
                 del properties[name]["default"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kbpg inventory"}
 
@@ -35,6 +40,11 @@ def sections(model: type[Section]) -> Iterator[type[Section]]:
         if inner:
             yield inner
             yield from sections(inner)
+
+
+def _word(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a plain word that stands for a section: that of the key it means."""
+    return {key: schema[key] for key in ("enum", "type") if key in schema}
 
 
 def _bounds(schema: dict[str, Any], metadata: list[Any]) -> None:

@@ -1,21 +1,21 @@
 """From `tls: off` to `require`, or back, without an outage: whether the hosts still speak the other mode.
 
-First everything is made to accept both, then everything to want the new one (docs/adr/0018-tls-modes.md). Each file of
-configuration says for which mode it was written, so a change that was broken off goes on where it was.
+First everything is made to accept both, then everything to want the new one (docs/adr/0018-tls-modes.md). Each file
+of configuration says for which mode it was written, so a change that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from kbpg.context import Context
-from kbpg.errors import HostError, Refused
+from kbpg.errors import Refused
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.port import Output, Reader
 from kbpg.layout import layout
-from kbpg.side_by_side import side_by_side
 from kbpg.tls import other
 
 BEFORE = "off"
@@ -67,17 +67,10 @@ def modes(context: Context, hosts: Mapping[str, Reader]) -> frozenset[str]:
     """Return for which modes the files on the hosts were written. Raises `HostError`, `NotKnown`."""
     fact = _fact(context)
 
-    def ask(host: Reader) -> frozenset[str] | HostError | NotKnown:
-        try:
-            return fact.parse(host.read([fact])[fact.key])
-        except (HostError, NotKnown) as error:
-            return error
-
     found: set[str] = set()
-    for answer in side_by_side({name: lambda host=host: ask(host) for name, host in hosts.items()}).values():
-        if isinstance(answer, Exception):
-            raise answer
-        found |= answer
+    with ThreadPoolExecutor(len(hosts) or 1, thread_name_prefix="tls") as pool:
+        for answer in pool.map(lambda host: host.read([fact])[fact.key], hosts.values()):
+            found |= fact.parse(answer)
     return frozenset(found)
 
 
@@ -89,6 +82,6 @@ def changes(context: Context, hosts: Mapping[str, Reader]) -> bool:
 def refuse_part(context: Context, what: Collection[str]) -> None:
     """Raise `Refused`: a change of `tls` is made everywhere, or nowhere."""
     raise Refused(
-        f"tls: {context.inventory.tls.mode} is new to these hosts, and {' and '.join(what)} would change a part of them",
+        f"tls: {context.inventory.tls.mode} is new to these hosts: {' and '.join(what)} would change a part of them",
         hint="kbpg apply-all",
     )

@@ -16,7 +16,7 @@ PUBLIC = frozenset({CA_FILE, CERTIFICATE})
 
 
 def certificate_files(context: Context, host: Host, *, bundle: bool = False) -> Mapping[str, bytes]:
-    """Return the files by name: apart, as PostgreSQL, Patroni and PgBouncer read them, or for HAProxy as a `bundle`."""
+    """Return the files by name: apart, or for HAProxy, which reads them so, certificate and key as a `bundle`."""
     leaf = context.pki.hosts[host.name]
     key = leaf.key.reveal().encode()
     if bundle:

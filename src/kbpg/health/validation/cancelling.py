@@ -16,7 +16,6 @@ from kbpg.hosts.forward import Forward
 if TYPE_CHECKING:
     import socket
 
-    from kbpg.facts import Login
     from kbpg.health.validation.subject import Subject
     from kbpg.hosts.port import Reader
 

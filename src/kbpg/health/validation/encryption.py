@@ -132,7 +132,7 @@ def _shake(host: Reader, place: Place, context: ssl.SSLContext, postgresql: bool
     with host.dial(place[1], timeout=TIMEOUT) as stream:
         stream.settimeout(TIMEOUT)
         how = handshake.encrypted if postgresql else secured
-        how(stream, context, host.address)  # type: ignore[operator]
+        how(stream, context, host.address)
     return "TLS"
 
 

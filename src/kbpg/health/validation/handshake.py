@@ -92,7 +92,7 @@ def refusal(reader: Reader, port: int, user: str, database: str) -> str:
 
 
 def encrypted(stream: socket.socket, context: ssl.SSLContext, name: str) -> socket.socket:
-    """Ask for TLS, and return the stream that speaks it. Raises `NoResult` where the server has none, `ssl.SSLError`."""
+    """Ask for TLS, and return the stream that speaks it. Raises `NoResult` without TLS there, `ssl.SSLError`."""
     stream.sendall(struct.pack("!ii", 8, TLS_REQUEST))
     if _exactly(stream, 1) != b"S":
         raise NoResult("does not speak TLS")

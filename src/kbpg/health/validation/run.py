@@ -55,7 +55,9 @@ class Validation:
     @property
     def mask(self) -> Callable[[str], str]:
         """Return what hides every secret in a text."""
-        return Redactor(all_secrets(self.subject.context.credentials)).mask
+        return Redactor(
+            all_secrets(self.subject.context.credentials), keys=self.subject.context.pki.keys()
+        ).mask
 
 
 def validate(
@@ -84,7 +86,7 @@ def validate(
 
 def examine(subject: Subject, checks: Sequence[Acceptance], say: Progress = _silent) -> list[Result]:
     """Make the checks in their order and return their results, without a secret in any text."""
-    mask = Redactor(all_secrets(subject.context.credentials)).mask
+    mask = Redactor(all_secrets(subject.context.credentials), keys=subject.context.pki.keys()).mask
     results: dict[str, Result] = {}
     titles = {check.id: check.title.format(**subject.words) for check in checks}
     for check in checks:

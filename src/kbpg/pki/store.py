@@ -1,0 +1,168 @@
+"""The directory of certificates and keys on the controller: read as it is, and written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbpg.errors import CredentialsError
+from kbpg.pki.model import CA, Pki
+from kbpg.replacing import replace
+from kbpg.secret import Secret
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+OTHERS = 0o077
+"""Rights of anybody but the owner: a key has none of them, and neither has its directory."""
+MAX_BYTES = 262_144
+"""A larger file is no certificate: one takes 1 to 3 kB, a whole system's bundle of authorities about 220 kB."""
+SUFFIXES = (".crt", ".key")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the directory holds: the content of each file by its name. Empty where there is no directory."""
+
+    directory: Path
+    files: Mapping[str, Secret] = field(default_factory=dict, hash=False)
+
+    def path(self, name: str) -> Path:
+        """Return where a file is, or would be."""
+        return self.directory / name
+
+    def differing(self, pki: Pki) -> dict[str, str]:
+        """Return what of `pki` the directory lacks: the files' names, and `missing` or `outdated`."""
+        return {
+            name: "outdated" if name in self.files else "missing"
+            for name, content in pki.files().items()
+            if self.files.get(name) != content
+        }
+
+
+def load(directory: str | os.PathLike[str]) -> Stored:
+    """Return what `directory` holds, as it is. Raises CredentialsError with every file that cannot be used.
+
+    Only files that end in one of `SUFFIXES` are looked at. A key, or the directory, that others have a right to is
+    refused, and so is a symbolic link: it would be replaced by a file, and not followed.
+    """
+    place = Path(directory)
+    problems: list[str] = []
+    try:
+        status = place.lstat()
+    except FileNotFoundError:
+        return Stored(place)
+    except OSError as error:
+        raise CredentialsError(f"{place}: cannot be read: {_reason(error)}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no directory"
+        raise CredentialsError(f"{place}: {kind}: wanted a directory", hint="move it away")
+    if status.st_mode & OTHERS:
+        problems.append(f"{place}: mode {stat.S_IMODE(status.st_mode):04o}: wanted 0700")
+    files = _files(place, problems)
+    if problems:
+        raise CredentialsError(
+            "\n".join(problems), hint=f"chmod -R go= {place} keeps others out; move away what is no file"
+        )
+    return Stored(place, files)
+
+
+def _files(place: Path, problems: list[str]) -> dict[str, Secret]:
+    try:
+        paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.stem[:1] != ".")
+    except OSError as error:
+        raise CredentialsError(f"{place}: cannot be read: {_reason(error)}") from error
+    found = {}
+    for path in paths:
+        try:
+            found[path.name] = read_file(path, follow=False)
+        except CredentialsError as error:
+            problems.append(error.message)
+    return found
+
+
+def read_file(path: Path, *, follow: bool) -> Secret:
+    """Return the text of a file; a key must be its owner's alone. Raises CredentialsError with one line.
+
+    `follow`: whether it may be a symbolic link, as where somebody else (a secret store) puts the files there.
+    """
+    # O_NONBLOCK: opening a named pipe would wait for a writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    if not follow and path.is_symlink():
+        raise CredentialsError(f"{path}: a symbolic link: wanted a file")
+    try:
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise CredentialsError(f"{path}: not a file")
+            if path.suffix == ".key" and status.st_mode & OTHERS:
+                raise CredentialsError(f"{path}: mode {stat.S_IMODE(status.st_mode):04o}: wanted 0600")
+            with open(descriptor, "rb", closefd=False) as stream:
+                data = stream.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise CredentialsError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CredentialsError(f"{path}: cannot be read: {_reason(error)}") from error
+    if len(data) > MAX_BYTES:
+        raise CredentialsError(f"{path}: more than {MAX_BYTES} bytes: wanted PEM")
+    if not data.isascii():
+        raise CredentialsError(f"{path}: not text: wanted PEM")
+    return Secret(data.decode("ascii"))
+
+
+def write(pki: Pki, stored: Stored) -> tuple[str, ...]:
+    """Write what `stored.directory` lacks of `pki` and return the names; what is the same is left alone.
+
+    Each file is always the old one or the new one, and no certificate ever stands beside a key that it does not
+    fit, whenever the process is killed: before a key is replaced its certificate is removed, and `complete` makes a
+    certificate for a key that has none. Raises CredentialsError.
+    """
+    names = tuple(stored.differing(pki))
+    if not names:
+        return ()
+    contents = pki.files()
+    try:
+        _make(stored.directory)
+        directory = os.open(stored.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in sorted(names, key=_keys_first):
+                path = stored.path(name)
+                if path.suffix == ".key":
+                    path.with_suffix(".crt").unlink(missing_ok=True)
+                replace(path, contents[name].reveal().encode("ascii"), mode=FILE_MODE)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BlockingIOError as error:
+        raise CredentialsError(
+            f"{stored.directory}: another kbpg is writing it", hint="try again when it has ended"
+        ) from error
+    except OSError as error:
+        raise CredentialsError(f"{stored.directory}: cannot be written: {_reason(error)}") from error
+    return names
+
+
+def _keys_first(name: str) -> tuple[bool, bool]:
+    """Return the place in the order of writing: the authority before all others, keys before certificates."""
+    return not name.startswith(f"{CA}."), name.endswith(".crt")
+
+
+def _make(directory: Path) -> None:
+    """Make the directory and those above it that are missing, for the owner alone."""
+    if directory.is_dir():
+        return
+    _make(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(DIRECTORY_MODE)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
