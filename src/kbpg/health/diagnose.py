@@ -86,7 +86,7 @@ def examine(
 def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosis:
     """Return what the checks (default: all) find in a snapshot; pure."""
     chosen = catalogue.ALL if checks is None else checks
-    mask = Redactor(all_secrets(snapshot.context.credentials), keys=snapshot.context.pki.keys()).mask
+    mask = Redactor(all_secrets(snapshot.context.credentials), keys=snapshot.context.pki.private_keys()).mask
     found: list[Finding] = []
     passed = 0
     for check in chosen:

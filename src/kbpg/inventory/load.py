@@ -14,7 +14,7 @@ from kbpg.inventory import document, rules
 from kbpg.inventory.databases import UNNAMED
 from kbpg.inventory.document import DocumentError, Loc, Node, Problem
 from kbpg.inventory.models import Inventory
-from kbpg.inventory.problems import clean, render, translate
+from kbpg.inventory.problems import as_written, clean, render, translate
 
 _CHECK_HINT = "correct the file, then: kbpg inventory check"
 
@@ -67,7 +67,7 @@ def _validate(root: Node) -> tuple[Inventory | None, list[Problem]]:
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
         problems = [translate(error, root) for error in errors]
-        wrong = [clean(error["loc"]) for error in errors]
+        wrong = [as_written(clean(error["loc"]), root) for error in errors]
         draft = _draft(root.value, wrong)
     if draft:
         problems += [Problem(root.find(loc)[0], loc, text) for loc, text in rules.broken_rules(draft, wrong)]

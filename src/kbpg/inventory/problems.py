@@ -64,9 +64,19 @@ def clean(loc: Loc) -> Loc:
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
+def as_written(loc: Loc, root: Node) -> Loc:
+    """Return where the inventory has it: a plain word in place of a section stands at the section."""
+    model = model_at(loc[:-1]) if loc else None
+    if model and model.word == loc[-1]:
+        node = root.find(loc[:-1])[1]
+        if node is not None and not node.children and node.value is not None:
+            return loc[:-1]
+    return loc
+
+
 def translate(error: ErrorDetails, root: Node) -> Problem:
     """Return one of pydantic's errors as a problem."""
-    loc = clean(error["loc"])
+    loc = as_written(clean(error["loc"]), root)
     line, node = root.find(loc)
     return Problem(line, loc, _sentence(error, loc, node))
 

@@ -20,7 +20,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _empty_is_defaults(cls, value: Any) -> Any:
-        if cls.word and isinstance(value, str):
+        if cls.word and isinstance(value, (str, int, float)):
             return {cls.word: value}
         return {} if value is None else value
 

@@ -27,7 +27,7 @@ LEAF_LIFE = timedelta(days=397)
 """What a leaf is valid for, backdating included: a year, and a month in which it is renewed, for whoever runs
 kbpg once a year. 397 days was the most that public authorities were advised to give from 2020 to 2026
 (CA/Browser Forum, Baseline Requirements, 6.3.2). No limit of theirs binds a private authority, but what clients
-refuse by the dates alone (825 days on Apple's systems) is beyond it."""
+refuse by dates alone (825 days on Apple's systems) is beyond it."""
 BACKDATED = timedelta(hours=1)
 """How much earlier than now a certificate begins. It is used seconds after it was made, on hosts and by clients whose
 clocks may be behind the controller's; preflight bounds the hosts' clocks to a second, nobody bounds the clients'. An

@@ -40,7 +40,7 @@ class Pki:
     client: Leaf
     fresh: frozenset[str] = field(default=frozenset(), compare=False)
 
-    def keys(self) -> tuple[Secret, ...]:
+    def private_keys(self) -> tuple[Secret, ...]:
         """Return every private key, for whoever removes secrets from what is shown."""
         own = () if self.ca_key is None else (self.ca_key,)
         return (*own, self.client.key, *(leaf.key for leaf in self.hosts.values()))

@@ -56,7 +56,7 @@ class Validation:
     def mask(self) -> Callable[[str], str]:
         """Return what hides every secret in a text."""
         return Redactor(
-            all_secrets(self.subject.context.credentials), keys=self.subject.context.pki.keys()
+            all_secrets(self.subject.context.credentials), keys=self.subject.context.pki.private_keys()
         ).mask
 
 
@@ -86,7 +86,7 @@ def validate(
 
 def examine(subject: Subject, checks: Sequence[Acceptance], say: Progress = _silent) -> list[Result]:
     """Make the checks in their order and return their results, without a secret in any text."""
-    mask = Redactor(all_secrets(subject.context.credentials), keys=subject.context.pki.keys()).mask
+    mask = Redactor(all_secrets(subject.context.credentials), keys=subject.context.pki.private_keys()).mask
     results: dict[str, Result] = {}
     titles = {check.id: check.title.format(**subject.words) for check in checks}
     for check in checks:
