@@ -23,7 +23,13 @@ def inventory(converged: Lab) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "setting", ["shared_buffers=320MB", "max_connections=300", "max_connections=260", "shared_buffers=256MB"]
+    "setting",
+    [
+        pytest.param("shared_buffers=320MB", marks=pytest.mark.faults),
+        "max_connections=300",
+        "max_connections=260",
+        pytest.param("shared_buffers=256MB", marks=pytest.mark.faults),
+    ],
 )
 def test_clients_wait_and_see_no_error(converged: Lab, inventory: Path, load: Load, setting: str) -> None:
     lab = converged

@@ -19,7 +19,7 @@ from tests.lab.conftest import DB, Lab
 from tests.lab.load import Load, Seen
 from tests.lab.watching import Watch, watching
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
 SAME = "kbpg-lab-pgvector:same"
 """A second name of the pgvector image."""

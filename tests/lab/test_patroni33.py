@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.lab.conftest import DB, Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
 
 def test_patroni_3_3_11_passes_the_same_run(bare: Lab) -> None:

@@ -47,9 +47,9 @@ def undone(lab: Lab, host: str, script: str, back: str) -> Iterator[None]:
         lab.sh(host, back)
 
 
-def test_a_healthy_cluster_in_time(cluster: Lab) -> None:
+def test_a_healthy_cluster(cluster: Lab) -> None:
     cluster.await_whole(30)
-    runs = [cluster.kbpg("status") for _ in range(5)]
+    runs = [cluster.kbpg("status") for _ in range(2)]
     leader = cluster.leader()
     for ran in runs:
         assert ran.code == 0, ran.everything
@@ -57,7 +57,13 @@ def test_a_healthy_cluster_in_time(cluster: Lab) -> None:
         assert lines[0] == f"healthy: {leader} leads, 2 of 2 standbys stream, RPO 0"
         assert len(lines) <= 30
         assert max(map(len, lines)) <= 100
-    assert sorted(ran.seconds for ran in runs)[2] <= QUICK
+
+
+@pytest.mark.figures
+def test_a_healthy_cluster_in_time(cluster: Lab) -> None:
+    cluster.await_whole(30)
+    seconds = sorted(cluster.kbpg("status").seconds for _ in range(5))
+    assert seconds[2] <= QUICK, seconds
 
 
 def test_what_it_says_is_so(cluster: Lab) -> None:

