@@ -39,3 +39,18 @@ def command(context: Context, host: Reader, text: str) -> None:
             give(host, connection, text)
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error
+
+
+def shown(context: Context, host: Reader, what: str) -> list[dict[str, Any]]:
+    """Return the rows of SHOW `what`, by column. Raises `HostError`."""
+    import psycopg
+
+    from kbpg import sql
+
+    try:
+        with sql.connect(host, console(context), pooled=True) as connection:
+            cursor = connection.execute(f"SHOW {what}".encode())
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    except (OSError, psycopg.Error) as error:
+        raise HostError(host.name, f"PgBouncer did not answer SHOW {what}: {sql.short(error)}") from error

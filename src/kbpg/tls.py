@@ -60,6 +60,16 @@ class Transport:
         return "allow" if self.between else {"off": "disable", "require": "require"}[self.mode]
 
     @property
+    def pooler(self) -> str:
+        """Return what PgBouncer asks of PostgreSQL (its server_tls_sslmode): a certificate of the cluster's.
+
+        Not `verify-full`: it takes the whole list in `host=127.0.0.1,OTHER` for the name (seen with 1.24.1), and one
+        address alone would not outlive this host's HAProxy. Behind HAProxy any db host is right anyway, and the
+        authority signs nobody but this cluster's hosts.
+        """
+        return "prefer" if self.between else {"off": "disable", "require": "verify-ca"}[self.mode]
+
+    @property
     def server(self) -> str:
-        """Return what a client of PostgreSQL asks of it (libpq's sslmode, PgBouncer's server_tls_sslmode)."""
+        """Return what a client of PostgreSQL asks of it (libpq's sslmode)."""
         return "prefer" if self.between else {"off": "disable", "require": "verify-full"}[self.mode]

@@ -24,7 +24,7 @@ class Recorded(Writer):
     def __init__(self, host: Writer) -> None:
         self._host = host
         self.name = host.name
-        self.address = host.address
+        self.address, self.trust = host.address, host.trust
         self.ran: list[str] = []
 
     def read(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
 from kbpg import pooler
 from kbpg.context import Context
 from kbpg.engine.site import Site
+from kbpg.errors import HostError
 from kbpg.facts import Facts, Login
 from kbpg.inventory import Host, Inventory
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
+from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
 from kbpg.resources.configuration import Configuration, combined
@@ -30,6 +33,10 @@ from kbpg.steps.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, l
 
 ANSWER_DEADLINE = 30.0
 """Seconds until a query comes back through a PgBouncer that was just started."""
+RELOAD_DEADLINE = 5.0
+"""Seconds for a reload; it takes milliseconds."""
+ATTEMPTS = 3
+"""Times that clients are made to wait, where transactions do not end."""
 STOP_TIMEOUT = 30
 """Seconds for transactions to end after SIGINT."""
 SECRETS = "userlist.txt"
@@ -113,10 +120,41 @@ def nofile(inventory: Inventory) -> int:
 def _reload(context: Context, site: Site) -> None:
     """Reload, and let every server connection be opened anew once its transaction has ended.
 
-    A connection keeps the password and the encryption that it began with. Raises `HostError`.
+    A connection keeps the password and the encryption that it began with. Where the encryption itself changes, a
+    reload closes connections amid their login, and clients that wait for one are told so ("connect string changed",
+    seen with 1.24.1): no connection is opened while clients wait in PAUSE, so then it is made there. Raises
+    `HostError`.
     """
+    if _encryption(context, site) == context.transport.pooler:
+        site.host.run(signalled(PGBOUNCER, "HUP"))
+        pooler.command(context, site.host, "RECONNECT")
+        return
+    for _ in range(ATTEMPTS):
+        with WaitingClients(site, [site.place], "a change of tls", lenient=True) as clients:
+            if clients.pause():
+                _reload_encryption(context, site)
+                return
+    site.say(f"{site.place}: transactions do not end, so some clients may see an error")
+    _reload_encryption(context, site)
+
+
+def _reload_encryption(context: Context, site: Site) -> None:
+    """Reload, and return when the new encryption is in force. Raises `HostError`."""
+    ends = time.monotonic() + RELOAD_DEADLINE
     site.host.run(signalled(PGBOUNCER, "HUP"))
+    while _encryption(context, site) != context.transport.pooler:
+        if time.monotonic() > ends:
+            raise HostError(
+                site.place, "PgBouncer did not take its new configuration", detail=log_lines(site, PGBOUNCER)
+            )
+        time.sleep(0.05)
     pooler.command(context, site.host, "RECONNECT")
+
+
+def _encryption(context: Context, site: Site) -> str:
+    """Return what PgBouncer asks of PostgreSQL now (server_tls_sslmode), "" where it does not say."""
+    rows = pooler.shown(context, site.host, "CONFIG")
+    return next((str(row["value"]) for row in rows if row["key"] == "server_tls_sslmode"), "")
 
 
 def _answers(context: Context, proxy: str) -> Probe:
