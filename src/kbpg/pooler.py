@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from kbpg.errors import HostError
 from kbpg.facts import Login
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from kbpg.context import Context
     from kbpg.hosts.port import Reader
+
+LOGIN_DEADLINE: Final = 3.0
+"""Seconds for connections that are being opened to be open: each takes milliseconds."""
 
 
 def console(context: Context) -> Login:
@@ -41,6 +45,35 @@ def command(context: Context, host: Reader, text: str) -> None:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error
 
 
+def reconnect(context: Context, host: Reader) -> None:
+    """Let every server connection be opened anew once its transaction has ended. Raises `HostError`.
+
+    RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
+    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is.
+    """
+    import psycopg
+
+    from kbpg import sql
+
+    ends = time.monotonic() + LOGIN_DEADLINE
+    try:
+        with sql.connect(host, console(context), pooled=True) as connection:
+            while time.monotonic() < ends:
+                if not any(row["sv_login"] for row in rows(connection, "POOLS")):
+                    break
+                time.sleep(0.01)
+            give(host, connection, "RECONNECT")
+    except (OSError, psycopg.Error) as error:
+        raise HostError(host.name, f"PgBouncer did not take RECONNECT: {sql.short(error)}") from error
+
+
+def rows(connection: psycopg.Connection[Any], what: str) -> list[dict[str, Any]]:
+    """Return the rows of SHOW `what`, by column. Raises `psycopg.Error`."""
+    cursor = connection.execute(f"SHOW {what}".encode())
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
 def shown(context: Context, host: Reader, what: str) -> list[dict[str, Any]]:
     """Return the rows of SHOW `what`, by column. Raises `HostError`."""
     import psycopg
@@ -49,8 +82,6 @@ def shown(context: Context, host: Reader, what: str) -> list[dict[str, Any]]:
 
     try:
         with sql.connect(host, console(context), pooled=True) as connection:
-            cursor = connection.execute(f"SHOW {what}".encode())
-            names = [column.name for column in cursor.description or ()]
-            return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+            return rows(connection, what)
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not answer SHOW {what}: {sql.short(error)}") from error

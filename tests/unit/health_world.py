@@ -19,6 +19,7 @@ from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import CLUSTER, CONTROLLER, Resource
 from kbpg.patroni import Member, NodeStatus, Standby
+from kbpg.pki import Stored
 from kbpg.raft import RaftStatus
 from kbpg.render import render
 from kbpg.resources.birth import Removed
@@ -39,6 +40,7 @@ from kbpg.resources.preflight.system import System, SystemFact
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret
+from kbpg.steps.authority import StoredFact
 from kbpg.steps.images import patroni_image, proxy_images
 from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.steps.s00_credentials import CredentialsFact
@@ -229,6 +231,7 @@ class World:
             ContainersFact: {},
             ImagesFact: self._images(),
             CredentialsFact: FOUND,
+            StoredFact: Stored(self.context.inventory.pki_path, self.context.pki.files()),
         }
         if isinstance(fact, DiskFact):
             return Disk(fact.path, 80 * GB, 1_000_000, "ext2/ext3")

@@ -19,6 +19,9 @@ from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
 from kbpg.operations.pause_guard import note_fact
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import LEADER_ROLES
+from kbpg.pki import Names, issuing
+from kbpg.pki.completing import HOST_USAGES
+from kbpg.pki.reading import Purpose
 from kbpg.raft import RaftStatus
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.docker import LABEL_SPEC, ImagesFact
@@ -31,8 +34,10 @@ from kbpg.steps.layout import REPLICATION_USER
 from kbpg.steps.s00_credentials import CredentialsFact
 
 from .health_world import FOUND, GB, INVENTORY, World
+from .pki_world import DAY, NOW
 
 Break = Callable[[World], None]
+BASE = "/opt/keybuzz"
 PGDATA = "/opt/keybuzz/postgres/data/pgdata"
 CRITICAL, WARNING = Severity.CRITICAL, Severity.WARNING
 
@@ -497,6 +502,55 @@ def open_file(world: World) -> None:
     world.change("proxy-1", fact, mode=0o644)
 
 
+def shows(world: World, host: str, path: str, ends: datetime) -> None:
+    """Let a host show a certificate that is valid until then, at noon of the first of June 2026."""
+    world.taken = NOW.timestamp()
+    key = issuing.new_key()
+    issuer = issuing.authority(key, "test", NOW)
+    purpose = Purpose(Names.of([host]), HOST_USAGES)
+    made = issuing.leaf(key, host, purpose, issuer, key, ends + issuing.BACKDATED - issuing.LEAF_LIFE)
+    text = issuing.certificate_pem(made).decode()
+    world.say(host, FileFact(path), FileState("999:999", 0o600, "", text))
+
+
+def expiring(world: World) -> None:
+    shows(world, "db-2", f"{BASE}/patroni/tls/server.crt", NOW + 10 * DAY)
+
+
+def expired(world: World) -> None:
+    shows(world, "proxy-1", f"{BASE}/pgbouncer/tls/server.crt", NOW)
+
+
+def test_a_certificate_says_when_it_ends() -> None:
+    world = World()
+    expiring(world)
+    finding = only(world)
+    assert finding.seen == f"{BASE}/patroni/tls/server.crt expires on 2026-06-11, in 10 days"
+    assert finding.remedy == "kbpg credentials renew-tls"
+    expired(world)
+    seen = {f.host: f.seen for f in world.diagnose().of("certificate-expires")}
+    assert seen["proxy-1"] == f"{BASE}/pgbouncer/tls/server.crt expired on 2026-06-01"
+
+
+def test_a_certificate_of_the_users_own_authority_is_replaced_by_the_user() -> None:
+    world = World(INVENTORY + "tls: {certificates: own}\n")
+    expiring(world)
+    finding = only(world)
+    assert finding.remedy == "kbpg apply-all"
+    assert "own first" in finding.evidence[0]
+
+
+@pytest.mark.parametrize("text", ["", "no certificate\n", None])
+def test_no_certificate_expires_where_there_is_none(text: str | None) -> None:
+    world = World()
+    expiring(world)
+    state = None if text is None else FileState("999:999", 0o600, "", text)
+    world.say("db-2", FileFact(f"{BASE}/patroni/tls/server.crt"), state)
+    assert shown(world) == []
+    shows(world, "db-2", f"{BASE}/patroni/tls/server.crt", NOW + 30 * DAY)
+    assert shown(world) == []
+
+
 def open_credentials(world: World) -> None:
     fact = CredentialsFact(world.context.inventory.credentials_path)
     world.say("controller", fact, dataclasses.replace(FOUND, mode=0o644))
@@ -595,6 +649,8 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (past_haproxy, [("proxy-1", "pgbouncer-target")], CRITICAL, Action.APPLY_STEP),
     (no_function, [("cluster", "pgbouncer-auth-query")], CRITICAL, Action.APPLY_STEP),
     (no_way, [("proxy-1", "pgbouncer-unusable")], CRITICAL, Action.RECONNECT_POOLER),
+    (expiring, [("db-2", "certificate-expires")], WARNING, None),
+    (expired, [("proxy-1", "certificate-expires")], CRITICAL, None),
     (open_file, [("proxy-1", "secrets-readable")], WARNING, Action.APPLY_STEP),
     (open_credentials, [("controller", "secrets-readable")], WARNING, Action.APPLY_STEP),
     (edited, [("proxy-2", "drift")], WARNING, Action.APPLY_STEP),

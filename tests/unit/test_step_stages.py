@@ -163,7 +163,16 @@ def test_credentials_the_preflight_and_a_pause_stop_a_run_beforehand(cluster: Co
     required = [(step.number, stage.unlimited) for step, stage in stages(cluster) if stage.requirement]
     # The second one is about passwords of the inventory's own roles, where there are any
     own = [(0, False)] if cluster.inventory.login_roles else []
-    assert required == [(0, True), *own, (0, False), (1, False), (2, False), (2, False)]
+    assert required == [
+        (0, True),
+        *own,
+        (0, False),
+        (0, True),
+        (0, False),
+        (1, False),
+        (2, False),
+        (2, False),
+    ]
 
 
 def test_only_changes_of_nodes_are_rolled_out_one_by_one(cluster: Context) -> None:

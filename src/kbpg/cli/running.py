@@ -16,6 +16,7 @@ from kbpg.errors import Exit
 from kbpg.model import CONTROLLER, Status, Step
 from kbpg.operations import tls_change
 from kbpg.options import Options
+from kbpg.pki import demand_written
 from kbpg.session import Session
 
 READING = "reading the hosts"
@@ -26,11 +27,13 @@ LAST_OF_HOSTS = 4
 def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequence[Step] = ()) -> int:
     """Make it so, show how, and return the exit code; `after` are the steps whose requirements hold too."""
     started = time.monotonic()
-    # Passwords that nobody keeps must not reach a cluster: only step 00 writes new ones down
+    # Passwords and certificates that nobody keeps must not reach a cluster: only step 00 writes new ones down
     kept = not any(step.number == 0 for step in steps)
     with Console(color=options.color) as console:
         progress = Progress(console)
         with working(options, console, doing, then=READING, lock=True, credentials_exist=kept) as session:
+            if kept:
+                demand_written(session.context.pki, session.context.inventory.pki_path)
             report = _apply(session, options, progress, steps, after)
         seconds = time.monotonic() - started
         console.rest()

@@ -23,6 +23,7 @@ from kbpg.operations.config_set import Applied, Verified
 from kbpg.operations.config_show import Row, Shown
 from kbpg.operations.place import site_of
 from kbpg.options import Options
+from kbpg.pki import demand_written
 from kbpg.session import Session
 from kbpg.steps import ALL
 
@@ -51,6 +52,7 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
         Console(color=options.color) as console,
         working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
     ):
+        demand_written(session.context.pki, session.context.inventory.pki_path)
         work = _Work(session, console, edited, wanted)
         return work.done(as_json=options.json)
 

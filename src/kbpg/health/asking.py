@@ -21,11 +21,13 @@ from kbpg.model import Placed, Step
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
 from kbpg.raft import RaftFact
+from kbpg.resources.file import FileFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.sql import extensions
 from kbpg.resources.sql_facts import RolesFact
+from kbpg.steps.authority import CERTIFICATE, on_host
 from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def wanted(context: Context) -> Wanted:
     for _, item in placed(context):
         for name, fact in item.resource.asks(item.place, context):
             found.setdefault(name, []).append(fact)
+    for host in context.inventory.hosts:
+        found.setdefault(host.name, []).append(FileFact(on_host(context, host, CERTIFICATE)))
     for name in context.db_names:
         found[name] += [rebuild_note(context), *Proof(context, Facts(Knowledge(), name)).questions()]
         found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kbpg.health.check import Check
 from kbpg.health.checks import (
+    certificates,
     containers,
     drift,
     haproxy,
@@ -41,6 +42,7 @@ ALL: tuple[Check, ...] = (
     *pgbouncer.CHECKS,
     *reads.CHECKS,
     *pauses.CHECKS,
+    *certificates.CHECKS,
     *security.CHECKS,
     *drift.CHECKS,
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from kbpg.errors import CredentialsError
 from kbpg.pki import issuing, reading
-from kbpg.pki.model import CA, CLIENT, Leaf, Pki, certificate_file, key_file
+from kbpg.pki.model import CA, CLIENT, RENEWED, Leaf, Pki, certificate_file, key_file
 from kbpg.pki.names import Names
 from kbpg.pki.reading import PrivateKey, Purpose, UnusableError
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from kbpg.pki.store import Stored
     from kbpg.secret import Secret
 
-RENEWED = timedelta(days=30)
-"""A certificate with less time left is issued anew. A month lets a run of apply-all a week, or the warning of
-diagnose, come in good time several times over."""
 HOST_USAGES = (reading.SERVER, reading.CLIENT)
 """A host's certificate serves, and is shown by its programs where they are clients of other hosts."""
 

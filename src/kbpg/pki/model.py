@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from kbpg.secret import Secret
 
 CA = "ca"
 CLIENT = "kbpg"
 """Common name of kbpg's own client certificate, and the name of its files."""
+RENEWED = timedelta(days=30)
+"""A certificate with less time left is issued anew, and warned of where it is in use. A month lets a run of apply-all
+a week come in good time several times over."""
 TAKEN = (CA, CLIENT)
 """Names that no host may have: their files are not a host's."""
 

@@ -150,6 +150,15 @@ def write(pki: Pki, stored: Stored) -> tuple[str, ...]:
     return names
 
 
+def demand_written(pki: Pki, directory: Path) -> None:
+    """Raise CredentialsError where a part of `pki` is nowhere but in memory: it must not reach a host."""
+    if pki.fresh:
+        raise CredentialsError(
+            f"{directory}: {', '.join(sorted(pki.fresh))}: missing, or not what the inventory asks for",
+            hint="run kbpg step 00 first",
+        )
+
+
 def _keys_first(name: str) -> tuple[bool, bool]:
     """Return the place in the order of writing: the authority before all others, keys before certificates."""
     return not name.startswith(f"{CA}."), name.endswith(".crt")

@@ -1,4 +1,4 @@
-"""Step 00: the credentials file, generated once, completed where names are missing, never replaced."""
+"""Step 00: the credentials file, generated once, completed where names are missing, never replaced; certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step
 from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.identity import record_path
-from kbpg.steps import databases
+from kbpg.steps import authority, databases
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
 
 
@@ -160,8 +160,10 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("no cluster without its credentials", lost, requirement=True, unlimited=True),
         *databases.requirements(context),
         Stage("credentials as read", (Placed(CONTROLLER, Unchanged(context)),), requirement=True),
+        *authority.requirements(context),
         Stage("file", (Placed(CONTROLLER, CredentialsFile(context)),)),
+        *authority.stages(context),
     )
 
 
-STEP = Step(0, "credentials", "generate or complete credentials/postgres.env", stages)
+STEP = Step(0, "credentials", "generate or complete credentials/postgres.env and the certificates", stages)

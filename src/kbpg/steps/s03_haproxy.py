@@ -169,7 +169,7 @@ def _reload(context: Context, site: Site) -> None:
         time.sleep(0.2)
     for name in context.proxy_names:
         if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS, name) or {}) and name in site.hosts:
-            pooler.command(context, site.hosts[name], "RECONNECT")
+            pooler.reconnect(context, site.hosts[name])
 
 
 def route(context: Context, proxy: str) -> Probe:

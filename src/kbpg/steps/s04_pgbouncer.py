@@ -127,7 +127,7 @@ def _reload(context: Context, site: Site) -> None:
     """
     if _encryption(context, site) == context.transport.pooler:
         site.host.run(signalled(PGBOUNCER, "HUP"))
-        pooler.command(context, site.host, "RECONNECT")
+        pooler.reconnect(context, site.host)
         return
     for _ in range(ATTEMPTS):
         with WaitingClients(site, [site.place], "a change of tls", lenient=True) as clients:
@@ -148,7 +148,7 @@ def _reload_encryption(context: Context, site: Site) -> None:
                 site.place, "PgBouncer did not take its new configuration", detail=log_lines(site, PGBOUNCER)
             )
         time.sleep(0.05)
-    pooler.command(context, site.host, "RECONNECT")
+    pooler.reconnect(context, site.host)
 
 
 def _encryption(context: Context, site: Site) -> str:

@@ -25,6 +25,7 @@ from kbpg.resources.preflight import Preflight
 from kbpg.resources.probe import Probe
 from kbpg.resources.roles import ManagedRole
 from kbpg.resources.sql import Database, Extension, Role
+from kbpg.steps.authority import PkiSafe, PkiUnchanged
 from kbpg.steps.s00_credentials import CredentialsFact, CredentialsFile, Safe, Unchanged
 
 OTHERS: tuple[type[Resource], ...] = (
@@ -39,6 +40,8 @@ OTHERS: tuple[type[Resource], ...] = (
     NotPaused,
     PauseEnded,
     PendingRestart,
+    PkiSafe,
+    PkiUnchanged,
     Preflight,
     Probe,
     Removed,

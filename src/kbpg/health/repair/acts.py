@@ -21,6 +21,7 @@ from kbpg.operations.pausing import resume
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
+from kbpg.pki import demand_written
 from kbpg.resources.patroni import INTERVAL
 from kbpg.steps.layout import DB_CONTAINERS, PATRONI
 
@@ -53,6 +54,8 @@ def _apply_step(bench: Bench, repair: Repair) -> str:
     step = next(each for each in bench.steps if each.number == number)
     after = [each for each in bench.steps if each.number < number]
     site = bench.site
+    if number:
+        demand_written(site.context.pki, site.context.inventory.pki_path)
     run = Run(site.context, site.hosts, site.controller, bench.listener, _limit(site, repair.host))
     report = run.apply((step,), after)
     failed = report.of(Status.FAILED)
