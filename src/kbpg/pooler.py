@@ -45,8 +45,10 @@ def command(context: Context, host: Reader, text: str) -> None:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error
 
 
-def reconnect(context: Context, host: Reader) -> None:
+def reconnect(context: Context, host: Reader, through: str | None = None) -> None:
     """Let every server connection be opened anew once its transaction has ended. Raises `HostError`.
+
+    With `through`, an address, only where one of them leads there.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
     been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is.
@@ -58,6 +60,8 @@ def reconnect(context: Context, host: Reader) -> None:
     ends = time.monotonic() + LOGIN_DEADLINE
     try:
         with sql.connect(host, console(context), pooled=True) as connection:
+            if through is not None and not any(row["addr"] == through for row in rows(connection, "SERVERS")):
+                return
             while time.monotonic() < ends:
                 if not any(row["sv_login"] for row in rows(connection, "POOLS")):
                     break

@@ -36,6 +36,8 @@ STOP_TIMEOUT = 10
 STATES = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
 UP = "2"
 """srv_op_state (HAProxy's management guide, "show servers state")."""
+LOOPBACK = "127.0.0.1"
+"""How a PgBouncer reaches the HAProxy of its own host."""
 THROW_AWAY = ["docker", "run", "--rm", "--interactive", "--network", "none"]
 RELOAD = (
     'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
@@ -169,7 +171,8 @@ def _reload(context: Context, site: Site) -> None:
         time.sleep(0.2)
     for name in context.proxy_names:
         if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS, name) or {}) and name in site.hosts:
-            pooler.reconnect(context, site.hosts[name])
+            here = LOOPBACK if name == site.place else site.host.address
+            pooler.reconnect(context, site.hosts[name], through=here)
 
 
 def route(context: Context, proxy: str) -> Probe:
