@@ -387,7 +387,19 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "OOMKilled": False,
             "FinishedAt": "2026-11-23T13:33:52.5Z",
         },
-        "Config": {"Labels": labels, "Cmd": list(spec.command), "StopTimeout": spec.stop_timeout},
+        "Config": {
+            "Labels": labels,
+            "Cmd": list(spec.command),
+            "StopTimeout": spec.stop_timeout,
+            "User": spec.user,
+            "Healthcheck": {
+                "Test": ["CMD-SHELL", spec.health.command if spec.health else ""],
+                "Interval": 30_000_000_000,
+                "Timeout": 5_000_000_000,
+                "StartPeriod": 60_000_000_000,
+                "Retries": 3,
+            },
+        },
         "HostConfig": {
             "RestartPolicy": {"Name": "unless-stopped"},
             "NetworkMode": "host",
@@ -397,6 +409,11 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "ShmSize": spec.shm_size,
             "Privileged": False,
             "Memory": 0,
+            "ReadonlyRootfs": spec.read_only,
+            "CapAdd": None,
+            "CapDrop": list(spec.cap_drop),
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": spec.pids_limit,
         },
     }
 
