@@ -317,6 +317,8 @@ class World:
             "postmaster settings": (("max_connections", "100"),),
             "databases": (("postgres", "UTF8", True, ["public"]), ("keybuzz", "UTF8", True, ["kb_app"])),
             "schemas": (("kb_app", "kb_app"),),
+            "rights of everybody": ((False, False),),
+            "role settings": (("kb_app", "idle_in_transaction_session_timeout=600s"),),
             "auth query": (self._function(),),
             "configuration load": (("then", False),),
             "route": ((True,),),
