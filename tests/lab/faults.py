@@ -5,6 +5,7 @@ Every fault is a function that takes the lab, does the damage and returns the pl
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,14 +205,26 @@ def older_on_disk(lab: Lab) -> str:
     host = standby(lab)
     lab.sh(
         host,
-        "docker exec -u 0 patroni sh -c 'cd /usr/lib/postgresql/16/share/*/extension 2>/dev/null ||"
-        " cd $(dirname $(find / -name vector.control 2>/dev/null | head -1)); pwd > /var/tmp/where;"
-        " mkdir -p /var/tmp/away && mv vector--0.8.1.sql vector--*--0.8.1.sql /var/tmp/away/'",
+        past_read_only(
+            "cd /usr/lib/postgresql/16/share/*/extension 2>/dev/null ||"
+            " cd $(dirname $(find / -xdev -name vector.control 2>/dev/null | head -1)); pwd > /var/tmp/where;"
+            " mkdir -p /var/tmp/away && mv vector--0.8.1.sql vector--*--0.8.1.sql /var/tmp/away/"
+        ),
     )
     return host
 
 
-PUT_BACK = "docker exec -u 0 patroni sh -c 'mv /var/tmp/away/* $(cat /var/tmp/where)/'"
+def past_read_only(script: str) -> str:
+    """Return the command with which the host's root changes files of Patroni's container, past its read-only root.
+
+    From the host's own namespaces: in the container nobody has the capability to mount anything.
+    """
+    change = f"mount -o remount,bind,rw / && {{ {script}; }} && mount -o remount,bind,ro /"
+    pid = "$(docker inspect -f '{{.State.Pid}}' patroni)"
+    return f"nsenter --target {pid} --mount --pid sh -c {shlex.quote(change)}"
+
+
+PUT_BACK = past_read_only("mv /var/tmp/away/* $(cat /var/tmp/where)/")
 
 
 # --- proxies -----------------------------------------------------------------------------------------------

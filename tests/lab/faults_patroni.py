@@ -14,6 +14,7 @@ from tests.lab.faults import (
     RAFT,
     Make,
     cut,
+    past_read_only,
     pooler,
     psql,
     standby,
@@ -342,8 +343,10 @@ def newer_on_disk(lab: Lab) -> str:
     host = standby(lab)
     lab.sh(
         host,
-        "docker exec -u 0 patroni sh -c 'cd $(dirname $(find / -name vector.control 2>/dev/null | head -1))"
-        " && cp vector--0.8.1.sql vector--0.8.5.sql'",
+        past_read_only(
+            "cd $(dirname $(find / -xdev -name vector.control 2>/dev/null | head -1))"
+            " && cp vector--0.8.1.sql vector--0.8.5.sql"
+        ),
     )
     return CLUSTER
 

@@ -18,10 +18,10 @@ from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.file import RUN_KEY, FileFact
 
-REPEATED = ("label", "security-opt", "log-opt", "tmpfs", "volume", "ulimit")
+REPEATED = ("label", "security-opt", "log-opt", "tmpfs", "volume", "ulimit", "cap-drop", "cap-add")
 STARTED = itertools.count()
 """Every container has an id of its own."""
-FLAGS = ("detach", "rm", "interactive", "privileged")
+FLAGS = ("detach", "rm", "interactive", "privileged", "read-only")
 
 
 def docker(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
@@ -74,6 +74,8 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
             "Labels": {**(host.images[image]["Config"]["Labels"] or {}), **labels},
             "Cmd": command or None,
             "StopTimeout": int(options["stop-timeout"][0]) if "stop-timeout" in options else None,
+            "User": options.get("user", [""])[0],
+            **({"Healthcheck": _health(options)} if "health-cmd" in options else {}),
         },
         "HostConfig": {
             "RestartPolicy": {"Name": options.get("restart", ["no"])[0]},
@@ -84,9 +86,28 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
             "ShmSize": int(options.get("shm-size", ["67108864"])[0]),
             "Privileged": "privileged" in options,
             "Memory": int(options.get("memory", ["0"])[0]),
+            "ReadonlyRootfs": "read-only" in options,
+            "CapDrop": options.get("cap-drop"),
+            "CapAdd": options.get("cap-add"),
+            "SecurityOpt": options.get("security-opt"),
+            "PidsLimit": int(options["pids-limit"][0]) if "pids-limit" in options else None,
         },
     }
     return Output(0, f"{identifier}\n")
+
+
+def _health(options: dict[str, list[str]]) -> dict[str, Any]:
+    def duration(name: str) -> int:
+        (text,) = options[f"health-{name}"]
+        return int(text.removesuffix("s")) * 1_000_000_000
+
+    return {
+        "Test": ["CMD-SHELL", *options["health-cmd"]],
+        "Interval": duration("interval"),
+        "Timeout": duration("timeout"),
+        "StartPeriod": duration("start-period"),
+        "Retries": int(options["health-retries"][0]),
+    }
 
 
 def _ulimit(text: str) -> dict[str, Any]:

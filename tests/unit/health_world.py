@@ -323,6 +323,8 @@ class World:
             "postmaster settings": (("max_connections", "100"),),
             "databases": (("postgres", "UTF8", True, ["public"]), ("keybuzz", "UTF8", True, ["kb_app"])),
             "schemas": (("kb_app", "kb_app"),),
+            "rights of everybody": ((False, False),),
+            "role settings": (("kb_app", "idle_in_transaction_session_timeout=600s"),),
             "auth query": (self._function(),),
             "configuration load": (("then", False),),
             "route": ((True,),),
@@ -393,7 +395,19 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "OOMKilled": False,
             "FinishedAt": "2026-11-23T13:33:52.5Z",
         },
-        "Config": {"Labels": labels, "Cmd": list(spec.command), "StopTimeout": spec.stop_timeout},
+        "Config": {
+            "Labels": labels,
+            "Cmd": list(spec.command),
+            "StopTimeout": spec.stop_timeout,
+            "User": spec.user,
+            "Healthcheck": {
+                "Test": ["CMD-SHELL", spec.health.command if spec.health else ""],
+                "Interval": 30_000_000_000,
+                "Timeout": 5_000_000_000,
+                "StartPeriod": 60_000_000_000,
+                "Retries": 3,
+            },
+        },
         "HostConfig": {
             "RestartPolicy": {"Name": "unless-stopped"},
             "NetworkMode": "host",
@@ -403,6 +417,11 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "ShmSize": spec.shm_size,
             "Privileged": False,
             "Memory": 0,
+            "ReadonlyRootfs": spec.read_only,
+            "CapAdd": None,
+            "CapDrop": list(spec.cap_drop),
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": spec.pids_limit,
         },
     }
 

@@ -135,6 +135,12 @@ def test_images_follow_from_the_versions_unless_set() -> None:
     )
 
 
+@pytest.mark.parametrize("tag", ["", ":trixie-slim"])
+def test_a_base_image_may_be_pinned_by_its_digest(tag: str) -> None:
+    pinned = f"registry:5000/debian{tag}@sha256:{'0a' * 32}"
+    assert inventory(f'build: {{images: {{debian: "{pinned}"}}}}').images.debian == pinned
+
+
 def test_what_ssh_is_not_told_stays_open() -> None:
     inv = inventory()
     ssh = inv.ssh_for(inv.first_db)

@@ -24,6 +24,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines, state_
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.file import File, FileFact
 from kbpg.resources.loaded import Loaded, LoadedAhead
+from kbpg.resources.privilege import Health
 
 from .fake_docker import image, with_docker
 from .small_cluster import context, knowing, site, stage, step
@@ -39,6 +40,11 @@ SPEC = ContainerSpec(
     shm_size=1 << 30,
     tmpfs=("/run/app:size=1m",),
     restart_for="192.0.2.1:7000",
+    user="999:999",
+    read_only=True,
+    cap_drop=("ALL",),
+    pids_limit=256,
+    health=Health("app --ping"),
 )
 CONTAINERS = ContainersFact(("app", "other"))
 PATH, MARKER = "/opt/app/app.conf", "/opt/kbpg/app"
@@ -132,6 +138,13 @@ DRIFTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "stop_timeout": lambda c: c["Config"].update(StopTimeout=None),
     "privileged": lambda c: c["HostConfig"].update(Privileged=True),
     "memory": lambda c: c["HostConfig"].update(Memory=1 << 30),
+    "user": lambda c: c["Config"].update(User="0:0"),
+    "read_only": lambda c: c["HostConfig"].update(ReadonlyRootfs=False),
+    "cap_drop": lambda c: c["HostConfig"].update(CapDrop=None),
+    "cap_add": lambda c: c["HostConfig"].update(CapAdd=["SYS_ADMIN"]),
+    "security_opt": lambda c: c["HostConfig"].update(SecurityOpt=["no-new-privileges", "seccomp=unconfined"]),
+    "pids_limit": lambda c: c["HostConfig"].update(PidsLimit=100_000),
+    "health": lambda c: c["Config"].pop("Healthcheck"),
 }
 
 
@@ -163,6 +176,13 @@ def test_each_options_drift_is_seen_and_recreates_the_container(option: str, wor
         ("shm_size", 1 << 20),
         ("tmpfs", ()),
         ("restart_for", "192.0.2.2:7000"),
+        ("user", "998:998"),
+        ("read_only", False),
+        ("cap_drop", ()),
+        ("pids_limit", 512),
+        ("health", Health("app --ping", interval=10)),
+        ("health", Health("app --pong")),
+        ("health", None),
     ],
 )
 def test_each_field_of_a_spec_is_in_its_digest_or_its_state(name: str, value: Any) -> None:
@@ -172,6 +192,73 @@ def test_each_field_of_a_spec_is_in_its_digest_or_its_state(name: str, value: An
     else:
         assert other.digest() != SPEC.digest()
         assert other.state() != SPEC.state()
+
+
+PLAIN = ContainerSpec("app", IMAGE, INPUTS, ("app",), (), 30)
+
+
+def test_a_spec_without_the_later_options_has_the_command_line_it_always_had() -> None:
+    """So its digest is the one it had: a kbpg that knows more options restarts nothing that does not use them."""
+    assert PLAIN._options() == [
+        *("--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"),
+        *("--stop-timeout", "30", "--shm-size", "67108864", "--log-opt=max-size=20m", "--log-opt=max-file=5"),
+    ]
+    assert PLAIN.digest() == "44629aeaa375"
+
+
+def test_a_container_of_an_older_docker_or_a_spec_without_limits_shows_none() -> None:
+    shown = {
+        "State": {"Status": "running"},
+        "Config": {},
+        "HostConfig": {
+            "RestartPolicy": {"Name": "no"},
+            "NetworkMode": "host",
+            "ShmSize": 1,
+            "Privileged": False,
+            "Memory": 0,
+        },
+    }
+    found = state_of(shown)
+    names = ("user", "read_only", "cap_drop", "cap_add", "security_opt", "pids_limit", "health")
+    assert [found[name] for name in names] == ["", False, "", "", "", 0, "not looked at"]
+
+
+@pytest.mark.parametrize("shown", [None, 0, -1])
+def test_a_limit_of_processes_that_the_kernel_cannot_keep_restarts_nothing(
+    shown: int | None, world: World
+) -> None:
+    """Docker drops it with a warning, and would again."""
+    world.inspected["HostConfig"]["PidsLimit"] = shown
+    assert world.apply() == [Status.OK] * 3
+    assert world.host.journal == []
+
+
+def test_a_container_that_somebody_started_without_a_limit_of_processes_differs(world: World) -> None:
+    world.inspected["HostConfig"]["PidsLimit"] = None
+    world.inspected["Config"]["Labels"]["kbpg.spec"] = "0" * 12
+    assert [line.split(":")[0] for line in world.plan()["container:app"][1]] == ["spec", "pids_limit"]
+
+
+@pytest.mark.parametrize("health", ["starting", "unhealthy", "healthy"])
+def test_what_docker_says_of_the_health_is_no_difference(health: str, world: World) -> None:
+    world.inspected["State"]["Health"] = {"Status": health, "FailingStreak": 3}
+    assert world.apply() == [Status.OK] * 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["no-new-privileges:true"],
+        ["no-new-privileges=true"],
+        ["label=type:container_t", "no-new-privileges"],
+        ["no-new-privileges", "label:disable"],
+    ],
+)
+def test_other_spellings_of_the_security_options_and_selinux_labels_are_no_difference(
+    options: list[str], world: World
+) -> None:
+    world.inspected["HostConfig"]["SecurityOpt"] = options
+    assert world.apply() == [Status.OK] * 3
 
 
 def test_the_image_is_compared_by_its_inputs_alone() -> None:

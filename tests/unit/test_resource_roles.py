@@ -349,7 +349,12 @@ def test_the_stages_are_in_the_order_in_which_things_need_each_other() -> None:
         ["role:shop_owner", "role:readers", "role:reporting"],
         ["membership:shop_owner", "membership:readers", "membership:reporting"],
         ["database:shop"],
-        ["schema:shop.sales", "extension:shop.vector", "extension:shop.pg_trgm"],
+        [
+            "grants:everybody in shop",
+            "schema:shop.sales",
+            "extension:shop.vector",
+            "extension:shop.pg_trgm",
+        ],
         ["grant:readers on shop", "grant:readers on shop.sales", "grant:readers on keybuzz"],
         ["unmanaged databases and roles"],
     ]

@@ -214,9 +214,12 @@ def python_release(value: str) -> str:
 
 
 def image(value: str) -> str:
-    """Check an image reference."""
-    if not re.fullmatch(r"[a-z0-9]([a-zA-Z0-9._/:@-]*[a-zA-Z0-9])?", value):
+    """Check an image reference, with or without a digest."""
+    name, pinned, digest = value.partition("@")
+    if not re.fullmatch(r"[a-z0-9]([a-zA-Z0-9._/:-]*[a-zA-Z0-9])?", name):
         raise ValueError(f"wanted an image reference such as debian:trixie-slim, got {shown(value)}")
+    if pinned and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise ValueError(f"wanted a digest of sha256: and 64 hexadecimal digits after @, got {shown(value)}")
     return value
 
 

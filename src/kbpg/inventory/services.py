@@ -44,6 +44,20 @@ class Postgresql(Section):
     parameters: Parameters = Field(
         {}, description="PostgreSQL settings that override what kbpg computes, such as work_mem: 32MB"
     )
+    app_idle_in_transaction_timeout: Duration | None = Field(
+        600,
+        ge=0,
+        le=86400 * 24,
+        description="seconds the application's role may leave a transaction open and idle before PostgreSQL ends its "
+        "session; 0: forever (null: none is set, and one set by hand stays)",
+    )
+    app_statement_timeout: Duration | None = Field(
+        None,
+        ge=0,
+        le=86400 * 24,
+        description="seconds a statement of the application's role may take; 0: forever (null: none is set, and one "
+        "set by hand stays)",
+    )
     locale: Text = Field(
         "C.UTF-8", description="locale of new databases; C.UTF-8 does not change with the image"
     )

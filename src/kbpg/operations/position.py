@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kbpg.context import Context
 from kbpg.errors import KbpgError
 from kbpg.hosts.port import Writer
+from kbpg.resources.privilege import THROW_AWAY
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import OWNER, layout
 
@@ -97,7 +98,7 @@ def read_position(context: Context, host: Writer) -> Position | str:
     """
     mount = f"{layout(context).data}:/data:ro"
     image = patroni_image(context).name
-    argv = ["docker", "run", "--rm", "--network", "none", "--user", OWNER, "--volume", mount]
+    argv = ["docker", "run", *THROW_AWAY, "--user", OWNER, "--volume", mount]
     try:
         output = host.run([*argv, "--entrypoint", "sh", image, "-c", _SCRIPT], timeout=TIMEOUT)
         return parse(output.stdout)

@@ -13,6 +13,7 @@ from kbpg.facts import Facts
 from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
 from kbpg.resources.configuration import Configuration
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact
+from kbpg.resources.privilege import NO_HEALTH, NO_NEW_PRIVILEGES, Health, health_of, security_of
 
 LOG_LINES = 8
 """Lines of a container's log that go with an error."""
@@ -27,7 +28,8 @@ class ContainerSpec:
     `inputs` is the label of the image it must run; `mounts` are "source:target:mode" binds of directories
     (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
     "path:options". `restart_for` digests what the program reads only when it starts, so that a change of it
-    recreates the container.
+    recreates the container. `user` is "uid:gid", "" for the image's; `pids_limit` counts processes and threads, 0
+    for no limit. What the last five are for: docs/containers.md.
     """
 
     name: str
@@ -39,6 +41,11 @@ class ContainerSpec:
     shm_size: int = 64 << 20
     tmpfs: tuple[str, ...] = ()
     restart_for: str = ""
+    user: str = ""
+    read_only: bool = False
+    cap_drop: tuple[str, ...] = ()
+    pids_limit: int = 0
+    health: Health | None = None
 
     def argv(self) -> list[str]:
         """Return the command that starts it. There is no secret among its arguments."""
@@ -47,11 +54,19 @@ class ContainerSpec:
         return [*start, *self._options(), self.image, *self.command]
 
     def _options(self) -> list[str]:
-        options = ["--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"]
+        options = ["--restart", "unless-stopped", "--network", "host", "--security-opt", NO_NEW_PRIVILEGES]
         options += ["--stop-timeout", str(self.stop_timeout), "--shm-size", str(self.shm_size)]
         options += [f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()]
         options += [f"--tmpfs={path}" for path in self.tmpfs]
-        return options + [f"--volume={mount}" for mount in self.mounts]
+        return options + [f"--volume={mount}" for mount in self.mounts] + self._privileges()
+
+    def _privileges(self) -> list[str]:
+        """Return what the program may not do; nothing for what is not asked for, as in `digest`."""
+        options = [f"--user={self.user}"] if self.user else []
+        options += ["--read-only"] if self.read_only else []
+        options += [f"--cap-drop={name}" for name in self.cap_drop]
+        options += [f"--pids-limit={self.pids_limit}"] if self.pids_limit else []
+        return options + (self.health.options() if self.health else [])
 
     def digest(self) -> str:
         """Return what identifies the options; the image is compared by its own label.
@@ -78,7 +93,25 @@ class ContainerSpec:
             "stop_timeout": self.stop_timeout,
             "privileged": False,
             "memory": 0,
+            "user": self.user,
+            "read_only": self.read_only,
+            "cap_drop": " ".join(sorted(self.cap_drop)),
+            "cap_add": "",
+            "security_opt": NO_NEW_PRIVILEGES,
+            "pids_limit": self.pids_limit,
+            "health": self.health.text() if self.health else NO_HEALTH,
         }
+
+    def found(self, container: Mapping[str, Any]) -> State:
+        """Return `state_of` a container that is to be this one.
+
+        A kernel without the cgroup for processes makes Docker drop the limit with a warning and show none
+        (verifyPlatformContainerResources in daemon/daemon_unix.go): no restart would change that.
+        """
+        shown = dict(state_of(container))
+        if not shown["pids_limit"] and shown["spec"] == self.digest():
+            shown["pids_limit"] = self.pids_limit
+        return shown
 
 
 def state_of(container: Mapping[str, Any]) -> State:
@@ -99,6 +132,13 @@ def state_of(container: Mapping[str, Any]) -> State:
         "stop_timeout": config.get("StopTimeout") or 0,
         "privileged": host["Privileged"],
         "memory": host["Memory"],
+        "user": config.get("User") or "",
+        "read_only": bool(host.get("ReadonlyRootfs")),
+        "cap_drop": " ".join(sorted(host.get("CapDrop") or [])),
+        "cap_add": " ".join(sorted(host.get("CapAdd") or [])),
+        "security_opt": security_of(host),
+        "pids_limit": max(host.get("PidsLimit") or 0, 0),
+        "health": health_of(config),
     }
 
 
@@ -118,7 +158,7 @@ class Container(Resource):
     def have(self, facts: Facts) -> Want:
         """Return what Docker shows."""
         found = facts.get(self._fact).get(self.spec.name)
-        return state_of(found) if found else ABSENT
+        return self.spec.found(found) if found else ABSENT
 
     def impact(self, change: Change, facts: Facts) -> Impact:
         """Return whether something that runs is restarted."""

@@ -8,6 +8,7 @@ from kbpg.context import Context
 from kbpg.model import CLUSTER, Placed, Resource, Stage
 from kbpg.resources.databases import ManagedDatabase, ManagedExtension
 from kbpg.resources.grants import DatabaseGrant, SchemaGrant
+from kbpg.resources.public_rights import PublicRights
 from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.sql import Schema
 from kbpg.resources.unmanaged import Unmanaged
@@ -36,6 +37,7 @@ def databases(context: Context) -> Iterator[Stage]:
         yield Stage("databases", _placed(own))
     inside: list[Resource] = []
     for each in inventory.databases:
+        inside.append(PublicRights(context, each.name))
         inside += [Schema(context, each.name, name, inventory.owner_of(each)) for name in each.schemas]
         for name in each.extensions:
             version = inventory.versions.pgvector if name == "vector" else None

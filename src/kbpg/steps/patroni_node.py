@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import shlex
 import time
 from datetime import datetime
 from functools import partial
@@ -24,9 +25,11 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.patroni import node_impact
+from kbpg.resources.privilege import ALL, Health, memory, pids_limit
 from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import patroni_image
 from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
+from kbpg.tuning import max_connections
 
 STOP_TIMEOUT = 120
 """Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
@@ -129,9 +132,26 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         ),
         stop_timeout=STOP_TIMEOUT,
         shm_size=SHM_SIZE,
-        tmpfs=("/run/postgresql:uid=999,gid=999,mode=0755",),  # the socket, and a password file of Patroni's
+        # The first: the socket, password files of Patroni's and of `kbpg psql`. The second: what initdb and
+        # patronictl write for themselves, and Python's temporary files.
+        tmpfs=(memory("/run/postgresql", 16, "0755"), memory("/tmp", 64, "1777")),  # noqa: S108
         restart_for=_restart_for(context, host),
+        user=OWNER,
+        read_only=True,
+        cap_drop=ALL,
+        pids_limit=pids_limit(max_connections(context.inventory)),
+        health=Health(_ready(context.inventory.cluster.superuser)),
     )
+
+
+def _ready(superuser: str) -> str:
+    """Return the question whether PostgreSQL takes connections, in words of the container's shell.
+
+    The port is that of the running server: line 4 of its pid file (src/include/utils/pidfile.h). pg_isready needs no
+    password, but a role without a line in pg_hba.conf would leave an error in the log each time.
+    """
+    port = 'port=$(sed -n 4p "$PGDATA/postmaster.pid")'
+    return f'{port} && pg_isready -t 3 -h /run/postgresql -p "$port" -d postgres -U {shlex.quote(superuser)}'
 
 
 def _restart_for(context: Context, host: Host) -> str:

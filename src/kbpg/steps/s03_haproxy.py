@@ -15,10 +15,11 @@ from kbpg.inventory import Host
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
-from kbpg.resources.container import Container, ContainerSpec, log_lines, state_of
+from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
+from kbpg.resources.privilege import ALL, SMALL, THROW_AWAY, Health, memory
 from kbpg.resources.probe import Probe
 from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql_facts import RowsFact
@@ -33,12 +34,15 @@ RELOAD_DEADLINE = 20.0
 """Seconds until a HAProxy that was just started takes commands."""
 STOP_TIMEOUT = 10
 """Seconds; HAProxy ends its connections at once on SIGTERM."""
+HEALTH = Health(
+    'echo "show info" | socat -t 2 - UNIX-CONNECT:/run/haproxy/admin.sock | grep -q "^Name: HAProxy"'
+)
+"""Whether the running worker answers on its socket; whether it has a leader is what its statistics say."""
 STATES = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
 UP = "2"
 """srv_op_state (HAProxy's management guide, "show servers state")."""
 LOOPBACK = "127.0.0.1"
 """How a PgBouncer reaches the HAProxy of its own host."""
-THROW_AWAY = ["docker", "run", "--rm", "--interactive", "--network", "none"]
 RELOAD = (
     'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
     "{} echo reload | socat -t 15 - ./master.sock; rm -f servers.state"
@@ -105,6 +109,12 @@ def _container(context: Context) -> ContainerSpec:
         ),
         mounts=(f"{layout(context).haproxy}:/etc/haproxy:ro",),
         stop_timeout=STOP_TIMEOUT,
+        tmpfs=(memory("/run/haproxy", 4),),  # its sockets, and the servers' state during a reload
+        user=OWNER,
+        read_only=True,
+        cap_drop=ALL,
+        pids_limit=SMALL,
+        health=HEALTH,
     )
 
 
@@ -124,11 +134,11 @@ def _check(context: Context, site: Site, content: bytes) -> None:
     0.3 s, else in a throw-away container without a network. Raises `NotConverged` with what HAProxy says.
     """
     image, _ = proxy_images(context)
-    running = site.facts.get(PROXY_CONTAINERS).get(HAPROXY)
-    beside = running is not None and state_of(running) == _container(context).state()
+    running, spec = site.facts.get(PROXY_CONTAINERS).get(HAPROXY), _container(context)
+    beside = running is not None and spec.found(running) == spec.state()
     trusted = f"--volume={layout(context).haproxy}/{DIRECTORY}:/etc/haproxy/{DIRECTORY}:ro"
-    aside = [*THROW_AWAY, trusted, image.name]
-    argv = ["docker", "exec", "--interactive", HAPROXY] if beside else aside
+    apart = ["docker", "run", "--interactive", *THROW_AWAY, trusted, image.name]
+    argv = ["docker", "exec", "--interactive", HAPROXY] if beside else apart
     output = site.host.run([*argv, "haproxy", "-c", "-q", "-f", "/dev/stdin"], stdin=content, check=False)
     if not output.ok:
         said = (output.stdout + output.stderr).strip().splitlines()[-8:]

@@ -23,6 +23,7 @@ from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.pause_ended import PauseEnded
+from kbpg.resources.privilege import ALL, SMALL, Health, memory
 from kbpg.resources.probe import Probe
 from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql import Role
@@ -104,7 +105,23 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         mounts=(f"{layout(context).pgbouncer}:/etc/pgbouncer:ro",),
         stop_timeout=STOP_TIMEOUT,
         restart_for=f"{host.address}:{ports.pgbouncer}",
+        tmpfs=(memory("/run/pgbouncer", 1),),  # its Unix socket
+        user=OWNER,
+        read_only=True,
+        cap_drop=ALL,
+        pids_limit=SMALL,
+        health=Health(_answers_ssl_request(ports.pgbouncer)),
     )
+
+
+def _answers_ssl_request(port: int) -> str:
+    """Return the question whether PgBouncer answers on its Unix socket, in words of the container's shell.
+
+    It is PostgreSQL's SSLRequest, 8 bytes: the length and 80877103 (protocol documentation, 55.7). The answer is
+    N or S, before anybody asks for a name or a password, and PgBouncer's log is silent about it.
+    """
+    request = r"printf '\000\000\000\010\004\322\026\057'"
+    return f"{request} | socat -t 2 - UNIX-CONNECT:/run/pgbouncer/.s.PGSQL.{port} | grep -q '[NS]'"
 
 
 def nofile(inventory: Inventory) -> int:

@@ -8,6 +8,8 @@ from kbpg.context import Context
 from kbpg.facts import Facts, NotKnown
 from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.resources.probe import Probe
+from kbpg.resources.public_rights import PublicRights
+from kbpg.resources.role_settings import Timeouts, application
 from kbpg.resources.sql import Database, Extension, Role, Schema, extensions
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps import databases
@@ -22,8 +24,10 @@ def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 05."""
     cluster, credentials = context.inventory.cluster, context.credentials
     version = context.inventory.versions.pgvector
+    timeouts = Timeouts(context, credentials.app_user, application(context))
     return (
         Stage("role", (Placed(CLUSTER, Role(context, credentials.app_user, credentials.app_password)),)),
+        Stage("timeouts", (Placed(CLUSTER, timeouts),)),
         *databases.roles(context),
         Stage("database", (Placed(CLUSTER, Database(context, cluster.database, credentials.app_user)),)),
         Stage(
@@ -33,6 +37,7 @@ def stages(context: Context) -> Sequence[Stage]:
                     CLUSTER, Schema(context, cluster.database, credentials.app_user, credentials.app_user)
                 ),
                 Placed(CLUSTER, Extension(context, cluster.database, "vector", version)),
+                *(Placed(CLUSTER, PublicRights(context, name)) for name in ("postgres", cluster.database)),
             ),
         ),
         *databases.databases(context),

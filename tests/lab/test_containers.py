@@ -1,0 +1,83 @@
+"""What the containers may not do, tried from inside them, and their health as Docker sees it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.lab.conftest import DB, PROXIES, Lab
+
+pytestmark = pytest.mark.lab
+EACH = [
+    *((host, "patroni") for host in DB),
+    *((h, name) for h in PROXIES for name in ("haproxy", "pgbouncer")),
+]
+WRITABLE = {
+    "patroni": ("/run/postgresql", "/tmp"),
+    "haproxy": ("/run/haproxy",),
+    "pgbouncer": ("/run/pgbouncer",),
+}
+HEALTHY = 120.0
+"""Seconds for three rounds of Docker's questions, and a beginning."""
+
+
+@pytest.mark.parametrize(("host", "name"), EACH)
+def test_docker_shows_what_was_asked_for(host: str, name: str, converged: Lab) -> None:
+    (shown,) = json.loads(converged.sh(host, f"docker inspect {name}"))
+    options = shown["HostConfig"]
+    assert shown["Config"]["User"] == "999:999"
+    assert options["ReadonlyRootfs"] is True
+    assert (options["CapDrop"], options["CapAdd"] or []) == (["ALL"], [])
+    assert options["SecurityOpt"] == ["no-new-privileges"]
+    assert options["PidsLimit"] == (4096 if name == "patroni" else 1024)
+    assert sorted(options["Tmpfs"]) == sorted(WRITABLE[name])
+
+
+@pytest.mark.parametrize(("host", "name"), EACH)
+def test_no_process_has_a_capability_or_can_get_one(host: str, name: str, converged: Lab) -> None:
+    script = "cat /proc/[0-9]*/status | grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs):' | sort -u"
+    for user in ("999", "0"):
+        lines = converged.sh(host, f"docker exec -u {user} {name} sh -c {json.dumps(script)}").splitlines()
+        found = {line.split()[0]: set() for line in lines}
+        for line in lines:
+            found[line.split()[0]].add(line.split()[1])
+        assert found.pop("NoNewPrivs:") == {"1"}
+        assert found
+        assert set().union(*found.values()) == {"0" * 16}
+
+
+@pytest.mark.parametrize(("host", "name"), EACH)
+def test_nothing_but_its_own_places_can_be_written(host: str, name: str, converged: Lab) -> None:
+    for place in ("/usr/local/bin", "/etc", f"/etc/{name}", "/var/tmp", "/"):
+        script = f"docker exec -u 0 {name} sh -c 'touch {place}/x' 2>&1; true"
+        assert "Read-only file system" in converged.sh(host, script)
+    for place in WRITABLE[name]:
+        converged.sh(host, f"docker exec {name} sh -c 'touch {place}/x && rm {place}/x'")
+
+
+@pytest.mark.parametrize(("host", "name"), EACH)
+def test_each_container_becomes_healthy(host: str, name: str, converged: Lab) -> None:
+    show = f"docker inspect -f '{{{{.State.Health.Status}}}}' {name}"
+    converged.until(
+        lambda: converged.sh(host, show).strip() == "healthy", HEALTHY, f"{name} on {host} healthy"
+    )
+
+
+def test_a_frozen_pgbouncer_becomes_unhealthy_and_well_again(converged: Lab) -> None:
+    host = PROXIES[1]
+    show = "docker inspect -f '{{.State.Health.Status}}' pgbouncer"
+    signal = "kill -{} $(docker inspect -f '{{{{.State.Pid}}}}' pgbouncer)"
+    converged.sh(host, signal.format("STOP"))
+    try:
+        converged.until(lambda: converged.sh(host, show).strip() == "unhealthy", HEALTHY + 60, "unhealthy")
+        assert converged.sh(host, "docker inspect -f '{{.State.Status}}' pgbouncer").strip() == "running"
+    finally:
+        converged.sh(host, signal.format("CONT"))
+    converged.until(lambda: converged.sh(host, show).strip() == "healthy", HEALTHY, "healthy")
+
+
+def test_the_questions_leave_nothing_in_the_logs(converged: Lab) -> None:
+    for host, name in EACH:
+        log = converged.sh(host, f"docker logs --since 2m {name} 2>&1")
+        for text in ("no pg_hba.conf entry", "unexpected eof", "incomplete startup packet"):
+            assert text not in log
