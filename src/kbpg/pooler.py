@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kbpg.errors import HostError
-from kbpg.facts import Login
 from kbpg.hosts.noted import noted
 from kbpg.layout import POOLER_USER
 
@@ -13,13 +12,14 @@ if TYPE_CHECKING:
     import psycopg
 
     from kbpg.context import Context
+    from kbpg.facts import Login
     from kbpg.hosts.port import Reader
 
 
 def console(context: Context) -> Login:
     """Return how kbpg reaches PgBouncer's console: as the auth role, which the console trusts."""
     port = context.inventory.ports.pgbouncer
-    return Login(POOLER_USER, context.credentials.pgbouncer_password, "pgbouncer", port)
+    return context.login(POOLER_USER, "pgbouncer_password", "pgbouncer", port)
 
 
 def give(host: Reader, connection: psycopg.Connection[Any], text: str) -> None:

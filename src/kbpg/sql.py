@@ -17,6 +17,7 @@ from kbpg.errors import HostError
 from kbpg.facts import Login
 from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
+from kbpg.secret import Secret
 
 CONNECT_TIMEOUT = 5
 """Seconds; a PostgreSQL that accepts connections answers in milliseconds."""
@@ -24,6 +25,8 @@ STATEMENT_TIMEOUT = 30_000
 """Milliseconds a statement of kbpg's own may take before the server ends it."""
 _VERIFIER = re.compile(r"(SCRAM-SHA-256\$|'md5)[^'\s]+")
 """What PostgreSQL stores of a password: whoever has it can try passwords at leisure."""
+REFUSED = "authentication failed"
+"""What PostgreSQL ("password authentication failed for user") and PgBouncer ("SASL authentication failed") say."""
 PATIENCE = 60.0
 """Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 
@@ -34,27 +37,75 @@ def connect(
 ) -> Iterator[psycopg.Connection[Any]]:
     """Open an autocommit connection to `login.port` on the host, as `login.user`.
 
-    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. After
+    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. Where the
+    password is refused, `login.former` is tried, if there is one: a rotation of it is not ended. After
     `seconds` the connection is cut, whatever it waits for: a frozen server does not hold kbpg for ever.
     Raises `psycopg.Error` or `HostError`.
     """
     with reader.forward(login.port) as port:
-        connection = psycopg.connect(
-            host="127.0.0.1",
-            port=port,
-            user=login.user,
-            password=login.password.reveal(),
-            dbname=login.database,
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name="kbpg",
-            sslmode="prefer",
-            gssencmode="disable",
-            autocommit=True,
-            prepare_threshold=None,
-            options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
-        )
+        connection = _opened(port, login, pooled=pooled)
         with connection, cut_after(connection, seconds):
             yield connection
+
+
+def _opened(port: int, login: Login, *, pooled: bool) -> psycopg.Connection[Any]:
+    """Connect, with the password of before where this one is refused. Raises `psycopg.Error`."""
+    try:
+        return _attempt(port, login, login.password, pooled=pooled)
+    except psycopg.OperationalError as error:
+        if login.former is None or REFUSED not in str(error):
+            raise
+        return _attempt(port, login, login.former, pooled=pooled)
+
+
+def _attempt(
+    port: int, login: Login, password: Secret, *, pooled: bool, replication: bool = False
+) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=port,
+        user=login.user,
+        password=password.reveal(),
+        dbname=login.database,
+        connect_timeout=CONNECT_TIMEOUT,
+        application_name="kbpg",
+        sslmode="prefer",
+        gssencmode="disable",
+        autocommit=True,
+        prepare_threshold=None,
+        options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
+        replication="true" if replication else None,
+    )
+
+
+def lets_in(
+    reader: Reader,
+    login: Login,
+    query: str,
+    *,
+    pooled: bool = False,
+    replication: bool = False,
+    seconds: float = PATIENCE,
+) -> bool:
+    """Return whether `login.password`, and no other, is taken (True) or refused (False).
+
+    `query` is run too ("": none), because PgBouncer lets a client in before PostgreSQL is asked. A role that is let
+    in and may not use the database has the right password. Raises `psycopg.Error`, `OSError` or `HostError` where
+    neither is told.
+    """
+    try:
+        with reader.forward(login.port) as port:
+            connection = _attempt(port, login, login.password, pooled=pooled, replication=replication)
+            with connection, cut_after(connection, seconds):
+                if query:
+                    connection.execute(query.encode())
+        return True
+    except psycopg.Error as error:
+        if REFUSED in str(error):
+            return False
+        if "permission denied for database" in str(error):
+            return True
+        raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import partial
 
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.facts import Facts, Login
+from kbpg.facts import Facts
 from kbpg.inventory import Host, Inventory
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
@@ -107,9 +107,7 @@ def _reload(site: Site) -> None:
 
 def _answers(context: Context, proxy: str) -> Probe:
     """Return the wait until a query comes back through this PgBouncer, as its own role."""
-    login = Login(
-        POOLER_USER, context.credentials.pgbouncer_password, "postgres", context.inventory.ports.pgbouncer
-    )
+    login = context.login(POOLER_USER, "pgbouncer_password", "postgres", context.inventory.ports.pgbouncer)
     fact = RowsFact(login, "answers", "select 1", pooled=True, live=True)
 
     def see(facts: Facts) -> State:
