@@ -13,15 +13,17 @@ from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact
 from kbpg.steps import s02_patroni, s04_pgbouncer, s05_pgvector
 from kbpg.steps.layout import POOLER_USER
+from kbpg.steps.patroni_node import files_of
 
 REPLAY_DEADLINE = 10.0
 """Seconds for the standbys to replay a new verifier while clients wait: half the bound of the pause; a standby that
 streams takes milliseconds."""
 GATES = ("not paused", "no rebuild left")
 """Titles of the stages of step 02 that are requirements."""
-SERVERS = ("superuser", "roles", "files", "nodes", "cluster")
-"""Titles of the stages of step 02, in the order of a rotation: what logs in with an old password is refused from the
-ALTER ROLE on, so the files follow at once. `nodes` reloads one Patroni after another."""
+ROLES = ("superuser", "roles")
+LOADED = ("nodes", "cluster")
+"""Titles of the stages of step 02 around Patroni's files, in the order of a rotation: what logs in with an old
+password is refused from the ALTER ROLE on, so the files follow at once. `nodes` reloads one Patroni after another."""
 
 
 def _titled(every: Sequence[Stage], titles: Sequence[str]) -> list[Stage]:
@@ -31,7 +33,11 @@ def _titled(every: Sequence[Stage], titles: Sequence[str]) -> list[Stage]:
 
 def servers(context: Context) -> Sequence[Stage]:
     """Return the stages for the roles that the db hosts themselves log in with, and Patroni's files."""
-    return _titled(s02_patroni.stages(context), (*GATES, *SERVERS))
+    every = s02_patroni.stages(context)
+    files = tuple(
+        Placed(host.name, file) for host in context.inventory.db for file in files_of(context, host)
+    )
+    return [*_titled(every, (*GATES, *ROLES)), Stage("files", files), *_titled(every, LOADED)]
 
 
 def pooler_file(context: Context) -> Sequence[Stage]:
