@@ -84,7 +84,7 @@ def rotate(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="WHAT...",
+            metavar="WHAT",
             help="app, superuser, replication, rewind, pgbouncer, rest, role NAME (one of the inventory's), or "
             "all: every one of these. Not raft: see docs/credentials.md.",
         ),
