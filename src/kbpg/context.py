@@ -19,13 +19,15 @@ class Context:
     """The inventory, the credentials and the certificates: all that decides what must be.
 
     `between`: everything accepts connections with TLS and without, on the way to the inventory's mode.
-    `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over.
+    `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over. `former` are the
+    credentials of before, while a rotation of them is not ended: each password in force is this or that one.
     """
 
     inventory: Inventory
     credentials: Credentials
     adopting: bool = False
     between: bool = False
+    former: Credentials | None = None
     pki: Pki = field(kw_only=True)
 
     @property
@@ -33,15 +35,20 @@ class Context:
         """Return what every hop speaks."""
         return Transport(self.inventory.tls.mode, self.between)
 
+    def login(self, user: str, field: str, database: str, port: int) -> Login:
+        """Return a login with the password that the credentials have as `field`, and with the one of before."""
+        password = getattr(self.credentials, field)
+        former = getattr(self.former, field) if self.former else password
+        return Login(user, password, database, port, former if former != password else None)
+
     def superuser(self, database: str = "postgres") -> Login:
         """Return how kbpg asks a db host's own PostgreSQL."""
-        credentials, ports = self.credentials, self.inventory.ports
-        return Login(credentials.superuser, credentials.superuser_password, database, ports.postgresql)
+        port = self.inventory.ports.postgresql
+        return self.login(self.credentials.superuser, "superuser_password", database, port)
 
     def application(self, port: int) -> Login:
         """Return how an application reaches its database through `port` of a proxy."""
-        credentials = self.credentials
-        return Login(credentials.app_user, credentials.app_password, self.inventory.cluster.database, port)
+        return self.login(self.credentials.app_user, "app_password", self.inventory.cluster.database, port)
 
     @property
     def db_names(self) -> list[str]:

@@ -68,12 +68,17 @@ class RestFact(Fact[T_co]):
 
 @dataclass(frozen=True)
 class Login:
-    """Who asks SQL questions, and where: a port on the host, a database, a user and the password."""
+    """Who asks SQL questions, and where: a port on the host, a database, a user and the password.
+
+    `former` is the password that may still be in force while a rotation is not ended: it is tried where `password` is
+    refused (`sql.connect`).
+    """
 
     user: str
     password: Secret
     database: str
     port: int
+    former: Secret | None = None
 
 
 class SqlFact(Fact[T_co]):

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kbpg.errors import HostError
-from kbpg.facts import Login
 from kbpg.hosts.noted import noted
 from kbpg.layout import POOLER_USER
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from kbpg.context import Context
+    from kbpg.facts import Login
     from kbpg.hosts.port import Reader
 
 LOGIN_DEADLINE: Final = 3.0
@@ -23,7 +23,7 @@ LOGIN_DEADLINE: Final = 3.0
 def console(context: Context) -> Login:
     """Return how kbpg reaches PgBouncer's console: as the auth role, which the console trusts."""
     port = context.inventory.ports.pgbouncer
-    return Login(POOLER_USER, context.credentials.pgbouncer_password, "pgbouncer", port)
+    return context.login(POOLER_USER, "pgbouncer_password", "pgbouncer", port)
 
 
 def give(host: Reader, connection: psycopg.Connection[Any], text: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from kbpg.adoption.passwords import completed, take_over
+from kbpg.amid import Amid, amid_rotation, tell_or_refuse
 from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, check_users, complete, generate
@@ -35,13 +36,15 @@ if TYPE_CHECKING:
     from kbpg.engine.lock import Locks
     from kbpg.hosts.ssh import SshHost
     from kbpg.options import Options
+    from kbpg.secret import Secret
 
 
 @dataclass
 class Session:
     """What is open. `hosts` lacks the `unreachable` ones; `found` is the credentials file, if there is one.
 
-    `unknown` are the passwords that neither the file nor a host told; None where nobody had to be asked.
+    `unknown` are the passwords that neither the file nor a host told; None where nobody had to be asked. `learn`
+    makes the journal know more secrets, before they are used.
     """
 
     context: Context
@@ -51,6 +54,7 @@ class Session:
     journal: Recorder
     unreachable: Mapping[str, HostError] = field(default_factory=dict)
     unknown: tuple[str, ...] | None = None
+    learn: Callable[[Iterable[Secret]], None] = lambda secrets: None
 
 
 class Closable(Protocol):
@@ -96,7 +100,8 @@ def _read(options: Options, *, early: bool) -> tuple[Context, Found | None]:
         complete(found) if found else generate(cluster.superuser, cluster.app_user, inventory.login_roles)
     )
     pki = pki_of(inventory, early=early, renew=options.renew_tls)
-    return Context(inventory, credentials, adopting=options.adopt, pki=pki), found
+    context = Context(inventory, credentials, adopting=options.adopt, pki=pki)
+    return amid_rotation(context, found), found
 
 
 def _demand(context: Context, found: Found | None) -> None:
@@ -128,6 +133,7 @@ def open_session(
     watcher: Watcher | None = None,
     ask: Ask | None = None,
     only: Collection[str] = (),
+    amid: Amid = Amid.REFUSE,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Session]:
     """Open everything for `doing` (the command, as others are told who holds the lock).
@@ -136,14 +142,20 @@ def open_session(
     `only`, no other host is connected.
     `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
     say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
-    killed left broken is taken back by the next command that holds the lock; `tell` is told of it. Raises
-    `InputError` before any connection is opened, then `KbpgError` with every host's problem.
+    killed left broken is taken back by the next command that holds the lock; `tell` is told of it. `amid` says what
+    becomes of a command that holds the lock while a rotation of passwords is not ended; one that only looks uses the
+    passwords of both files. Raises `InputError` before any connection is opened, then `KbpgError` with every host's
+    problem.
     """
     context, found = _read(options, early=not credentials_exist)
+    if context.former and amid is not Amid.ROTATE:
+        tell_or_refuse(context, changing=lock and amid is Amid.REFUSE, tell=tell)
     if credentials_exist and found is None:
         _demand(context, found)
     with ExitStack() as stack:
         redactor = Redactor(all_secrets(context.credentials), keys=context.pki.private_keys())
+        if context.former:
+            redactor.add(all_secrets(context.former))
         about = author(options.words, options.inventory)
         journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask
@@ -172,7 +184,8 @@ def open_session(
             unknown = whole.missing
             if credentials_exist and lock:  # a look does without what nobody tells
                 _demand(context, whole)
-        yield Session(context, found, hosts, LocalHost(recorder), recorder, unreachable, unknown)
+        controller = LocalHost(recorder)
+        yield Session(context, found, hosts, controller, recorder, unreachable, unknown, redactor.add)
 
 
 def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Locks]:

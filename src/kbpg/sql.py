@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import psycopg
@@ -26,6 +27,8 @@ _VERIFIER = re.compile(r"(SCRAM-SHA-256\$|'md5)[^'\s]+")
 """What PostgreSQL stores of a password: whoever has it can try passwords at leisure."""
 NO_TLS = "server does not support SSL"
 """What libpq says where a server has TLS switched off: while `tls` is being changed."""
+REFUSED = "authentication failed"
+"""What PostgreSQL ("password authentication failed for user") and PgBouncer ("SASL authentication failed") say."""
 PATIENCE = 60.0
 """Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 
@@ -36,15 +39,28 @@ def connect(
 ) -> Iterator[psycopg.Connection[Any]]:
     """Open an autocommit connection to `login.port` on the host, as `login.user`.
 
-    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. After
+    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. Where the
+    password is refused, `login.former` is tried, if there is one: a rotation of it is not ended. After
     `seconds` the connection is cut, whatever it waits for: a frozen server does not hold kbpg for ever.
     Raises `psycopg.Error` or `HostError`.
     """
     with reader.forward(login.port) as port:
-        options = None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}"
-        connection = through(reader, login, port, application_name="kbpg", options=options)
+        connection = _opened(reader, port, login, pooled=pooled)
         with connection, cut_after(connection, seconds):
             yield connection
+
+
+def _opened(reader: Reader, port: int, login: Login, *, pooled: bool) -> psycopg.Connection[Any]:
+    """Connect, with the password of before where this one is refused. Raises `psycopg.Error`."""
+    options = None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}"
+    try:
+        return through(reader, login, port, application_name="kbpg", options=options)
+    except psycopg.OperationalError as error:
+        if login.former is None or REFUSED not in str(error):
+            raise
+        return through(
+            reader, replace(login, password=login.former), port, application_name="kbpg", options=options
+        )
 
 
 def through(reader: Reader, login: Login, local: int, **more: Any) -> psycopg.Connection[Any]:
@@ -77,6 +93,43 @@ def through(reader: Reader, login: Login, local: int, **more: Any) -> psycopg.Co
             if not trust or not secure or NO_TLS not in str(error):
                 raise
             trust.learn(reader.name, login.port, secure := False)
+
+
+def lets_in(
+    reader: Reader,
+    login: Login,
+    query: str,
+    *,
+    pooled: bool = False,
+    replication: bool = False,
+    seconds: float = PATIENCE,
+) -> bool:
+    """Return whether `login.password`, and no other, is taken (True) or refused (False).
+
+    `query` is run too ("": none), because PgBouncer lets a client in before PostgreSQL is asked. A role that is let
+    in and may not use the database has the right password. Raises `psycopg.Error`, `OSError` or `HostError` where
+    neither is told.
+    """
+    try:
+        with reader.forward(login.port) as port:
+            connection = through(
+                reader,
+                login,
+                port,
+                application_name="kbpg",
+                options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
+                replication="true" if replication else None,
+            )
+            with connection, cut_after(connection, seconds):
+                if query:
+                    connection.execute(query.encode())
+        return True
+    except psycopg.Error as error:
+        if REFUSED in str(error):
+            return False
+        if "permission denied for database" in str(error):
+            return True
+        raise
 
 
 @contextmanager

@@ -70,6 +70,35 @@ def unconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             ["credentials", "recover", "--ask-app-password", "--new-app-password"],
             ["error: --ask-app-password and --new-app-password exclude each other"],
         ),
+        (
+            ["credentials", "rotate"],
+            [
+                "error: which passwords are to be rotated?",
+                "hint: one or more of app, superuser, replication, rewind, pgbouncer, rest, role NAME, all",
+            ],
+        ),
+        (
+            ["credentials", "rotate", "raft"],
+            [
+                "error: RAFT_PASS is not rotated: nodes with different ones do not hear each other",
+                "hint: docs/credentials.md says how it is changed, in a maintenance window",
+            ],
+        ),
+        (
+            ["credentials", "rotate", "role", "reporting"],
+            [
+                "error: role reporting: no role of the inventory that logs in",
+                "hint: one of: there is none",
+            ],
+        ),
+        (
+            ["credentials", "rotate", "app", "--resume"],
+            ["error: --resume ends what was begun, and takes nothing else"],
+        ),
+        (
+            ["credentials", "rotate", "app", "--limit", "db-1"],
+            ["error: a password is that of the whole cluster: credentials rotate takes no --limit"],
+        ),
     ],
 )
 def test_what_makes_no_sense_touches_nothing(arguments: list[str], lines: list[str], capsys: Capture) -> None:
@@ -77,6 +106,30 @@ def test_what_makes_no_sense_touches_nothing(arguments: list[str], lines: list[s
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [line.replace("{here}", str(Path.cwd())) for line in lines]
+
+
+def test_a_rotation_that_was_broken_off_is_said(capsys: Capture) -> None:
+    old = Path("credentials/postgres.env")
+    new = Path("credentials/postgres.env.new")
+    new.write_text(old.read_text().replace("-b'", "-new'"))
+    assert run(["credentials", "rotate", "rest"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: a rotation of app was broken off, and rest is not part of it",
+        "hint: first: kbpg credentials rotate --resume",
+    ]
+    assert run(["credentials", "show"]) == 0
+    shown = capsys.readouterr()
+    assert "-new" not in shown.out + shown.err
+    assert "a rotation is not ended, the new passwords are in" in shown.err
+    assert run(["uri", "--show-password"]) == 0
+    shown = capsys.readouterr()
+    assert "-new@" in shown.out
+    assert shown.err == "a rotation of passwords is not ended: this password is its new one\n"
+
+
+def test_nothing_to_resume_is_no_error(capsys: Capture) -> None:
+    assert run(["credentials", "rotate", "--resume"]) == 0
+    assert capsys.readouterr().out == "no rotation was broken off: nothing to do\n"
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,8 @@ def uri(
         import json
 
         line = json.dumps({"kind": kind.value, "uri": line})
+    if show_password and context.former:
+        typer.echo("a rotation of passwords is not ended: this password is its new one", err=True)
     echo_exactly(line)
 
 

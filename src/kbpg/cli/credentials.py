@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show the credentials, say where they are, recover a lost file, renew certificates.",
+    help="Show the credentials, say where they are, rotate them, renew certificates, recover a lost file.",
 )
 CERTIFIED = (0, 2, 3, 4)
 """The steps that write certificates, and load them."""
@@ -103,6 +103,36 @@ def renew_tls(ctx: typer.Context) -> None:
     raise typer.Exit(apply(ctx.obj, steps, doing="credentials renew-tls"))
 
 
+@app.command()
+def rotate(
+    ctx: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WHAT",
+            help="app, superuser, replication, rewind, pgbouncer, rest, role NAME (one of the inventory's), or "
+            "all: every one of these. Not raft: see docs/credentials.md.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="End a rotation that was broken off.")] = False,
+    cut_transactions: Annotated[
+        bool,
+        typer.Option(
+            "--cut-transactions",
+            help="For pgbouncer: cut transactions that do not end, instead of giving up.",
+        ),
+    ] = False,
+) -> None:
+    """Put new passwords into force, one after another, while clients go on.
+
+    The old file stays until each new password is proven to be let in, and each old one to be refused. Until then
+    the new ones are in postgres.env.new beside it. Killed half-way, --resume goes on.
+    """
+    from kbpg.cli.rotating import rotate
+
+    raise typer.Exit(rotate(ctx.obj, what or [], resume=resume, cut=cut_transactions))
+
+
 def _path(ctx: typer.Context) -> Path:
     from kbpg.inventory import load
 
@@ -127,6 +157,13 @@ def _found(ctx: typer.Context) -> Found:
 
 
 def _remarks(found: Found) -> None:
+    from kbpg.credentials import rotation
+
+    if rotation.new_path(found.path).exists():
+        typer.echo(
+            f"{found.path}: a rotation is not ended, the new passwords are in {rotation.new_path(found.path)}",
+            err=True,
+        )
     if found.missing:
         typer.echo(f"{found.path}: kbpg step 00 will add {', '.join(found.missing)}", err=True)
     if found.too_open:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from kbpg.amid import Amid
 from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
@@ -80,7 +81,7 @@ def reinit(options: Options, host: str) -> int:
     """Clone a replica anew, after asking, and return the exit code."""
     with (
         Console(color=options.color) as console,
-        _opened(options, console, "reinit") as (session, site),
+        _opened(options, console, "reinit", Amid.MEND) as (session, site),
     ):
         names = session.context.db_names
         if host not in names:
@@ -107,9 +108,13 @@ def reinit(options: Options, host: str) -> int:
 
 
 @contextmanager
-def _opened(options: Options, console: Console, doing: str) -> Iterator[tuple[Session, Site]]:
+def _opened(
+    options: Options, console: Console, doing: str, amid: Amid = Amid.REFUSE
+) -> Iterator[tuple[Session, Site]]:
     """Open everything, hosts that cannot be reached left out, and say what an earlier pause left behind."""
-    with working(options, console, doing, lock=True, partial=True, credentials_exist=True) as session:
+    with working(
+        options, console, doing, lock=True, partial=True, credentials_exist=True, amid=amid
+    ) as session:
         site = workplace(session, console)
         for name, lines in forget(site).items():
             console.say([Line(f"{name}: an earlier kbpg did not end a pause of PgBouncer", Style.WARNING)])

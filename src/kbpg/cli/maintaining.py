@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kbpg.amid import Amid
 from kbpg.cli.opening import PATIENCE, working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
@@ -126,6 +127,13 @@ def _opened(options: Options, console: Console, doing: str) -> Iterator[Site]:
     options.patience = PATIENCE
     context, _ = read_context(options, credentials_exist=True)
     with working(
-        options, console, doing, lock=True, partial=True, credentials_exist=True, only=context.db_names
+        options,
+        console,
+        doing,
+        lock=True,
+        partial=True,
+        credentials_exist=True,
+        only=context.db_names,
+        amid=Amid.MEND,
     ) as session:
         yield workplace(session, console)

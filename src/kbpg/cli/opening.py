@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Required, TypedDict, Unpack
 
+from kbpg.amid import Amid
 from kbpg.cli import closing
 from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
@@ -27,6 +28,7 @@ class How(TypedDict, total=False):
     partial: bool
     credentials_exist: bool
     only: Collection[str]
+    amid: Amid
 
 
 def warns(console: Console) -> Callable[[str], None]:

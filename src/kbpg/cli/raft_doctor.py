@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from kbpg.amid import Amid
 from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, Refused, UsageError
@@ -43,7 +44,13 @@ def remove(options: Options, address: str) -> int:
         raise UsageError(f"not an address with a port: {address}", hint="such as 10.0.0.123:7000")
     with Console(color=options.color) as console:
         with working(
-            options, console, "raft remove-member", lock=True, partial=True, credentials_exist=True
+            options,
+            console,
+            "raft remove-member",
+            lock=True,
+            partial=True,
+            credentials_exist=True,
+            amid=Amid.MEND,
         ) as session:
             console.rest()
             question = f"remove {address} from the consensus? a host that comes back with it has to join anew"
@@ -61,7 +68,7 @@ def rebuild(options: Options, without: tuple[str, ...]) -> int:
     """Rebuild the consensus and return the exit code; says what it found and will do, and asks first."""
     with Console(color=options.color) as console:
         with working(
-            options, console, "raft rebuild", lock=True, partial=True, credentials_exist=True
+            options, console, "raft rebuild", lock=True, partial=True, credentials_exist=True, amid=Amid.MEND
         ) as session:
             for name in without:
                 session.context.inventory.host(name)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kbpg.context import Context
-from kbpg.facts import Login
 from kbpg.inventory import read_name
 from kbpg.resources.sql_facts import RowsFact
 
@@ -87,7 +86,7 @@ def views(context: Context) -> Views:
     """Return the questions; `lookup` is answered by PgBouncer's own role, whose password it has in a file."""
     from kbpg.steps.layout import POOLER_USER
 
-    own, ports, credentials = context.superuser(), context.inventory.ports, context.credentials
+    own, ports = context.superuser(), context.inventory.ports
     app = context.application(ports.pgbouncer)
     reader = replace(app, database=read_name(app.database))
 
@@ -95,10 +94,10 @@ def views(context: Context) -> Views:
         return RowsFact(own, f"health {name}", query, live=True)
 
     def through(port: int) -> RowsFact:
-        login = Login(credentials.superuser, credentials.superuser_password, "postgres", port)
+        login = context.login(own.user, "superuser_password", "postgres", port)
         return RowsFact(login, "health route", _ROUTE, live=True)
 
-    lookup = Login(POOLER_USER, credentials.pgbouncer_password, "postgres", ports.pgbouncer)
+    lookup = context.login(POOLER_USER, "pgbouncer_password", "postgres", ports.pgbouncer)
     return Views(
         node=local("node", _NODE),
         standbys=local("standbys", _STANDBYS),

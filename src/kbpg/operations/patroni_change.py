@@ -17,20 +17,31 @@ from kbpg.secret import Secret
 UNAUTHORIZED = 401
 
 
+class NotLetIn(HostError):
+    """Patroni takes none of the passwords that kbpg knows."""
+
+
 def ask(context: Context, host: Reader, method: str, path: str, body: Any, timeout: float = 30.0) -> Response:
     """Return Patroni's answer to a request that changes something.
 
-    A node that is about to be adopted may have another user for its REST API: it is asked again with its own.
-    Raises `OSError`, `http.client.HTTPException` or `HostError`, as `rest.request` does.
+    While a rotation of passwords is not ended, the one of before is tried too: Patroni goes on with it from a reload
+    until its next round. A node that is about to be adopted may have another user for its REST API: it is asked again
+    with its own. Raises `OSError`, `http.client.HTTPException` or `HostError`, as `rest.request` does.
     """
-    login, port = (REST_USER, context.credentials.rest_password), context.inventory.ports.patroni
-    answer = rest.request(host, method, port, path, body, login=login, timeout=timeout)
+    port = context.inventory.ports.patroni
+
+    def asked(login: tuple[str, Secret]) -> Response:
+        return rest.request(host, method, port, path, body, login=login, timeout=timeout)
+
+    login = (REST_USER, context.credentials.rest_password)
+    former = (REST_USER, context.former.rest_password) if context.former else login
+    answer = asked(login)
+    if answer.status == UNAUTHORIZED and former != login:
+        answer = asked(former)
     if answer.status != UNAUTHORIZED:
         return answer
     own = _own_login(context, host)
-    if own is None or own == login:
-        return answer
-    return rest.request(host, method, port, path, body, login=own, timeout=timeout)
+    return answer if own is None or own in (login, former) else asked(own)
 
 
 def _own_login(context: Context, host: Reader) -> tuple[str, Secret] | None:
@@ -49,13 +60,14 @@ def _own_login(context: Context, host: Reader) -> tuple[str, Secret] | None:
 def change_by_rest(
     context: Context, host: Reader, method: str, path: str, body: Any, timeout: float = 30.0
 ) -> None:
-    """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses."""
+    """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses, `NotLetIn` for 401."""
     try:
         answer = ask(context, host, method, path, body, timeout)
     except (OSError, http.client.HTTPException) as error:
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
     if answer.status >= 300:
-        raise HostError(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
+        kind = NotLetIn if answer.status == UNAUTHORIZED else HostError
+        raise kind(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
 
 
 def wake(context: Context, host: Reader) -> None:

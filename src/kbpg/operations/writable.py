@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
-from kbpg.facts import Login
 from kbpg.hosts.port import Reader
 
 INTERVAL = 0.1
@@ -85,8 +84,8 @@ def written(context: Context, proxy: Reader) -> Iterator[str]:
 
     from kbpg import sql
 
-    credentials, port = context.credentials, context.inventory.ports.primary
-    login = Login(credentials.superuser, credentials.superuser_password, "postgres", port)
+    user, port = context.credentials.superuser, context.inventory.ports.primary
+    login = context.login(user, "superuser_password", "postgres", port)
     try:
         with sql.connect(proxy, login, seconds=WRITE_TIMEOUT) as connection:
             yield str(sql.ask(connection, _WRITE)[0][0])

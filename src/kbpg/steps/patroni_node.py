@@ -17,11 +17,12 @@ from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.model import Change, Impact, Placed
-from kbpg.operations.patroni_change import change_by_rest
+from kbpg.operations.patroni_change import NotLetIn, change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
 from kbpg.render import render, templates_directory
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.docker import signalled
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.patroni import node_impact
@@ -167,18 +168,22 @@ def _reload(context: Context, site: Site) -> None:
     """Ask Patroni to read its files. Raises `HostError`, with its log where it does not answer.
 
     One that only starts answers nobody before Raft has a quorum, which may need the other nodes. It has read
-    the files if its container was started after they were written, as when a run was killed between the two.
+    the files if its container was started after they were written, as when a run was killed between the two. One
+    that does not know this password yet, which was changed in the credentials file, gets SIGHUP, which asks for none:
+    tini, the container's first process, passes it on.
     """
     try:
         change_by_rest(context, site.host, "POST", "/reload", {})
-        # Patroni reloads PostgreSQL where its settings have changed; a renewed certificate is none
-        site.host.run(["docker", "exec", PATRONI, "sh", "-c", RELOAD_POSTGRESQL])
-        _await_transport(context, site)
+    except NotLetIn:
+        site.host.run(signalled(PATRONI, "HUP"))
     except HostError as error:
         if isinstance(error.__cause__, OSError) and _started_since(context, site):
             return
         error.detail = (*error.detail, *log_lines(site, PATRONI))
         raise
+    # Patroni reloads PostgreSQL where its settings have changed; a renewed certificate is none
+    site.host.run(["docker", "exec", PATRONI, "sh", "-c", RELOAD_POSTGRESQL])
+    _await_transport(context, site)
 
 
 def _await_transport(context: Context, site: Site) -> None:

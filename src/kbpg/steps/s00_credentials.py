@@ -102,7 +102,7 @@ class Unchanged(Resource):
     id = "credentials:as read"
 
     def __init__(self, context: Context) -> None:
-        self._values = context.credentials.values()
+        self._values = (context.former or context.credentials).values()
         self._fact = CredentialsFact.of(context)
         self.facts = (self._fact,)
 

@@ -10,7 +10,7 @@ from kbpg import pooler
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
-from kbpg.facts import Facts, Login
+from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
@@ -187,10 +187,8 @@ def _reload(context: Context, site: Site) -> None:
 
 def route(context: Context, proxy: str) -> Probe:
     """Return the wait until this proxy's port leads to a PostgreSQL that takes writes."""
-    credentials = context.credentials
-    login = Login(
-        credentials.superuser, credentials.superuser_password, "postgres", context.inventory.ports.primary
-    )
+    user, port = context.credentials.superuser, context.inventory.ports.primary
+    login = context.login(user, "superuser_password", "postgres", port)
     fact = RowsFact(login, "route", "select not pg_is_in_recovery()", live=True)
 
     def see(facts: Facts) -> State:

@@ -10,7 +10,7 @@ from kbpg import pooler
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
-from kbpg.facts import Facts, Login
+from kbpg.facts import Facts
 from kbpg.inventory import Host, Inventory
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.waiting_clients import WaitingClients
@@ -176,9 +176,7 @@ def _encryption(context: Context, site: Site) -> str:
 
 def _answers(context: Context, proxy: str) -> Probe:
     """Return the wait until a query comes back through this PgBouncer, as its own role."""
-    login = Login(
-        POOLER_USER, context.credentials.pgbouncer_password, "postgres", context.inventory.ports.pgbouncer
-    )
+    login = context.login(POOLER_USER, "pgbouncer_password", "postgres", context.inventory.ports.pgbouncer)
     fact = RowsFact(login, "answers", "select 1", pooled=True, live=True)
 
     def see(facts: Facts) -> State:

@@ -97,7 +97,7 @@ def wrong_password(subject: Subject) -> Verdict:
     ports = subject.context.inventory.ports
     wrong = Secret(secrets.token_urlsafe(24))
     attempts = {
-        (proxy, port, admin): replace(subject.login(port, admin=admin), password=wrong)
+        (proxy, port, admin): replace(subject.login(port, admin=admin), password=wrong, former=None)
         for proxy in subject.context.proxy_names
         for port in (ports.primary, ports.pgbouncer)
         for admin in (False, True)

@@ -126,8 +126,8 @@ class Subject:
         own = self.context.credentials
         name = database or self.context.inventory.cluster.database
         if admin:
-            return Login(own.superuser, own.superuser_password, name, port)
-        return Login(own.app_user, own.app_password, name, port)
+            return self.context.login(own.superuser, "superuser_password", name, port)
+        return self.context.login(own.app_user, "app_password", name, port)
 
     def without(self, names: Iterable[str]) -> dict[str, str]:
         """Return those of the hosts that are not connected, with the reason."""

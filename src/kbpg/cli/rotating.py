@@ -1,0 +1,198 @@
+"""`kbpg credentials rotate`: what it refuses, shows and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from kbpg.amid import Amid
+from kbpg.cli import closing, texts
+from kbpg.cli.opening import working
+from kbpg.cli.progress import Progress
+from kbpg.console import Console, Line, Style
+from kbpg.context import Context
+from kbpg.credentials import Found, all_secrets, complete, load, rotation
+from kbpg.credentials.rotation import KINDS, LEFT_OUT, RESUME
+from kbpg.engine.outcome import Report
+from kbpg.engine.run import Run
+from kbpg.errors import CredentialsError, Exit, KbpgError, Refused, UsageError
+from kbpg.model import Step
+from kbpg.operations import rotating
+from kbpg.operations.clients_wait import Manner
+from kbpg.operations.place import site_of
+from kbpg.options import Options
+from kbpg.session import Session, read_context
+from kbpg.steps.rotating import EVERYTHING
+
+
+def rotate(options: Options, words: Sequence[str], *, resume: bool, cut: bool) -> int:
+    """Rotate the passwords that `words` name, or end a rotation that was broken off; return the exit code."""
+    context, found = read_context(options, credentials_exist=True)
+    names = _names(options, context, words, resume=resume)
+    if resume and context.former is None:
+        return _nothing_left(options)
+    if context.former is not None and found is not None:
+        _require_same(context, found, names)
+    with (
+        Console(color=options.color) as console,
+        working(
+            options,
+            console,
+            "credentials rotate",
+            lock=True,
+            partial=False,
+            credentials_exist=True,
+            amid=Amid.ROTATE,
+        ) as session,
+    ):
+        return _Work(session, console, names).done(options, everything="all" in words, cut=cut)
+
+
+def _names(options: Options, context: Context, words: Sequence[str], *, resume: bool) -> tuple[str, ...]:
+    """Return the names in the file. Raises `UsageError`."""
+    if options.limit:
+        raise UsageError("a password is that of the whole cluster: credentials rotate takes no --limit")
+    if resume and words:
+        raise UsageError("--resume ends what was begun, and takes nothing else")
+    names = rotation.names_for(words, context.inventory.login_roles)
+    if not names and not resume:
+        raise UsageError(
+            "which passwords are to be rotated?", hint=f"one or more of {', '.join(KINDS)}, role NAME, all"
+        )
+    return names
+
+
+def _nothing_left(options: Options) -> int:
+    with Console(color=options.color) as console:
+        if options.json:
+            console.data(_document((), resumed=False, everything=False, proven=()))
+        else:
+            console.result([Line("no rotation was broken off: nothing to do", Style.GOOD)])
+    return int(Exit.OK)
+
+
+def _require_same(context: Context, found: Found, names: Sequence[str]) -> None:
+    """Raise `UsageError` where a rotation was broken off that others than `names` are part of, or not all of them."""
+    new = rotation.left(found.path, found.roles)
+    begun = rotation.changed(found, new) if new else ()
+    if more := [name for name in names if name not in begun]:
+        what = ", ".join(rotation.words_for(begun))
+        raise UsageError(
+            f"a rotation of {what} was broken off, and {', '.join(rotation.words_for(more))} is not part of it",
+            hint=f"first: {RESUME}",
+        )
+
+
+class _Work:
+    """One rotation, on an open session."""
+
+    def __init__(self, session: Session, console: Console, names: Sequence[str]) -> None:
+        assert session.found is not None  # noqa: S101 (the session was opened with `credentials_exist`)
+        self._session, self._console, self._names = session, console, names
+        self._old = session.found
+        self._progress = Progress(console)
+        self._context = session.context
+
+    def done(self, options: Options, *, everything: bool, cut: bool) -> int:
+        """Begin it, or go on with it, end it, show how it ended and return the exit code."""
+        new = self._read_again()
+        resumed = new is not None
+        new = new or self._begin()
+        held = rotation.hold(new)
+        try:
+            names = rotation.changed(self._old, new)
+            site = site_of(self._context, self._session.hosts, self._session.controller, self._progress.note)
+            try:
+                proven = rotating.rotate(site, names, self._apply, Manner(cut=cut))
+            except rotating.Stopped as stopped:
+                return self._stopped(stopped)
+            except KbpgError as error:
+                error.detail = (*error.detail, f"both files are kept; {RESUME} goes on")
+                raise
+            self._end(new)
+        finally:
+            os.close(held)
+        self._console.rest()
+        words = rotation.words_for(names)
+        if options.json:
+            self._console.data(_document(words, resumed=resumed, everything=everything, proven=proven))
+        else:
+            self._console.result(self._ended(names, proven, everything=everything))
+        return int(Exit.OK)
+
+    def _read_again(self) -> Found | None:
+        """Return the new file of a rotation that was broken off. Raises `CredentialsError`."""
+        path, roles = self._old.path, self._old.roles
+        new, old = rotation.left(path, roles), load(path, roles)
+        as_read = self._context.former is not None
+        if old is None or old.text != self._old.text or (new is not None) != as_read:
+            raise CredentialsError(
+                f"{path}: was changed while this command began", hint="run the same command again"
+            )
+        return new
+
+    def _begin(self) -> Found:
+        """Write the new file, if all is as the old one wants it. Raises `Refused`; nothing was changed then."""
+        context = self._context
+        self._console.busy("looking whether the cluster is whole")
+        report = Run(context, self._session.hosts, self._session.controller).plan(EVERYTHING)
+        if in_the_way := rotating.in_the_way(report):
+            raise Refused(
+                "nothing was changed: passwords are rotated in a cluster that is whole and as the inventory wants it",
+                detail=in_the_way,
+                hint=f"{closing.command(context, 'diagnose')}, then {closing.command(context, 'apply-all')}",
+            )
+        new = rotation.begin(self._old, self._names)
+        credentials = complete(new)
+        self._session.learn(all_secrets(credentials))
+        self._note("written", str(new.path))
+        self._context = replace(context, credentials=credentials, former=context.credentials)
+        return new
+
+    def _apply(self, steps: Sequence[Step]) -> Report:
+        return Run(self._context, self._session.hosts, self._session.controller, self._progress).apply(steps)
+
+    def _stopped(self, stopped: rotating.Stopped) -> int:
+        self._console.rest()
+        self._console.say(texts.failures(stopped.report))
+        self._console.say([Line(f"{stopped.message}; both files are kept; {RESUME} goes on", Style.BAD)])
+        return int(Exit.FAILED)
+
+    def _end(self, new: Found) -> None:
+        rotation.end(self._old, new)
+        self._note("replaced", str(self._old.path))
+
+    def _note(self, *words: str) -> None:
+        """Write down in the journal what became of the files; the passwords' names are in its first line."""
+        self._session.controller.note(("credentials file", *words), status=0, seconds=0.0)
+
+    def _ended(self, names: Sequence[str], proven: Sequence[str], *, everything: bool) -> list[Line]:
+        context = self._context
+        lines = [Line(text, Style.GOOD) for text in proven]
+        lines.append(Line(f"{self._old.path} has the new passwords; keep a copy of it"))
+        if everything:
+            lines.append(_LEFT_OUT)
+        if "POSTGRES_APP_PASS" in names:
+            lines.append(Line("applications need the new one from now on; it is in:", Style.WARNING))
+            lines.append(Line(f"  {closing.command(context, 'uri', '--show-password')}"))
+        roles = [r for r in context.inventory.login_roles if f"role {r}" in rotation.words_for(names)]
+        for role in roles:
+            lines.append(Line(f"role {role} needs the new one from now on; it is in:", Style.WARNING))
+            lines.append(Line(f"  {closing.command(context, 'uri', '--role', role, '--show-password')}"))
+        return lines
+
+
+_LEFT_OUT = Line(f"left out: {LEFT_OUT}, which is changed in a maintenance window only", Style.WARNING)
+
+
+def _document(
+    words: Sequence[str], *, resumed: bool, everything: bool, proven: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "rotated": list(words),
+        "resumed": resumed,
+        "proven": list(proven),
+        "left_out": ["raft"] if everything else [],
+    }
