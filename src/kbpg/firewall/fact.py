@@ -38,12 +38,15 @@ class RulesFact(ShellFact[Rules]):
 
     @property
     def script(self) -> str:
-        """Return the fragment: whether a guard waits, then the table as JSON."""
+        """Return the fragment: whether a guard waits, whether the table works, and it as JSON."""
         return (
             f"command -v nft >/dev/null || exit {_NO_NFT}; "
             f"tables=$(nft list tables inet) || exit {_NO_ANSWER}; "
             f"printf '%s\\n' \"$tables\" | grep -qx 'table inet {listing.TABLE}' || exit {_NO_TABLE}; "
             f"if ls {GUARD}.* >/dev/null 2>&1; then echo unconfirmed; else echo confirmed; fi; "
+            # Not every version's JSON tells that a table is switched off
+            f"if nft list table inet {listing.TABLE} | grep -q '^[[:space:]]*flags .*dormant'; then echo dormant; "
+            "else echo awake; fi; "
             f"nft -j list table inet {listing.TABLE}"
         )
 
@@ -56,8 +59,11 @@ class RulesFact(ShellFact[Rules]):
         if not output.ok:
             said = (output.stderr.strip() or output.stdout.strip()).splitlines()
             return Rules(error=f"nft does not tell its rules: {said[0] if said else output.status}")
-        guard, _, text = output.stdout.partition("\n")
+        guard, awake, text = (*output.stdout.split("\n", 2), "", "")[:3]
         try:
-            return Rules(listing.read(text), unconfirmed=guard.strip() == "unconfirmed")
+            lines = listing.read(text)
+            if awake == "dormant":
+                lines = ("table dormant", *lines)
+            return Rules(lines, unconfirmed=guard == "unconfirmed")
         except ValueError as error:
             raise NotKnown(str(error)) from error

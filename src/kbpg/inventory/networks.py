@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -10,9 +11,13 @@ from pydantic import AfterValidator, WithJsonSchema
 from kbpg.inventory.show import shown
 from kbpg.inventory.types import Text
 
+_CHARACTERS = re.compile(r"[0-9A-Fa-f:./]+")
+
 
 def network(value: str) -> str:
     """Return a network as its canonical text; raises ValueError for what is none, or is everybody."""
+    if not _CHARACTERS.fullmatch(value):  # Python also reads zones, fe80::1%eth0, with any text in them
+        raise ValueError(_no_network(value))
     try:
         parsed = ipaddress.ip_network(value, strict=False)
     except ValueError:

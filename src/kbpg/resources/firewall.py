@@ -44,7 +44,7 @@ exit 1
 # Whoever removes the file has the say: either the rules stay, or the guard takes them away.
 _CONFIRM = r"""
 pid=$(cat "$1") && rm "$1" || exit 44
-kill -TERM -- "-$pid" 2>/dev/null || :
+kill -s TERM -- "-$pid" 2>/dev/null || :
 """
 REMOVE = (
     _PATH
