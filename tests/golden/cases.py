@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kbpg import dynamic, tuning
 from kbpg.credentials import Credentials
+from kbpg.firewall import policy
 from kbpg.inventory import Inventory, load
 from kbpg.render import render
 from kbpg.secret import Secret
@@ -60,6 +61,9 @@ class Case:
             for name in ("haproxy/haproxy.cfg", "pgbouncer/pgbouncer.ini"):
                 program, file = name.split("/")
                 found[f"{program}/{host.name}/{file}"] = render(f"{name}.j2", host=host, **common)
+        for each in (inventory.db[0], inventory.proxies[0]):
+            found[f"firewall/{each.name}/firewall.nft"] = policy.rules_file(inventory, each).decode()
+        found[f"firewall/{policy.UNIT}"] = policy.unit_file(inventory).decode()
         return found
 
 

@@ -34,6 +34,7 @@ class World:
     did: list[tuple[str, str]] = field(default_factory=list)
     dies_at: tuple[str, str] | None = None
     fails: str = ""
+    firewalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.context = context("prepare: {sysctls: report}\n")
@@ -64,6 +65,8 @@ class World:
         def run(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
             if host.name == self.fails:
                 return Output(1, "", "no space left on device")
+            if "kbpg-firewall" in argv:  # the kernel and systemd of this machine are not to be asked
+                return Output(0, "table\n" if host.name in self.firewalled else "")
             below = [word.replace("/opt/", f"{self.root}/{host.name}/opt/") for word in argv]
             done = subprocess.run([program, *below], capture_output=True, text=True, timeout=20, check=False)
             return Output(done.returncode, done.stdout, done.stderr)
@@ -120,6 +123,13 @@ def test_with_data_nothing_is_left(world: World) -> None:
     removed = destroy(world.site(), before(), Wanted(with_data=True))
     assert not any(world.base(name).exists() for name in (*DATABASES, *PROXIES))
     assert removed.items["db-3"] == ["container patroni", "data", "configuration"]
+
+
+def test_rules_of_the_firewall_go_whatever_the_inventory_says(world: World) -> None:
+    world.firewalled = ("db-1",)
+    removed = destroy(world.site(), before(), Wanted())
+    assert removed.items["db-1"] == ["container patroni", "configuration", "firewall rules"]
+    assert "firewall rules" not in removed.items["db-2"]
 
 
 def test_what_else_is_in_the_base_directory_is_not_kbpg_s(world: World) -> None:

@@ -64,13 +64,18 @@ def test_the_preflight_is_a_requirement_and_nothing_else_is() -> None:
         ("directories", False),
         ("sysctls", False),
         ("clock", False),
+        ("firewall", False),
     ]
     assert [item.place for item in stages[0].items] == ["db-1", "db-2", "db-3", "px-1"]
 
 
 def test_report_leaves_the_hosts_alone() -> None:
     settings = "prepare: {sysctls: report, clock: report, install_docker: false}\n"
-    assert [stage.title for stage in STEP.stages(context(settings))] == ["preflight", "directories"]
+    assert [stage.title for stage in STEP.stages(context(settings))] == [
+        "preflight",
+        "directories",
+        "firewall",
+    ]
 
 
 def test_directories_of_each_role() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from kbpg.inventory.networks import Network as ClientNetwork
 from kbpg.inventory.section import Section
 from kbpg.inventory.show import shown
 from kbpg.inventory.types import FreeText, Image, LocalPath, Size, Text, as_plain
@@ -30,6 +31,7 @@ ArgumentName = Annotated[str, AfterValidator(_argument_name), WithJsonSchema({"t
 Network = Annotated[Text, AfterValidator(_network), WithJsonSchema({"type": "string"})]
 Builder = Annotated[Literal["auto", "controller", "first_db"], BeforeValidator(as_plain)]
 Care = Annotated[Literal["managed", "report"], BeforeValidator(as_plain)]
+Firewall = Annotated[Literal["managed", "off"], BeforeValidator(as_plain)]
 
 
 class BuildImages(Section):
@@ -89,6 +91,16 @@ class Prepare(Section):
     )
     clock: Care = Field(
         "managed", description="managed: a time service is set up; report: the clock is only read"
+    )
+    firewall: Firewall = Field(
+        "off",
+        description="managed: rules of the hosts' kernel (nftables) say who may connect to kbpg's ports, and to "
+        "nothing else, docs/firewall.md; off: no rules, those of an earlier managed are removed",
+    )
+    allowed_clients: Annotated[tuple[ClientNetwork, ...], Field(strict=False)] | None = Field(
+        None,
+        description="networks and addresses whose programs may connect to the proxies with firewall: managed, such "
+        "as [10.20.0.0/16]; the hosts always may (null: everyone)",
     )
     minimum_disk: Size = Field(
         5 * GB,

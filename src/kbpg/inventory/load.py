@@ -79,6 +79,7 @@ def _draft(value: Any, wrong: list[Loc]) -> Inventory | None:
     data = copy.deepcopy(value)
     # Of an entry with a list in it, the whole list goes: its other parts can still be judged
     whole = {loc[:3] if loc[:1] in (("databases",), ("roles",)) else loc for loc in wrong}
+    whole = {loc[:2] if loc[:2] == ("prepare", "allowed_clients") else loc for loc in whole}
     for loc in sorted(whole, key=len, reverse=True):
         _remove(data, loc)
     cluster = data.setdefault("cluster", {})

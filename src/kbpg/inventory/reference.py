@@ -50,6 +50,8 @@ RULES = """\
 - Ports differ where they meet: `postgresql`, `patroni`, `raft` and SSH on the db hosts; `primary`,
   `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
 - No host is called `ca` or `kbpg`: their certificates' files are not a host's.
+- With `firewall: managed` no SSH port, whichever way SSH goes, is one of the ports of kbpg on that host.
+  `allowed_clients` needs it, holds networks without host bits, no names, and not everyone's addresses.
 - `load_balancer` is none of the hosts. `app_user` is not the superuser.
 - Names under `databases` and `roles` are all different, also from `cluster`'s own and from `NAME_ro`, by which
   PgBouncer serves each database for reads. Owners, groups and the places of grants are in the inventory.

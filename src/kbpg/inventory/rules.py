@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from kbpg.inventory import database_rules, host_rules
+from kbpg.inventory import database_rules, firewall_rules, host_rules
 from kbpg.inventory.checks import version_tuple
 from kbpg.inventory.document import Loc
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
@@ -166,6 +166,9 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     *(_distinct(*pair, "the db hosts") for pair in combinations(DB_PORTS, 2)),
     *(_distinct(*pair, "the proxies") for pair in combinations(PROXY_PORTS, 2)),
     ((("ssh", "port"),), host_rules.ssh_ports),
+    ((("ssh", "port"), ("prepare", "firewall")), firewall_rules.ssh_is_no_port),
+    ((("prepare", "allowed_clients"),), firewall_rules.not_everyone),
+    ((("prepare", "allowed_clients"), ("prepare", "firewall")), firewall_rules.clients_without_firewall),
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),
     ((("cluster", "synchronous"), (*_PARAMETERS, "synchronous_commit")), durable_commits),

@@ -14,6 +14,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, Refused
 from kbpg.operations.belongings import Belongings, strangers, take_stock
 from kbpg.operations.clients import connected
+from kbpg.operations.firewall_removal import remove_firewall
 from kbpg.patroni import NodeFact
 from kbpg.resources.docker import LABEL_INPUTS
 from kbpg.resources.sysctl import PATH as SYSCTLS
@@ -156,6 +157,9 @@ def _files(site: Site, name: str, removed: Removed, *, with_data: bool) -> None:
         removed.note(name, "configuration")
     if site.context.inventory.prepare.sysctls == "managed":
         host.run(["rm", "-f", SYSCTLS])
+    # Last: until then the rules keep others from what still runs
+    if remove_firewall(host):
+        removed.note(name, "firewall rules")
     host.run(["rmdir", paths.base], check=False)
 
 

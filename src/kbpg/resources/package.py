@@ -1,4 +1,4 @@
-"""Programs that come from the distribution: Docker, and something that keeps the clock right."""
+"""Programs that come from the distribution: Docker, something that keeps the clock right, nftables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from kbpg.engine.site import Site
 from kbpg.errors import CommandFailed, NotConverged
 from kbpg.facts import Facts
+from kbpg.firewall.fact import RulesFact
 from kbpg.hosts.port import Output
 from kbpg.model import ABSENT, Change, Resource, Want
 from kbpg.resources.preflight.system import SystemFact
@@ -142,3 +143,29 @@ class TimeService(Resource):
         site.say("installing chrony")
         install(site, ["chrony"])
         start(site, "chrony", "chronyc -n tracking")
+
+
+class Nftables(Resource):
+    """The program `nft` is there; Debian's package starts no service and sets no rule."""
+
+    id = "package:nftables"
+
+    def __init__(self) -> None:
+        self.facts = (RulesFact(),)
+
+    def want(self, facts: Facts) -> Want:
+        """Return that it is there."""
+        return {"nftables": "installed"}
+
+    def have(self, facts: Facts) -> Want:
+        """Return whether it is."""
+        return self.want(facts) if facts.get(RulesFact()).nft else ABSENT
+
+    def diff(self, change: Change, facts: Facts) -> list[str]:
+        """Return what will be installed."""
+        return ["install nftables"]
+
+    def fix(self, site: Site, change: Change) -> None:
+        """Install it."""
+        site.say("installing nftables")
+        install(site, ["nftables"])

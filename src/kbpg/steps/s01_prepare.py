@@ -1,4 +1,4 @@
-"""Step 01: whether the hosts are fit, all checks at once; then Docker, directories, kernel settings, the clock."""
+"""Step 01: whether the hosts are fit, all checks at once; then Docker, directories, sysctls, clock, firewall."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from kbpg.context import Context
+from kbpg.firewall import policy
 from kbpg.inventory import Host
 from kbpg.model import Placed, Resource, Stage, Step
 from kbpg.resources import sysctl
 from kbpg.resources.datadir import DataDirectoryOwner
 from kbpg.resources.directory import Directory
 from kbpg.resources.file import File
-from kbpg.resources.package import Docker, TimeService
+from kbpg.resources.firewall import FirewallRules
+from kbpg.resources.firewall_unit import FirewallUnit
+from kbpg.resources.package import Docker, Nftables, TimeService
 from kbpg.resources.preflight import Needed, Needs, Preflight
 from kbpg.steps import s03_haproxy, s04_pgbouncer
 from kbpg.steps.layout import (
@@ -47,6 +50,10 @@ def stages(context: Context) -> Sequence[Stage]:
         found.append(Stage("sysctls", tuple(p for host in hosts for p in _sysctls(host))))
     if prepare.clock == "managed":
         found.append(Stage("clock", tuple(Placed(host.name, TimeService()) for host in hosts)))
+    # Before step 02: a new host is let in by all others before it joins
+    if prepare.firewall == "managed":
+        found.append(Stage("nftables", tuple(Placed(host.name, Nftables()) for host in hosts)))
+    found.append(Stage("firewall", tuple(p for host in hosts for p in _firewall(context, host))))
     return found
 
 
@@ -117,4 +124,27 @@ def _sysctls(host: Host) -> list[Placed]:
     return [Placed(host.name, resource) for resource in resources]
 
 
-STEP = Step(1, "prepare", "check the hosts, then Docker, directories, kernel settings, the clock", stages)
+def _firewall(context: Context, host: Host) -> list[Placed]:
+    """Return the rules, then their file and the unit that loads it at boot; with `off` that none of it is there.
+
+    In this order: what has not proved to leave SSH alone must not come back at the next boot.
+    """
+    inventory = context.inventory
+    path = policy.rules_path(inventory)
+    resources: list[Resource]
+    if inventory.prepare.firewall == "managed":
+        content = policy.rules_file(inventory, host)
+        resources = [
+            FirewallRules(policy.guarded(inventory, host), content),
+            File(path, content, mode=0o600),
+            FirewallUnit(policy.unit_file(inventory)),
+        ]
+    else:
+        # The unit first: stopped, it would take the rules with it, and started again bring them back
+        resources = [FirewallUnit(), FirewallRules(), File(path, b"", absent=lambda _: True)]
+    return [Placed(host.name, resource) for resource in resources]
+
+
+STEP = Step(
+    1, "prepare", "check the hosts, then Docker, directories, kernel settings, clock, firewall", stages
+)

@@ -11,6 +11,7 @@ from kbpg.resources.preflight.born import fixed, survivors
 from kbpg.resources.preflight.clock import ClockFact, skew
 from kbpg.resources.preflight.data import born, data, data_fact, identity
 from kbpg.resources.preflight.disk import IN_MEMORY, DiskFact
+from kbpg.resources.preflight.firewall import firewall
 from kbpg.resources.preflight.ports import PortsFact, collisions
 from kbpg.resources.preflight.subject import Needs, Problem, Subject
 from kbpg.resources.preflight.system import SystemFact, version
@@ -226,6 +227,7 @@ CHECKS = (
     Check("architecture", _ALL, architecture),
     Check("docker", _ALL, docker),
     Check("time service", _ALL, time_service),
+    Check("firewall", _ALL, firewall),
     Check("clock", _ALL, clock),
     Check("memory", _ALL, memory),
     Check("disk", _ALL, disk),

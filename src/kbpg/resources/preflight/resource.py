@@ -9,6 +9,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import PreflightFailed
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.firewall.fact import RulesFact
 from kbpg.inventory import Host
 from kbpg.model import Change, Resource, Want
 from kbpg.resources.hardware import HardwareFact
@@ -42,6 +43,7 @@ class Preflight(Resource):
         inventory = context.inventory
         own: list[Fact[object]] = [HardwareFact(), self._needs.containers, ports_fact(self._needs)]
         own += [DiskFact(path) for path in self._needs.directories]
+        own += [RulesFact()] if inventory.prepare.firewall == "managed" else []
         yield from ((place, fact) for fact in own)
         for host in inventory.hosts:
             yield host.name, SystemFact()
