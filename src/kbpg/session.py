@@ -77,9 +77,10 @@ def read_context(options: Options, *, credentials_exist: bool = False) -> tuple[
     """Read inventory and credentials; no host is contacted and nothing is written.
 
     Where there is no credentials file, or an incomplete one, passwords are generated in memory, unless
-    `credentials_exist` says that this would be no use. Raises `InputError`.
+    `credentials_exist` says that this would be no use. Certificates that have expired do not matter. Raises
+    `InputError`.
     """
-    context, found = _read(options, early=not credentials_exist)
+    context, found = _read(options, early=False)
     if credentials_exist:
         _demand(context, found)
     return context, found
@@ -130,6 +131,7 @@ def open_session(
     lock: bool,
     partial: bool = False,
     credentials_exist: bool = False,
+    renewing: bool = False,
     watcher: Watcher | None = None,
     ask: Ask | None = None,
     only: Collection[str] = (),
@@ -139,7 +141,8 @@ def open_session(
     """Open everything for `doing` (the command, as others are told who holds the lock).
 
     With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is. With
-    `only`, no other host is connected.
+    `only`, no other host is connected. `renewing`: certificates that expire soon are issued anew in memory, for who
+    writes them down; for others, a date that has passed is no reason to stop.
     `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
     say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
     killed left broken is taken back by the next command that holds the lock; `tell` is told of it. `amid` says what
@@ -147,7 +150,7 @@ def open_session(
     passwords of both files. Raises `InputError` before any connection is opened, then `KbpgError` with every host's
     problem.
     """
-    context, found = _read(options, early=not credentials_exist)
+    context, found = _read(options, early=renewing)
     if context.former and amid is not Amid.ROTATE:
         tell_or_refuse(context, changing=lock and amid is Amid.REFUSE, tell=tell)
     if credentials_exist and found is None:

@@ -63,18 +63,20 @@ def _opened(reader: Reader, port: int, login: Login, *, pooled: bool) -> psycopg
         )
 
 
-def through(reader: Reader, login: Login, local: int, **more: Any) -> psycopg.Connection[Any]:
+def through(
+    reader: Reader, login: Login, local: int, *, named: bool = True, **more: Any
+) -> psycopg.Connection[Any]:
     """Connect to a port of this machine that leads to `login.port` of the host.
 
     Where the host's services are expected to speak TLS, and do, this one must prove itself by the host's address.
-    `more` are libpq's options. Raises `psycopg.Error`.
+    With `named` off, any host of the cluster will do. `more` are libpq's options. Raises `psycopg.Error`.
     """
-    trust = reader.trust
+    trust, checked = reader.trust, "verify-full" if named else "verify-ca"
     secure = trust is not None and trust.speaks(reader.name, login.port)
     while True:
         ways: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "prefer"}
         if trust and secure:
-            ways = {"host": reader.address, "sslmode": "verify-full", "sslrootcert": str(trust.ca)}
+            ways = {"host": reader.address, "sslmode": checked, "sslrootcert": str(trust.ca)}
         try:
             return psycopg.connect(
                 **ways,

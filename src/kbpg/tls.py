@@ -1,6 +1,6 @@
 """What each hop speaks, for the inventory's `tls` and on the way from one mode to the other: pure.
 
-A change of mode goes through a state in between, in which everybody accepts both (docs/adr/0018-tls-modes.md). It is
+A change of mode goes through a state in between, in which everybody accepts both (docs/adr/0020-tls-modes.md). It is
 the same state in both directions but for Patroni's REST API, which speaks what it spoke before until every HAProxy
 checks it both ways.
 """

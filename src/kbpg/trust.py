@@ -53,6 +53,12 @@ class Trust:
         context.load_cert_chain(self.directory / certificate_file(CLIENT), self.directory / key_file(CLIENT))
         return context
 
+    @cached_property
+    def anyone(self) -> ssl.SSLContext:
+        """Return what verifies a server, and shows no certificate: PgBouncer refuses one it did not ask for."""
+        return ssl.create_default_context(cafile=str(self.ca))
+
     def forget(self) -> None:
         """Read the files anew: they have been written since."""
-        self.__dict__.pop("client", None)
+        for name in ("client", "anyone"):
+            self.__dict__.pop(name, None)

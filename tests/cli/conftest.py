@@ -16,7 +16,10 @@ from kbpg.errors import HostError
 from kbpg.facts import Facts, NotKnown
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.settings import Silence
+from kbpg.inventory import load
 from kbpg.model import ABSENT, CLUSTER, Change, Impact, Placed, Resource, Stage, State, Step, Want
+from kbpg.pki import Stored, write
+from kbpg.pki.whole import pki_of
 from kbpg.session import Session, read_context
 
 INVENTORY = """\
@@ -160,6 +163,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     Path("credentials").mkdir()
     Path("credentials/postgres.env").write_text(CREDENTIALS)
     Path("credentials/postgres.env").chmod(0o600)
+    inventory = load(Path("inventory.yaml"))
+    write(pki_of(inventory), Stored(inventory.pki_path))
 
     @contextlib.contextmanager
     def opened(options: Any, *, watcher: Any = None, tell: Any = None, **how: Any) -> Iterator[Session]:

@@ -27,7 +27,9 @@ def test_a_first_apply_makes_everything(world: Any, capsys: Capture, snapshot: S
     assert run(["apply-all"]) == 0
     assert said(capsys) == snapshot
     assert world.states["db-3", "container:patroni"] == {"state": "running"}
-    assert world.opened == [{"doing": "apply-all", "lock": True, "credentials_exist": False, "ask": None}]
+    assert world.opened == [
+        {"doing": "apply-all", "lock": True, "credentials_exist": False, "renewing": True, "ask": None}
+    ]
 
 
 def test_a_second_apply_changes_nothing(whole: Any, capsys: Capture, snapshot: SnapshotAssertion) -> None:

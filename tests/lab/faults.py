@@ -8,15 +8,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from tests.lab.conftest import DB, Lab
 
+from kbpg.pki import Names, issuing
+from kbpg.pki.completing import HOST_USAGES
+from kbpg.pki.reading import Purpose
+
 PGDATA = "/opt/keybuzz/postgres/data/pgdata"
 HAPROXY_CFG = "/opt/keybuzz/haproxy/haproxy.cfg"
 PGBOUNCER_INI = "/opt/keybuzz/pgbouncer/pgbouncer.ini"
+TLS = "/opt/keybuzz/pgbouncer/tls"
 CLUSTER, CONTROLLER = "cluster", "controller"
 
 Make = Callable[[Lab], str]
@@ -279,5 +285,31 @@ def credentials_open(lab: Lab) -> str:
     Path(lab.directory / "credentials" / "postgres.env").chmod(0o644)
     return CONTROLLER
 
+
+def soon_expired(lab: Lab) -> str:
+    """Replace a proxy's certificate with one that nobody else would issue, and that ends in ten days."""
+    host, now = "haproxy-02", datetime.now(UTC)
+    key = issuing.new_key()
+    made = issuing.leaf(
+        key,
+        host,
+        Purpose(Names.of([host]), HOST_USAGES),
+        issuing.authority(key, "a fault", now),
+        key,
+        now + timedelta(days=10, hours=12) + issuing.BACKDATED - issuing.LEAF_LIFE,
+    )
+    pem = issuing.certificate_pem(made).decode()
+    lab.sh(
+        host,
+        f"mkdir -p {TLS}; [ ! -e {TLS}/server.crt ] || mv {TLS}/server.crt {TLS}/server.away;"
+        f" printf %s '{pem}' > {TLS}/server.crt; chmod 0600 {TLS}/server.crt; chown 999:999 {TLS}/server.crt",
+    )
+    return host
+
+
+CERTIFICATE_BACK = (
+    f"rm {TLS}/server.crt; [ ! -e {TLS}/server.away ] || mv {TLS}/server.away {TLS}/server.crt;"
+    f" rmdir {TLS} || true"
+)
 
 crowd = Crowd()

@@ -427,6 +427,13 @@ FAULTS = (
     ),
     # --- files
     Fault(
+        "certificate-expires",
+        "warning",
+        "a proxy's server.crt replaced by one that expires in ten days",
+        f.soon_expired,
+        back(f.CERTIFICATE_BACK),
+    ),
+    Fault(
         "secrets-readable",
         "warning",
         "PgBouncer's userlist.txt with mode 0644",

@@ -10,12 +10,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from kbpg import inventory
 from kbpg.errors import CredentialsError, HostKeyError, InventoryError, KbpgError, Unreachable, UsageError
 from kbpg.options import Options
+from kbpg.pki import Stored, load, write
+from kbpg.pki.whole import pki_of
 from kbpg.session import interruptible, open_session, read_context
 
 NAMES = ("db-1", "db-2", "db-3", "proxy-1")
@@ -172,3 +176,61 @@ def test_ctrl_c_does_not_wait_for_a_host() -> None:
     assert host.closed.is_set()
     assert time.monotonic() - started < 5
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- certificates --------------------------------------------------------------------------------------
+
+
+def with_certificates(directory: Path, *, days_ago: int = 0) -> Options:
+    """Return options of an inventory whose certificates were made some days ago."""
+    options = write_inventory(directory, UNUSED)
+    read = inventory.load(options.inventory)
+    made = datetime.now(UTC) - timedelta(days=days_ago)
+    write(pki_of(read, now=made), Stored(read.pki_path))
+    return options
+
+
+def test_certificates_are_made_in_memory_and_not_written(tmp_path: Path) -> None:
+    context, _ = read_context(write_inventory(tmp_path, UNUSED))
+    assert set(context.pki.hosts) == set(NAMES)
+    assert context.pki.fresh
+    assert not (tmp_path / "credentials").exists()
+
+
+def test_stored_certificates_are_used_also_when_they_have_expired(tmp_path: Path) -> None:
+    context, _ = read_context(with_certificates(tmp_path, days_ago=500))
+    assert context.pki.fresh == frozenset()
+    stored = load(context.inventory.pki_path)
+    assert stored.differing(context.pki) == {}
+
+
+def test_broken_certificates_are_said_before_a_connection_is_opened(tmp_path: Path) -> None:
+    options = with_certificates(tmp_path)
+    (tmp_path / "credentials" / "pki" / "db-1.key").write_text("nonsense\n")
+    with (
+        pytest.raises(CredentialsError, match=r"pki/db-1\.key: no private key can be read"),
+        open_session(options, doing="plan", lock=False),
+    ):
+        pytest.fail("it opened")
+    assert not (tmp_path / ".kbpg").exists()
+
+
+@pytest.mark.parametrize("renewing", [False, True])
+def test_the_users_own_that_have_expired_stop_only_who_writes(tmp_path: Path, renewing: bool) -> None:
+    options = with_certificates(tmp_path, days_ago=500)
+    path = options.inventory
+    path.write_text(f"{path.read_text()}tls: {{certificates: credentials/pki}}\n")
+    with (
+        pytest.raises(CredentialsError if renewing else KbpgError) as caught,
+        open_session(options, doing="logs", lock=False, renewing=renewing, only=()),
+    ):
+        pytest.fail("it opened")
+    assert ("expired on" in str(caught.value)) is renewing
+
+
+def test_the_journal_knows_the_keys(tmp_path: Path) -> None:
+    options = with_certificates(tmp_path)
+    line = (tmp_path / "credentials" / "pki" / "db-1.key").read_text().splitlines()[1]
+    with pytest.raises(KbpgError), open_session(options, doing="plan", lock=False):
+        pytest.fail("it opened")
+    assert options.mask(f"a {line} b") == "a *** b"

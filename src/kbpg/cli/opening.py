@@ -27,6 +27,7 @@ class How(TypedDict, total=False):
     lock: Required[bool]
     partial: bool
     credentials_exist: bool
+    renewing: bool
     only: Collection[str]
     amid: Amid
 

@@ -31,7 +31,9 @@ def apply(options: Options, steps: Sequence[Step], *, doing: str, after: Sequenc
     kept = not any(step.number == 0 for step in steps)
     with Console(color=options.color) as console:
         progress = Progress(console)
-        with working(options, console, doing, then=READING, lock=True, credentials_exist=kept) as session:
+        with working(
+            options, console, doing, then=READING, lock=True, credentials_exist=kept, renewing=not kept
+        ) as session:
             if kept:
                 demand_written(session.context.pki, session.context.inventory.pki_path)
             report = _apply(session, options, progress, steps, after)
@@ -70,7 +72,7 @@ def _apply(
 def plan(options: Options, steps: Sequence[Step]) -> int:
     """Say what `apply` would change, and return the exit code."""
     with Console(color=options.color) as console:
-        with working(options, console, "plan", then=READING, lock=False, credentials_exist=False) as session:
+        with working(options, console, "plan", then=READING, lock=False, renewing=True) as session:
             report = _run(session, options).plan(steps)
             unmet = report.of(Status.FAILED)
         if options.json:

@@ -1,6 +1,6 @@
 """From `tls: off` to `require`, or back, without an outage: whether the hosts still speak the other mode.
 
-First everything is made to accept both, then everything to want the new one (docs/adr/0018-tls-modes.md). Each file
+First everything is made to accept both, then everything to want the new one (docs/adr/0020-tls-modes.md). Each file
 of configuration says for which mode it was written, so a change that was broken off goes on where it was.
 """
 

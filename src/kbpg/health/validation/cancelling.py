@@ -59,7 +59,10 @@ def _cancel(subject: Subject, query: str, request: str) -> float:
     """Run a query through one proxy and cancel it through another; return the milliseconds it took."""
     mark = f"{subject.trial.name} {query} {request}"
     way = _Way(subject.hosts[query], subject.context.inventory.ports.pgbouncer)
-    with Forward(way.dial) as local, sql.through(way.host, subject.login(way.port), local) as connection:
+    with (
+        Forward(way.dial) as local,
+        sql.through(way.host, subject.login(way.port), local, named=False) as connection,
+    ):
         way.host = subject.hosts[request]
 
         def ask_to_cancel() -> float:

@@ -55,7 +55,7 @@ def offered(reader: Reader, port: int, user: str, database: str) -> Offer:
         plain.settimeout(TIMEOUT)
         trust = reader.trust
         stream = (
-            encrypted(plain, trust.client, reader.address)
+            encrypted(plain, trust.anyone, reader.address)
             if trust and trust.speaks(reader.name, port)
             else plain
         )
