@@ -183,5 +183,5 @@ def test_no_password_is_in_a_process_or_a_log(converged: Lab) -> None:
     shown = subprocess.run(
         ["ls", "-A", str(path(converged).parent)], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.split() == ["postgres.env"]
+    assert shown.stdout.split() == ["pki", "postgres.env"]
     assert {converged.rest(host)["state"] for host in DB} == {"running"}

@@ -13,11 +13,12 @@ from kbpg.context import Context
 from kbpg.credentials import Found, generate
 from kbpg.errors import HostError
 from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
+from kbpg.firewall.fact import Rules, RulesFact
 from kbpg.health.asking import Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
 from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
 from kbpg.health.snapshot import Snapshot
-from kbpg.model import CLUSTER, CONTROLLER, Resource
+from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource
 from kbpg.patroni import Member, NodeStatus, Standby
 from kbpg.pki import Stored
 from kbpg.raft import RaftStatus
@@ -28,6 +29,7 @@ from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.directory import Directory, DirectoryFact, ListingFact
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact, ImagesFact
 from kbpg.resources.file import File, FileFact, FileState, digest
+from kbpg.resources.firewall_unit import Unit, UnitFact
 from kbpg.resources.foreign import DataFact, DataState
 from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact
 from kbpg.resources.identity import fixed_ports, record_path
@@ -97,6 +99,11 @@ class World:
             for fact in facts:
                 self.named.setdefault(host, {})[fact.key] = fact
                 self.answers.setdefault(host, {})[fact.key] = self._answer(host, fact)
+        self.settle(self.context)
+
+    def settle(self, wanted: Context) -> None:
+        """Let every host have what the steps want by this context."""
+        self.context = wanted
         for _, item in placed(self.context):
             self._as_wanted(item.place, item.resource)
 
@@ -231,6 +238,8 @@ class World:
             ContainersFact: {},
             ImagesFact: self._images(),
             CredentialsFact: FOUND,
+            RulesFact: Rules(),
+            UnitFact: Unit(systemd=False),
             StoredFact: Stored(self.context.inventory.pki_path, self.context.pki.files()),
         }
         if isinstance(fact, DiskFact):
@@ -343,7 +352,9 @@ class World:
     def _as_wanted(self, place: str, resource: Resource) -> None:
         """Let a place have what a resource wants there."""
         seen = self.snapshot().facts.at(place)
-        if isinstance(resource, File):
+        if isinstance(resource, File) and resource.want(seen) is ABSENT:
+            self.say(place, FileFact(resource.path, resource.secret), None)
+        elif isinstance(resource, File):
             content = resource.content(seen)
             found = digest(content, secret=resource.secret)
             text = None if resource.secret else content.decode()

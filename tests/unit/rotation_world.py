@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import yaml
 
-from kbpg import rest, scram, sql
+from kbpg import pki, rest, scram, sql
 from kbpg.adoption.in_use import PatroniInUseFact
 from kbpg.credentials import all_secrets, generate, parse, render, write
 from kbpg.engine.run import Run
@@ -26,8 +26,10 @@ from kbpg.hosts.fake import FakeDirectory, FakeHost
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
 from kbpg.hosts.settings import Silence
+from kbpg.inventory import load as load_inventory
 from kbpg.operations import clients_wait, rotation_proof
 from kbpg.options import Options
+from kbpg.pki.whole import pki_of
 from kbpg.resources import rolling
 from kbpg.secret import Secret
 from kbpg.session import Session, read_context
@@ -247,6 +249,8 @@ def build(directory: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (directory / "inventory.yaml").write_text(INVENTORY)
     made = generate("kb_admin", "kb_app", ["reporting"])
     write(world.path, render(made))
+    inventory = load_inventory(directory / "inventory.yaml")
+    pki.write(pki_of(inventory), pki.load(inventory.pki_path))
     _instead(world, monkeypatch)
     context, _ = read_context(world.options)
     paths = layout(context)
@@ -254,7 +258,8 @@ def build(directory: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         host = Host(name, f"192.0.2.{number}")
         host.world = world
         with_docker(host)
-        for path in (paths.patroni, paths.pgbouncer, paths.haproxy, f"{paths.base}/kbpg/loaded"):
+        own = (paths.patroni, paths.pgbouncer, paths.haproxy)
+        for path in (*own, *(f"{each}/tls" for each in own), f"{paths.base}/kbpg/loaded"):
             host.directories[path] = FakeDirectory()
         for spec in (patroni_image(context), *proxy_images(context)):
             host.images[spec.name] = image(spec.inputs, spec.name)
@@ -293,8 +298,8 @@ def _converge(world: World, context: Any) -> None:
 def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*DATABASES, *PROXIES]
 
-    def attempt(port: int, login: Login, password: Secret, *, pooled: bool, replication: bool = False) -> Any:
-        why = world.lets_in(names[port], login, password)
+    def attempt(reader: Any, login: Login, port: int, **more: Any) -> Any:
+        why = world.lets_in(names[port], login, login.password)
         if why:
             world.refused.append(f"{login.user} at {names[port]}:{login.port}: {why}")
             raise psycopg.OperationalError(f"FATAL:  {why}")
@@ -309,7 +314,7 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         context, found = read_context(options, credentials_exist=True)
         yield Session(context, found, world.hosts, LocalHost(), Silence())
 
-    monkeypatch.setattr(sql, "_attempt", attempt)
+    monkeypatch.setattr(sql, "through", attempt)
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))
     monkeypatch.setattr(clients_wait, "await_quiet", lambda *_: None)

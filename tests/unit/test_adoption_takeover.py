@@ -24,6 +24,7 @@ from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql import Role
 from kbpg.steps import s02_patroni
 
+from .certificates import placeholders
 from .fake_docker import with_docker
 from .small_cluster import DATABASES, context, knowing, site
 
@@ -99,7 +100,7 @@ INVENTORY = load(Path(__file__).parents[2] / "inventory.yaml")
 
 
 def test_roles_then_records_then_one_node_after_another_with_its_files() -> None:
-    adopting = dataclasses.replace(CONTEXT, inventory=INVENTORY, adopting=True)
+    adopting = dataclasses.replace(CONTEXT, inventory=INVENTORY, adopting=True, pki=placeholders(INVENTORY))
     stages = [stage for stage in s02_patroni.stages(adopting) if not stage.requirement]
     titles = [stage.title for stage in stages]
     assert titles[1:6] == ["roles in use", "rewind in use", "handover", "adopt", "nodes"]
@@ -113,9 +114,7 @@ def test_roles_then_records_then_one_node_after_another_with_its_files() -> None
     mine = [item.resource for item in nodes.items if item.place == "db-slave-01"]
     assert [type(resource).__name__ for resource in mine] == [
         "KeptAside",
-        "File",
-        "File",
-        "File",
+        *["File"] * 6,
         "NodeContainer",
         "Loaded",
     ]

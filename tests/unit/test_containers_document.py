@@ -71,9 +71,9 @@ def listens() -> str:
     """Return all that says what the programs listen on."""
     inventory = CONTEXT.inventory
     files = [
-        render("patroni/patroni.yml.j2", inventory=inventory, host=DB),
-        render("haproxy/haproxy.cfg.j2", inventory=inventory, host=PROXY),
-        render("pgbouncer/pgbouncer.ini.j2", inventory=inventory, host=PROXY),
+        render("patroni/patroni.yml.j2", inventory=inventory, host=DB, tls=CONTEXT.transport),
+        render("haproxy/haproxy.cfg.j2", inventory=inventory, host=PROXY, tls=CONTEXT.transport),
+        render("pgbouncer/pgbouncer.ini.j2", inventory=inventory, host=PROXY, tls=CONTEXT.transport),
     ]
     words = r"^\s*-?\s*(?:listen|bind|bind_addr|listen_addr)[ :=]+.*\d.*$"
     return "\n".join(line for text in files for line in re.findall(words, text, re.MULTILINE))

@@ -85,7 +85,12 @@ def changed(path: tuple[str | int, ...], value: object) -> Any:
 
 def files(inventory: Inventory, credentials: Credentials) -> dict[str, str]:
     """Return every file of the first db host and of the first proxy."""
-    common = {"inventory": inventory, "credentials": credentials, "rest_user": "kbpg"}
+    common = {
+        "inventory": inventory,
+        "credentials": credentials,
+        "rest_user": "kbpg",
+        "tls": Transport("require"),
+    }
     parameters = tuning.parameters(MEMORY, CORES, inventory)
     found = {
         name: render(f"{name}.j2", **common)
@@ -145,7 +150,11 @@ def read_patroni(inventory: Inventory, found: dict[str, str]) -> None:
 
 def read_haproxy(inventory: Inventory, lines: list[list[str]]) -> None:
     servers = [line for line in lines if line[0] == "server"]
-    wanted = [[each.name, f"{each.address}:{inventory.ports.postgresql}"] for each in inventory.db]
+    checked = ["check-ssl", "verify", "required", "ca-file", "/etc/haproxy/tls/ca.crt", "verifyhost"]
+    wanted = [
+        [each.name, f"{each.address}:{inventory.ports.postgresql}", *checked, each.name]
+        for each in inventory.db
+    ]
     assert [line[1:] for line in servers] == wanted * 2
     sections = ("global", "defaults", "listen", "frontend", "backend")
     assert [line for line in lines if line[0] in sections] == [

@@ -88,9 +88,16 @@ def test_directories_of_each_role() -> None:
         f"directory:{base}/postgres/data",
         f"directory:{base}/postgres/raft",
         f"directory:{base}/patroni",
+        f"directory:{base}/patroni/tls",
         f"data directory:{base}/postgres/data/pgdata",
     ]
-    assert ids(stage, "px-1") == [*common, f"directory:{base}/haproxy", f"directory:{base}/pgbouncer"]
+    assert ids(stage, "px-1") == [
+        *common,
+        f"directory:{base}/haproxy",
+        f"directory:{base}/haproxy/tls",
+        f"directory:{base}/pgbouncer",
+        f"directory:{base}/pgbouncer/tls",
+    ]
 
 
 def test_the_preflight_asks_each_host_for_what_has_to_agree() -> None:

@@ -73,7 +73,7 @@ def test_every_form_has_every_check(healthy: Document) -> None:
         assert all(title in text for title in titles)
         assert all(check["summary"] in text for check in healthy["checks"])
         assert all(line in text for check in healthy["checks"] for line in check["evidence"])
-        assert "all 31 checks passed" in text.lower()
+        assert "all 34 checks passed" in text.lower()
 
 
 def test_the_topology_has_roles_addresses_and_lag(healthy: Document, broken: Document) -> None:

@@ -197,7 +197,9 @@ def test_a_file_that_holds_a_password_is_secret_and_its_owners_alone(cluster: Co
         *((name, f"{base}/pgbouncer/userlist.txt") for name in cluster.proxy_names),
     }
     assert all(file.secret and file.mode == 0o600 for file in with_passwords.values())
-    assert all(not file.secret for where, (file, _) in found.items() if where not in with_passwords)
+    secret = {where for where, (file, _) in found.items() if file.secret} - set(with_passwords)
+    assert {path.rsplit("/", 1)[1] for _, path in secret} == {"server.key", "server.pem"}
+    assert all(found[where][0].mode == 0o600 for where in secret)
 
 
 def test_each_file_holds_only_the_passwords_its_program_needs(cluster: Context) -> None:

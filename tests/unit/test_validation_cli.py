@@ -106,10 +106,10 @@ def test_without_credentials_nothing_is_tried(away: list[dict[str, Any]], capsys
 def test_a_healthy_cluster_reads_in_groups() -> None:
     lines = shown(document(), [Path("out/report.md")])
     text = plain(lines)
-    groups = ["Cluster", "Database", "HAProxy", "PgBouncer", "Access", "Live tests"]
+    groups = ["Cluster", "Database", "HAProxy", "PgBouncer", "Access", "Encryption", "Live tests"]
     assert [line for line in text.splitlines() if line in groups] == groups
     assert text.count("✓") == len(ALL)
-    assert "all 31 checks passed in 2.8 s\nwrote out/report.md\n" in text
+    assert "all 34 checks passed in 2.8 s\nwrote out/report.md\n" in text
     assert "hint" not in text
     assert not [line for line in lines if line.style is Style.BAD]
 
