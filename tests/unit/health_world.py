@@ -104,6 +104,9 @@ class World:
     def settle(self, wanted: Context) -> None:
         """Let every host have what the steps want by this context."""
         self.context = wanted
+        for fact in self.named[CONTROLLER].values():
+            if isinstance(fact, StoredFact):
+                self.say(CONTROLLER, fact, self._answer(CONTROLLER, fact))
         for _, item in placed(self.context):
             self._as_wanted(item.place, item.resource)
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import yaml
 
-from kbpg import pki, rest, scram, sql
+from kbpg import pki, pooler, rest, scram, sql
 from kbpg.adoption.in_use import PatroniInUseFact
 from kbpg.credentials import all_secrets, generate, parse, render, write
 from kbpg.engine.run import Run
@@ -315,6 +315,9 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         yield Session(context, found, world.hosts, LocalHost(), Silence())
 
     monkeypatch.setattr(sql, "through", attempt)
+    in_force = {"key": "server_tls_sslmode", "value": "disable"}
+    monkeypatch.setattr(pooler, "shown", lambda context, host, what: [in_force])
+    monkeypatch.setattr(pooler, "reconnect", lambda context, host, through=None: None)
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))
     monkeypatch.setattr(clients_wait, "await_quiet", lambda *_: None)
