@@ -199,6 +199,14 @@ class Session:
             raise SessionLost
         return int(channel.exit_status)
 
+    def ending(self) -> str:
+        """Return how the command ended, for a message: its exit status, or what is known instead."""
+        channel = self._channel
+        channel.status_event.wait(0.5)  # it may come after the end of the output
+        if channel.status_event.is_set() and channel.exit_status >= 0:
+            return f"status {channel.exit_status}"
+        return "without a status" if channel.eof_received else "its channel closed"
+
     @property
     def alive(self) -> bool:
         """Return whether the command still runs, as far as is known here."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import socket
     from contextlib import AbstractContextManager
 
+    from kbpg.hosts.session import Session
     from kbpg.trust import Trust
 
 _STDERR_KEPT = 1 << 16  # bytes of a streamed command's standard error, for its error message
@@ -107,15 +108,20 @@ class SshHost(Writer):
                         break
             seconds = time.monotonic() - started
             if not reading.complete:
-                raise self._broke_off(reading, seconds, timeout)
+                raise self._broke_off(reading, session, seconds, timeout)
             record.status = 0
             return reading.answers(seconds)
 
-    def _broke_off(self, reading: script.Reading, seconds: float, timeout: float) -> HostError:
+    def _broke_off(
+        self, reading: script.Reading, session: Session, seconds: float, timeout: float
+    ) -> HostError:
         if seconds >= timeout:
             return self._link.too_late(reading.current(), timeout)
         said = self._link.journal.mask(reading.last_words())
-        return HostError(self.name, f"the script ended at `{reading.current()}`", detail=said.splitlines())
+        how = f"after {seconds:.1f} s, {session.ending()}"
+        return HostError(
+            self.name, f"the script ended at `{reading.current()}` {how}", detail=said.splitlines()
+        )
 
     def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
         """Open a TCP stream from the host to `address` (default: its own cluster address) and `port`.
