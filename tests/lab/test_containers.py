@@ -64,6 +64,7 @@ def test_each_container_becomes_healthy(host: str, name: str, converged: Lab) ->
     )
 
 
+@pytest.mark.faults
 def test_a_frozen_pgbouncer_becomes_unhealthy_and_well_again(converged: Lab) -> None:
     host = PROXIES[1]
     show = "docker inspect -f '{{.State.Health.Status}}' pgbouncer"
