@@ -163,11 +163,11 @@ def test_rules_changed_by_hand_are_named_and_mended(cluster: Lab, stranger: Stra
 
 
 def test_the_rules_are_there_again_after_a_reboot(cluster: Lab, stranger: Stranger) -> None:
-    inventory = managed(cluster, [])
-    cluster.apply(inventory)
-    host = next(host for host in DB if host != cluster.leader())
+    inventory, leader = managed(cluster, []), cluster.leader()
+    cluster.apply(inventory)  # from here on Patroni does not answer this machine any more
+    host = next(host for host in DB if host != leader)
     subprocess.run(["docker", "restart", f"kbpg-{host}"], capture_output=True, timeout=120, check=True)
-    cluster.await_whole(deadline=120)
+    cluster.until(lambda: cluster.kbpg("diagnose", inventory=inventory).code == 0, 120, "healthy again")
     assert cluster.kbpg("plan", inventory=inventory).code == 0
     assert stranger.reaches() == expected(proxies="dropped")
 
