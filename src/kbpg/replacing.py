@@ -1,10 +1,15 @@
-"""A local file that is always the old one or the new one, whenever the process is killed."""
+"""Local files that are always the old ones or the new ones, whenever the process is killed; one writer at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+DIRECTORY_MODE = 0o700
+"""Of a directory that is made for a secret."""
 
 
 def replace(file: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
@@ -30,3 +35,28 @@ def replace(file: Path, content: bytes, *, mode: int, owner: tuple[int, int] | N
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Be the only one who writes in `directory`; what was written is on the disk at the end.
+
+    A directory that is missing is made, with those above it, for the owner alone. Raises BlockingIOError where
+    somebody else writes there, OSError.
+    """
+    _make(directory)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(DIRECTORY_MODE)

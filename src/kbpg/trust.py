@@ -57,8 +57,3 @@ class Trust:
     def anyone(self) -> ssl.SSLContext:
         """Return what verifies a server, and shows no certificate: PgBouncer refuses one it did not ask for."""
         return ssl.create_default_context(cafile=str(self.ca))
-
-    def forget(self) -> None:
-        """Read the files anew: they have been written since."""
-        for name in ("client", "anyone"):
-            self.__dict__.pop(name, None)

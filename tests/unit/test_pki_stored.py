@@ -247,7 +247,7 @@ def test_another_kbpg_that_writes_is_told(kept: Store, monkeypatch: pytest.Monke
     def busy(descriptor: int, operation: int) -> None:
         raise BlockingIOError
 
-    monkeypatch.setattr("kbpg.pki.store.fcntl.flock", busy)
+    monkeypatch.setattr("kbpg.replacing.fcntl.flock", busy)
     with pytest.raises(CredentialsError, match="another kbpg is writing"):
         write(kept.complete(renew=True), load(kept.directory))
 

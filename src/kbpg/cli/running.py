@@ -55,7 +55,7 @@ def _apply(
     first = None
     if tls_change.changes(session.context, session.hosts):
         if options.limit or after:
-            tls_change.refuse_part(session.context, ["--limit" if options.limit else "one step"])
+            tls_change.refuse_part(session.context, "--limit" if options.limit else "one step")
         progress.note(CONTROLLER, f"tls: {session.context.inventory.tls.mode}: first everything accepts both")
         between = replace(session, context=replace(session.context, between=True))
         first = _run(between, options, progress).apply(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbpg import pooler
 from kbpg.facts import CallFact, Login, NotKnown, RestFact, ShellFact
 from kbpg.hosts.port import Output, Reader
 
@@ -195,9 +196,10 @@ class PoolerFact(CallFact[Pooler]):
 
         try:
             with sql.connect(reader, self.login, pooled=True) as connection:
-                shown = {what: _rows(connection, what) for what in ("POOLS", "DATABASES", "STATS", "SERVERS")}
-                state = {str(row["key"]): str(row["value"]) for row in _rows(connection, "STATE")}
-                version = next(iter(_rows(connection, "VERSION")), {"version": ""})
+                wanted = ("POOLS", "DATABASES", "STATS", "SERVERS")
+                shown = {what: tuple(pooler.rows(connection, what)) for what in wanted}
+                state = {str(row["key"]): str(row["value"]) for row in pooler.rows(connection, "STATE")}
+                version = next(iter(pooler.rows(connection, "VERSION")), {"version": ""})
         except (OSError, psycopg.Error) as error:
             raise NotKnown(f"port {self.login.port}: {sql.short(error)}") from None
         return Pooler(
@@ -208,9 +210,3 @@ class PoolerFact(CallFact[Pooler]):
             state,
             str(version.get("version", "")),
         )
-
-
-def _rows(connection: Any, what: str) -> tuple[Row, ...]:
-    cursor = connection.execute(f"SHOW {what}")
-    names = [column.name for column in cursor.description]
-    return tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())

@@ -38,16 +38,10 @@ class PoolFact(CallFact[tuple[int, int]]):
 
         try:
             with sql.connect(reader, self.login, pooled=True) as connection:
-                clients = [row for row in _named(connection, "CLIENTS") if row["user"] != POOLER_USER]
-                return len(clients), len(_named(connection, "SERVERS"))
+                clients = [row for row in pooler.rows(connection, "CLIENTS") if row["user"] != POOLER_USER]
+                return len(clients), len(pooler.rows(connection, "SERVERS"))
         except (OSError, psycopg.Error) as error:
             raise NotKnown(f"port {self.login.port}: {sql.short(error)}") from None
-
-
-def _named(connection: object, what: str) -> list[dict[str, object]]:
-    cursor = connection.execute(f"SHOW {what}")  # type: ignore[attr-defined]
-    names = [column.name for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def connected(site: Site) -> dict[str, int]:

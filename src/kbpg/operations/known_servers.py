@@ -13,6 +13,9 @@ from kbpg.facts import Facts, NotKnown, ShellFact
 from kbpg.hosts.port import Output
 from kbpg.layout import HAPROXY
 
+STATES = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
+"""In HAProxy's container: what it knows of the servers for writes (management.txt, "show servers state")."""
+
 
 @dataclass(frozen=True)
 class ServersFact(ShellFact[frozenset[str]]):
@@ -26,8 +29,7 @@ class ServersFact(ShellFact[frozenset[str]]):
     @property
     def script(self) -> str:
         """Return the fragment."""
-        ask = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
-        return f"docker exec {HAPROXY} sh -c '{ask}'"
+        return f"docker exec {HAPROXY} sh -c '{STATES}'"
 
     def parse(self, output: Output) -> frozenset[str]:
         """Read the answer: a version, a line of names after `#`, and a line for each server."""

@@ -7,7 +7,7 @@ of configuration says for which mode it was written, so a change that was broken
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,7 +66,6 @@ def _fact(context: Context) -> ModesFact:
 def modes(context: Context, hosts: Mapping[str, Reader]) -> frozenset[str]:
     """Return for which modes the files on the hosts were written. Raises `HostError`, `NotKnown`."""
     fact = _fact(context)
-
     found: set[str] = set()
     with ThreadPoolExecutor(len(hosts) or 1, thread_name_prefix="tls") as pool:
         for answer in pool.map(lambda host: host.read([fact])[fact.key], hosts.values()):
@@ -79,9 +78,9 @@ def changes(context: Context, hosts: Mapping[str, Reader]) -> bool:
     return other(context.inventory.tls.mode) in modes(context, hosts)
 
 
-def refuse_part(context: Context, what: Collection[str]) -> None:
+def refuse_part(context: Context, part: str) -> None:
     """Raise `Refused`: a change of `tls` is made everywhere, or nowhere."""
     raise Refused(
-        f"tls: {context.inventory.tls.mode} is new to these hosts: {' and '.join(what)} would change a part of them",
+        f"tls: {context.inventory.tls.mode} is new to these hosts: {part} would change a part of them",
         hint="kbpg apply-all",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -12,10 +10,9 @@ from pathlib import Path
 
 from kbpg.errors import CredentialsError
 from kbpg.pki.model import CA, Pki
-from kbpg.replacing import replace
+from kbpg.replacing import locked, replace
 from kbpg.secret import Secret
 
-DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 OTHERS = 0o077
 """Rights of anybody but the owner: a key has none of them, and neither has its directory."""
@@ -129,18 +126,12 @@ def write(pki: Pki, stored: Stored) -> tuple[str, ...]:
         return ()
     contents = pki.files()
     try:
-        _make(stored.directory)
-        directory = os.open(stored.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(stored.directory):
             for name in sorted(names, key=_keys_first):
                 path = stored.path(name)
                 if path.suffix == ".key":
                     path.with_suffix(".crt").unlink(missing_ok=True)
                 replace(path, contents[name].reveal().encode("ascii"), mode=FILE_MODE)
-            os.fsync(directory)
-        finally:
-            os.close(directory)
     except BlockingIOError as error:
         raise CredentialsError(
             f"{stored.directory}: another kbpg is writing it", hint="try again when it has ended"
@@ -162,15 +153,6 @@ def demand_written(pki: Pki, directory: Path) -> None:
 def _keys_first(name: str) -> tuple[bool, bool]:
     """Return the place in the order of writing: the authority before all others, keys before certificates."""
     return not name.startswith(f"{CA}."), name.endswith(".crt")
-
-
-def _make(directory: Path) -> None:
-    """Make the directory and those above it that are missing, for the owner alone."""
-    if directory.is_dir():
-        return
-    _make(directory.parent)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(DIRECTORY_MODE)
 
 
 def _reason(error: OSError) -> str:

@@ -13,6 +13,7 @@ from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
+from kbpg.operations.known_servers import STATES
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
@@ -38,7 +39,6 @@ HEALTH = Health(
     'echo "show info" | socat -t 2 - UNIX-CONNECT:/run/haproxy/admin.sock | grep -q "^Name: HAProxy"'
 )
 """Whether the running worker answers on its socket; whether it has a leader is what its statistics say."""
-STATES = 'echo "show servers state primary" | socat -t 2 - /run/haproxy/admin.sock'
 UP = "2"
 """srv_op_state (HAProxy's management guide, "show servers state")."""
 LOOPBACK = "127.0.0.1"

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kbpg import sql
+from kbpg import pooler, sql
 from kbpg.health.validation import handshake
 from kbpg.health.validation.acceptance import Acceptance, Outcome, Verdict, judged
 from kbpg.health.validation.aside import each
 from kbpg.hosts.secured import secured
-from kbpg.pooler import console
 
 if TYPE_CHECKING:
     from kbpg.health.validation.subject import Subject
@@ -24,6 +23,7 @@ SESSIONS = (
     "select a.backend_type, coalesce(a.usename, ''), s.ssl, coalesce(s.version, '')"
     " from pg_catalog.pg_stat_ssl s join pg_catalog.pg_stat_activity a using (pid) where a.client_addr is not null"
 )
+POOLED = {"CLIENTS": "PgBouncer's client", "SERVERS": "PgBouncer's server connection"}
 TIMEOUT = handshake.TIMEOUT
 
 
@@ -113,11 +113,11 @@ def verified(subject: Subject) -> Verdict:
         trust = host.trust
         if trust is None:
             return "nobody said whom to trust"
-        version = _shake(host, place, trust.anyone, place in doors)
+        _shake(host, place, trust.anyone, place in doors)
         try:
             _shake(host, place, stranger, place in doors)
         except ssl.SSLCertVerificationError as error:
-            return f"{version} with the authority; without it: {error.verify_message}"
+            return f"TLS with the authority; without it: {error.verify_message}"
         raise ssl.SSLError("is trusted without the cluster's authority")
 
     said, reasons = each([place for place in (*doors, *_webs(subject)) if place[0] not in lost], attempt)
@@ -127,13 +127,12 @@ def verified(subject: Subject) -> Verdict:
     return judged(problems, f"{len(said)} ports prove who they are by the cluster's authority", evidence)
 
 
-def _shake(host: Reader, place: Place, context: ssl.SSLContext, postgresql: bool) -> str:
-    """Return the version of TLS that both agree on. Raises `ssl.SSLError`, OSError, HostError, `NoResult`."""
+def _shake(host: Reader, place: Place, context: ssl.SSLContext, postgresql: bool) -> None:
+    """Shake hands and hang up. Raises `ssl.SSLError`, OSError, HostError, `NoResult`."""
     with host.dial(place[1], timeout=TIMEOUT) as stream:
         stream.settimeout(TIMEOUT)
         how = handshake.encrypted if postgresql else secured
         how(stream, context, host.address)
-    return "TLS"
 
 
 def in_use(subject: Subject) -> Verdict:
@@ -146,16 +145,12 @@ def in_use(subject: Subject) -> Verdict:
         if name in context.db_names:
             with sql.connect(subject.hosts[name], login) as connection:
                 return [(str(a), str(b), bool(c), str(d)) for a, b, c, d in sql.ask(connection, SESSIONS)]
-        with sql.connect(subject.hosts[name], console(context), pooled=True) as connection:
-            found = []
-            for what in ("CLIENTS", "SERVERS"):
-                cursor = connection.execute(f"SHOW {what}".encode())
-                names = [column.name for column in cursor.description or ()]
-                for values in cursor.fetchall():
-                    row = dict(zip(names, values, strict=True))
-                    kind = "PgBouncer's client" if what == "CLIENTS" else "PgBouncer's server connection"
-                    found.append((kind, str(row["user"]), bool(row["tls"]), str(row["tls"]).split("/")[0]))
-            return found
+        with sql.connect(subject.hosts[name], pooler.console(context), pooled=True) as connection:
+            return [
+                (kind, str(row["user"]), bool(row["tls"]), str(row["tls"]).split("/")[0])
+                for what, kind in POOLED.items()
+                for row in pooler.rows(connection, what)
+            ]
 
     names = [name for name in (*context.db_names, *context.proxy_names) if name not in lost]
     said, reasons = each(names, sessions)
