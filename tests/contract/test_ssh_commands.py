@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -321,6 +322,58 @@ def test_a_host_that_forbids_forwarding_is_named(tmp_path: Path, sshd: Sshd) -> 
         ]
     finally:
         stop(strict.process)
+
+
+# --- what comes too late
+
+
+class Gate:
+    """paramiko's `clear_to_send`, at which the threads called `late` wait: their message is made, but not sent."""
+
+    def __init__(self, real: threading.Event) -> None:
+        self._real = real
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def wait(self, seconds: float) -> bool:
+        if threading.current_thread().name == "late":
+            self.reached.set()
+            assert self.open.wait(10)
+        return self._real.wait(seconds)
+
+
+@pytest.mark.parametrize("next_number", [True, False], ids=["number in use again", "number free"])
+@pytest.mark.parametrize("late", ["the end of input", "input"])
+def test_nothing_follows_the_end_of_a_channel(host: SshHost, late: str, *, next_number: bool) -> None:
+    transport: Any = host._link.transport
+    gate = transport.clear_to_send = Gate(transport.clear_to_send)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = host.dial(server.getsockname()[1])
+        peer, _ = server.accept()
+        send = {
+            "the end of input": lambda: stream.shutdown(socket.SHUT_WR),
+            "input": lambda: stream.send(b"x"),
+        }
+        thread = threading.Thread(target=send[late], name="late")
+        thread.start()
+        assert gate.reached.wait(5)
+        stream.close()
+        peer.close()
+        host.run(["true"])  # sshd has let go of the stream's number
+
+        def halves() -> Iterator[bytes]:
+            yield b"one half, "
+            gate.open.set()
+            thread.join(5)
+            yield b"the other"
+
+        if next_number:
+            assert host.run(["cat"], stdin=halves()).stdout == "one half, the other"
+        gate.open.set()
+        thread.join(5)
+    assert host.run(["echo", "there"]).stdout == "there\n"
 
 
 # --- lost connections

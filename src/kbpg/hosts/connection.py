@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from kbpg.errors import ConnectionLost, HostError, HostKeyError, Unreachable
 from kbpg.hosts.auth import log_in
+from kbpg.hosts.channel import Channel
 from kbpg.hosts.config import Target, resolve_jump
 from kbpg.hosts.keys import HostKey, known_keys, verify
 from kbpg.hosts.lean import IncompatiblePeer, Packetizer, paramiko
@@ -60,6 +62,11 @@ class Transport(paramiko.Transport):
     )
     _preferred_keys: tuple[str, ...] = _STOCK._preferred_keys
     _send_user_message: Callable[[paramiko.Message], None]
+    _send_message: Callable[[paramiko.Message], None]
+    active: bool
+    clear_to_send: threading.Event
+    clear_to_send_lock: threading.Lock
+    clear_to_send_timeout: float
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, packetizer_class=_Packetizer)
@@ -90,6 +97,23 @@ class Transport(paramiko.Transport):
         """Return for how many seconds a sign of life has been overdue; 0 when none is."""
         since = self.packetizer.waiting_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def send_on(self, channel: Channel, message: paramiko.Message) -> None:
+        """Send `message` unless `channel` has ended: looked at when nothing else can be sent in between.
+
+        During a key exchange it waits. Where the connection is lost, or the channel has ended, nobody waits for the
+        message any more. Raises `paramiko.SSHException` for a key exchange that does not end.
+        """
+        until = time.monotonic() + self.clear_to_send_timeout
+        while self.active:
+            self.clear_to_send.wait(0.1)
+            with self.clear_to_send_lock:
+                if self.clear_to_send.is_set():
+                    if not channel.closed:
+                        self._send_message(message)
+                    return
+            if time.monotonic() > until:
+                raise paramiko.SSHException("the key exchange did not end")
 
     def _ping(self) -> None:
         if self.packetizer.waiting_since is None:

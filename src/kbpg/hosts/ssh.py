@@ -55,10 +55,6 @@ def connect(
         raise
 
 
-class _BrokeOff(HostError):
-    """A script with questions ended before its last answer."""
-
-
 class SshHost(Writer):
     """A host behind an SSH connection; close it, or use it as a context manager.
 
@@ -94,19 +90,9 @@ class SshHost(Writer):
     ) -> Mapping[str, Output]:
         """Answer all questions as root, in one execution of one script.
 
-        One that broke off is asked once more: twice in some thousand runs, on a machine with seven times more to do
-        than it could, a script ended half-way and the connection went on. Why is not known; questions change
-        nothing, and the journal has both. Raises `CommandTimeout`, which names the question that did not end,
-        `ConnectionLost`, and `HostError` where it broke off again.
+        Raises `CommandTimeout`, which names the question that did not end, and `ConnectionLost`.
         """
-        asked = list(questions)
-        try:
-            return self._read(asked, timeout)
-        except _BrokeOff:
-            return self._read(asked, timeout)
-
-    def _read(self, questions: Sequence[Question], timeout: float) -> Mapping[str, Output]:
-        composed = script.compose(questions, secrets.token_hex(16))
+        composed = script.compose(list(questions), secrets.token_hex(16))
         if not composed.keys:
             return {}
         with self._link.recorded(("read", *composed.keys)) as record:
@@ -133,7 +119,7 @@ class SshHost(Writer):
             return self._link.too_late(reading.current(), timeout)
         said = self._link.journal.mask(reading.last_words())
         how = f"after {seconds:.1f} s, {session.ending()}"
-        return _BrokeOff(
+        return HostError(
             self.name, f"the script ended at `{reading.current()}` {how}", detail=said.splitlines()
         )
 
