@@ -1,4 +1,4 @@
-"""The real thing: five lab hosts, asked with docker, psycopg and plain HTTP, never with kbpg's own readers."""
+"""The real thing: five lab hosts, asked with docker, psycopg and HTTP, never with kbpg's own readers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ import psycopg
 import pytest
 import yaml
 
+from kbpg.inventory.tls import DEFAULT_MODE
+
 if TYPE_CHECKING:
     from tests.lab.load import Load
 
@@ -29,6 +31,8 @@ KBPG = [str(Path(sys.executable).with_name("kbpg"))]
 DB = ("db-master-01", "db-slave-01", "db-slave-02")
 PROXIES = ("haproxy-01", "haproxy-02")
 HOSTS = (*DB, *PROXIES)
+REST = 8008
+STATISTICS = 8404
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,27 @@ class Lab:
     def rest(self, host: str, path: str = "/patroni") -> dict[str, Any]:
         """Ask Patroni's REST API, with TLS if that is what it speaks; an error status has a body too."""
         try:
-            return self._rest(f"https://{self.addresses[host]}:8008{path}")
+            return self._rest(f"https://{self.addresses[host]}:{REST}{path}")
         except (urllib.error.URLError, FileNotFoundError) as error:
             reason = getattr(error, "reason", error)
             if not isinstance(reason, (ssl.SSLError, FileNotFoundError)):
                 raise
-            return self._rest(f"http://{self.addresses[host]}:8008{path}")
+            return self._rest(f"http://{self.addresses[host]}:{REST}{path}")
+
+    def curl(self, host: str, port: int, path: str) -> str:
+        """Return what curl on that host is given to speak to its own Patroni or HAProxy, as `tls` wants it."""
+        program = "patroni" if port == REST else "haproxy"
+        tls = f"/opt/keybuzz/{program}/tls"
+        url = f"{self.addresses[host]}:{port}{path}"
+        if not self.encrypted:
+            return f"'http://{url}'"
+        own = f"--cert {tls}/server.crt --key {tls}/server.key " if port == REST else ""
+        return f"--cacert {tls}/ca.crt {own}'https://{url}'"
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the shipped lab inventory wants TLS."""
+        return bool(self.settings.get("tls", DEFAULT_MODE) == "require")
 
     def _rest(self, url: str) -> dict[str, Any]:
         verified = ssl.create_default_context(cafile=str(self.ca) if url.startswith("https") else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.conftest import DB, PROXIES, REST, Lab
 from tests.lab.faults import (
     CLUSTER,
     HAPROXY_CFG,
@@ -33,7 +33,7 @@ def ask(lab: Lab, host: str, method: str, path: str, body: dict[str, Any]) -> st
     return lab.sh(
         host,
         f"{_REST_PASSWORD}; curl -sf --max-time 30 -K - -X {method} -d '{json.dumps(body)}'"
-        f' http://{lab.addresses[host]}:8008{path} <<EOF\nuser = "kbpg:$p"\nEOF\n',
+        f' {lab.curl(host, REST, path)} <<EOF\nuser = "kbpg:$p"\nEOF\n',
     )
 
 
@@ -146,7 +146,7 @@ def _other_password(first: str, last: str) -> str:
 def pending_restart(lab: Lab) -> str:
     """A parameter that was changed, put in force by a restart, and changed back: nothing differs, but it waits."""
     leader, host = lab.leader(), standby(lab)
-    known = json.loads(lab.sh(leader, f"curl -s {lab.addresses[leader]}:8008/config"))
+    known = json.loads(lab.sh(leader, f"curl -s {lab.curl(leader, REST, '/config')}"))
     before = known["postgresql"]["parameters"]["shared_buffers"]
     configured(parameters(shared_buffers="128MB"))(lab)
     lab.until(lambda: all(lab.rest(host).get("pending_restart") for host in DB), 30, "a restart pending")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import urllib.request
 from collections.abc import Callable
 
 import psycopg
 import pytest
-from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.conftest import DB, PROXIES, REST, STATISTICS, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -34,7 +33,7 @@ def patch_config(lab: Lab) -> None:
     body = json.dumps({"maximum_lag_on_failover": 5, "postgresql": {"parameters": {"work_mem": "5MB"}}})
     lab.sh(
         leader,
-        f"curl -sf -u kbpg:{password} -X PATCH -d '{body}' http://{lab.addresses[leader]}:8008/config",
+        f"curl -sf -u kbpg:{password} -X PATCH -d '{body}' {lab.curl(leader, REST, '/config')}",
     )
 
 
@@ -108,8 +107,7 @@ def test_changed_option_of_haproxy_is_one_diff_and_a_reload(cluster: Lab) -> Non
 
 def test_configuration_that_haproxy_refuses_never_reaches_it(cluster: Lab) -> None:
     """A file that would not load stays out; the running HAProxy goes on."""
-    url = f"http://{cluster.addresses['haproxy-01']}:8404/;csv"
-    before = urllib.request.urlopen(url, timeout=3).read().decode()
+    before = cluster.sh("haproxy-01", f"curl -sf {cluster.curl('haproxy-01', STATISTICS, '/;csv')}")
     assert "primary" in before
     cluster.sh("haproxy-01", "echo 'no such keyword' >> /opt/keybuzz/haproxy/haproxy.cfg")
     cluster.apply()

@@ -1,8 +1,9 @@
-"""Which db hosts serve while something else goes on: Patroni's REST API, asked by plain HTTP all the time."""
+"""Which db hosts serve while something else goes on: Patroni's REST API, asked all the time."""
 
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +34,20 @@ class Absence:
 
 def serves(address: str) -> bool | None:
     """Return whether PostgreSQL runs under Patroni at this address; None where nobody answers, in time or at all."""
-    connection = http.client.HTTPConnection(address, PATRONI, timeout=TIMEOUT)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # who it is does not matter here
+    try:
+        return _healthy(http.client.HTTPSConnection(address, PATRONI, timeout=TIMEOUT, context=anybody))
+    except ssl.SSLError:
+        return _healthy(http.client.HTTPConnection(address, PATRONI, timeout=TIMEOUT))
+
+
+def _healthy(connection: http.client.HTTPConnection) -> bool | None:
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
+    except ssl.SSLError:
+        raise  # it does not speak TLS
     except (ConnectionError, http.client.HTTPException):
         return False
     except OSError:

@@ -10,7 +10,7 @@ from kbpg.inventory.section import Section
 from kbpg.inventory.types import LocalPath, as_plain
 
 Mode = Literal["off", "require"]
-DEFAULT_MODE: Mode = "off"
+DEFAULT_MODE: Mode = "require"
 """The mode of an inventory that says nothing."""
 
 
