@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 QUICK = 2.0
 """Seconds for a healthy cluster (issue 3)."""
 BOUNDED = 8.0
-"""Seconds for one with hosts or ports that hang: 2.5 for logins, 2 for answers, the rest for starting the program on a busy machine."""
+"""Seconds for one with hosts or ports that hang: 2.5 for logins, 2 for answers, the rest for a busy machine."""
 
 
 def status(lab: Lab) -> dict[str, Any]:
