@@ -45,11 +45,12 @@ def amid_rotation(context: Context, found: Found | None) -> Context:
             f"{inventory.credentials_path}: no such file, but {new.path.name} of a rotation that was broken off",
             hint=f"put the old file back from your copy, then: {rotation.RESUME}",
         )
-    if rotation.LEFT_OUT in rotation.changed(found, new):
+    changed = rotation.changed(found, new)
+    if rotation.ALONE in changed and len(changed) > 1:
         raise CredentialsError(
-            f"{new.path}:{new.lines[rotation.LEFT_OUT]}: {rotation.LEFT_OUT} is not that of {found.path.name}: "
-            "kbpg does not rotate it",
-            hint="give both files the same",
+            f"{new.path}:{new.lines[rotation.ALONE]}: {rotation.ALONE} is not that of {found.path.name}, and neither "
+            "are others: kbpg rotates it by itself",
+            hint=f"give both files the same {rotation.ALONE}",
         )
     check_users(new, superuser=inventory.cluster.superuser, app_user=inventory.cluster.app_user)
     return replace(context, credentials=complete(new), former=context.credentials)

@@ -61,12 +61,17 @@ class RaftStatus:
         return len(self.partners) + 1
 
 
+class OtherPassword(NotKnown):
+    """The member has another password, or closed the connection as one that has does."""
+
+
 @dataclass(frozen=True)
 class RaftFact(CallFact[RaftStatus]):
-    """The Raft status of the host's own member."""
+    """The Raft status of the host's own member; `former` is the password of before, in a rotation."""
 
     port: int
     password: Secret
+    former: Secret | None = None
     live = True
 
     @property
@@ -76,19 +81,30 @@ class RaftFact(CallFact[RaftStatus]):
 
     def ask(self, reader: Reader) -> RaftStatus:
         """Return the status; raises `NotKnown` where the member does not answer or the password differs."""
-        return _status(command(reader, self.port, self.password, ["status"]))
+        return _status(command(reader, self.port, self.password, ["status"], former=self.former))
 
 
 def command(
-    reader: Reader, port: int, password: Secret, words: list[str], *, timeout: float = TIMEOUT
+    reader: Reader,
+    port: int,
+    password: Secret,
+    words: list[str],
+    *,
+    timeout: float = TIMEOUT,
+    former: Secret | None = None,
 ) -> Any:
-    """Return what the host's member answers to a utility command, within `timeout` seconds.
+    """Return what the host's member answers to a utility command, within `timeout` seconds for each password.
 
     The commands are in `transport.py` and `syncobj.py` of pysyncobj; all but `status` are in the journal. Raises
-    `NotKnown` where it does not answer.
+    `NotKnown` where it does not answer, `OtherPassword` where it knows neither.
     """
     with nullcontext() if words == ["status"] else noted(reader, ("Raft", *words)):
-        return _answer(reader, port, password, words, timeout)
+        try:
+            return _answer(reader, port, password, words, timeout)
+        except OtherPassword:
+            if former is None:
+                raise
+            return _answer(reader, port, former, words, timeout)
 
 
 def _answer(reader: Reader, port: int, password: Secret, words: list[str], timeout: float) -> Any:
@@ -96,11 +112,12 @@ def _answer(reader: Reader, port: int, password: Secret, words: list[str], timeo
         with reader.dial(port, timeout=timeout) as stream:
             stream.settimeout(timeout)
             return _Conversation(stream, _cipher(password)).ask(words)
-    except (ConnectionError, TimeoutError, EOFError) as error:
-        reason = "closed the connection: another password?" if isinstance(error, EOFError) else error
-        raise NotKnown(f"Raft on port {port}: {reason}") from None
+    except EOFError:
+        raise OtherPassword(f"Raft on port {port}: closed the connection: another password?") from None
+    except (ConnectionError, TimeoutError) as error:
+        raise NotKnown(f"Raft on port {port}: {error}") from None
     except (InvalidToken, zlib.error, pickle.UnpicklingError, struct.error):
-        raise NotKnown(f"Raft on port {port} speaks with another password") from None
+        raise OtherPassword(f"Raft on port {port} speaks with another password") from None
 
 
 def _status(answer: Any) -> RaftStatus:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbpg.facts import Facts, NotKnown
-from kbpg.raft import RaftFact, RaftStatus
+from kbpg.raft import RaftFact, RaftStatus, command
 
 if TYPE_CHECKING:
     from kbpg.context import Context
+    from kbpg.hosts.port import Reader
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,22 @@ def addresses(context: Context) -> dict[str, str]:
     return {host.name: f"{host.address}:{context.inventory.ports.raft}" for host in context.inventory.db}
 
 
+def member_fact(context: Context) -> RaftFact:
+    """Return the question to a member, with the password of before too while a rotation of it is not ended."""
+    own = context.credentials.raft_password
+    before = context.former.raft_password if context.former else own
+    return RaftFact(context.inventory.ports.raft, own, before if before != own else None)
+
+
+def tell(context: Context, host: Reader, words: list[str]) -> Any:
+    """Return the answer of the host's member to a command, as `raft.command` does. Raises `NotKnown`."""
+    fact = member_fact(context)
+    return command(host, fact.port, fact.password, words, former=fact.former)
+
+
 def consensus(facts: Facts, context: Context) -> Consensus:
     """Return what the members said, from facts that were gathered."""
-    fact = RaftFact(context.inventory.ports.raft, context.credentials.raft_password)
+    fact = member_fact(context)
     seen: dict[str, RaftStatus | str] = {}
     for name in context.db_names:
         try:

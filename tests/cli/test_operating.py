@@ -74,14 +74,7 @@ def unconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             ["credentials", "rotate"],
             [
                 "error: which passwords are to be rotated?",
-                "hint: one or more of app, superuser, replication, rewind, pgbouncer, rest, role NAME, all",
-            ],
-        ),
-        (
-            ["credentials", "rotate", "raft"],
-            [
-                "error: RAFT_PASS is not rotated: nodes with different ones do not hear each other",
-                "hint: docs/credentials.md says how it is changed, in a maintenance window",
+                "hint: one or more of app, superuser, replication, rewind, pgbouncer, rest, raft, role NAME, all",
             ],
         ),
         (

@@ -1,4 +1,7 @@
-"""Passwords rotated under load: no error, no lock-out, whenever kbpg is killed."""
+"""Passwords rotated under load: no error, no lock-out, whenever kbpg is killed.
+
+Raft's alone takes one db host after another with it, the leader too: `-k raft` runs what is about it.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,15 @@ NAMES = {
     "rewind": "POSTGRES_REWIND_PASS",
     "pgbouncer": "PGBOUNCER_AUTH_PASS",
     "rest": "PATRONI_REST_PASS",
+    "raft": "RAFT_PASS",
 }
 USERS = {"app": "kb_app", "superuser": "kb_admin", "pgbouncer": "pgbouncer_auth"}
 """Those that somebody outside of the db hosts can log in as."""
 MOMENTS = (0.3, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0)
-"""Seconds after which kbpg is killed: before, in and after each part of a rotation of everything."""
+"""Seconds after which kbpg is killed: before, in and after each part of a rotation of everything but Raft's."""
+RAFT_MOMENTS = (1.0, 3.0, 6.0, 9.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 20.0, 24.0, 28.0, 35.0)
+"""The same of Raft's: while a standby, the leader (with clients that wait), and the other standby restart."""
+TOGETHER = tuple(word for word in NAMES if word != "raft")
 
 
 def path(lab: Lab) -> Path:
@@ -95,6 +102,29 @@ def test_each_is_rotated_under_load_without_an_error(converged: Lab, load: Load,
     streams_anew(converged)
 
 
+def test_raft_s_costs_one_wait_and_loses_nothing(converged: Lab, load: Load) -> None:
+    """As `kbpg credentials rotate` says itself: how long clients waited, and nobody would have taken over."""
+    before, timeline = passwords(converged), converged.rest(converged.leader())["timeline"]
+    load.go_on_for(3)
+    load.reset()
+    ran = converged.kbpg("credentials", "rotate", "raft")
+    assert ran.code == 0, ran.everything
+    load.go_on_for(3)
+    seen = load.seen()
+    print(f"raft: {seen}, {ran.seconds:.1f} s")
+    print("\n".join(line for line in ran.everything.splitlines() if "waited" in line or "failover" in line))
+    assert seen.errors == (), seen
+    assert load.stop().lost == 0
+    assert "clients waited" in ran.out
+    assert "automatic failover was off for" in ran.out
+    assert "nobody takes over from a leader that dies" in ran.err
+    assert_rotated(converged, before, ("raft",))
+    assert {converged.rest(host)["state"] for host in DB} <= {"running", "streaming"}
+    assert converged.rest(converged.leader())["timeline"] <= timeline + 1
+    assert converged.kbpg("raft", "status").code == 0
+    converged.await_whole(30)
+
+
 def test_new_logins_meet_no_error_while_pgbouncer_s_own_password_changes(converged: Lab) -> None:
     """Clients that connect for each query, which PgBouncer looks up each time."""
     with killed_at_end(converged.start("credentials", "rotate", "pgbouncer")) as process:
@@ -128,10 +158,14 @@ def _answers(session: psycopg.Connection) -> bool:
         return False
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_any_moment_it_is_resumed(converged: Lab, moment: float) -> None:
+@pytest.mark.parametrize(
+    ("words", "moment"),
+    [*((TOGETHER, moment) for moment in MOMENTS), *((("raft",), moment) for moment in RAFT_MOMENTS)],
+    ids=lambda value: str(value) if isinstance(value, float) else ("raft" if len(value) == 1 else "others"),
+)
+def test_killed_at_any_moment_it_is_resumed(converged: Lab, words: tuple[str, ...], moment: float) -> None:
     before, old = passwords(converged), path(converged).read_bytes()
-    with killed_at_end(converged.start("credentials", "rotate", "all")) as process:
+    with killed_at_end(converged.start("credentials", "rotate", *words)) as process:
         time.sleep(moment)  # the moment itself is what is tested
         ended = process.poll() is not None
         if not ended:
@@ -143,13 +177,15 @@ def test_killed_at_any_moment_it_is_resumed(converged: Lab, moment: float) -> No
         assert refused.code == 2
         assert "kbpg credentials rotate --resume" in refused.err
         looked = converged.kbpg("status")
-        assert looked.code == 0, looked.everything
+        assert looked.code == 0 or words == ("raft",), (
+            looked.everything
+        )  # members with two passwords: no whole Raft
         assert "was broken off" in looked.err
         resumed = converged.kbpg("credentials", "rotate", "--resume")
         assert resumed.code == 0, resumed.everything
     rotated = path(converged).read_bytes() != old
     assert rotated or not ended
-    assert_rotated(converged, before, tuple(NAMES) if rotated else ())
+    assert_rotated(converged, before, words if rotated else ())
     streams_anew(converged)
     assert converged.one("haproxy-01", 6432, "select 1") == 1
     assert converged.kbpg("diagnose").code in (0, 3)
@@ -158,7 +194,7 @@ def test_killed_at_any_moment_it_is_resumed(converged: Lab, moment: float) -> No
 def test_the_way_back_of_a_rotation_that_is_given_up(converged: Lab) -> None:
     """Without the new file apply-all brings the old passwords back, REST's too."""
     before = passwords(converged)
-    with killed_at_end(converged.start("credentials", "rotate", "all")) as process:
+    with killed_at_end(converged.start("credentials", "rotate", *TOGETHER)) as process:
         new = path(converged).with_name("postgres.env.new")
         converged.until(new.exists, 30, "the new file")
         time.sleep(1.5)  # some are in force by then

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import yaml
 
-from kbpg import pki, pooler, rest, scram, sql
+from kbpg import pki, pooler, raft, rest, scram, sql
 from kbpg.adoption.in_use import PatroniInUseFact
 from kbpg.credentials import all_secrets, generate, parse, render, write
 from kbpg.engine.run import Run
@@ -27,7 +27,7 @@ from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
 from kbpg.hosts.settings import Silence
 from kbpg.inventory import load as load_inventory
-from kbpg.operations import clients_wait, rotation_proof
+from kbpg.operations import clients_wait, raft_rotation, rotation_proof
 from kbpg.options import Options
 from kbpg.pki.whole import pki_of
 from kbpg.resources import rolling
@@ -45,6 +45,7 @@ cluster: {{name: kb}}
 roles:
   - {{name: reporting}}
 {HOSTS}"""
+ADDRESSES = {name: f"192.0.2.{number}" for number, name in enumerate(DATABASES, 1)}
 CONSOLE, POSTGRESQL, POOLED, PRIMARY = "pgbouncer", 5432, 6432, 5432
 ALTERED = re.compile(r'(?:ALTER|CREATE) ROLE "(\w+)".*PASSWORD \'(SCRAM[^\']+)\'', re.DOTALL)
 
@@ -55,12 +56,19 @@ class Killed(BaseException):
 
 @dataclass
 class World:
-    """`roles` are the verifiers; `poolers` and `patronis` the passwords that those programs have loaded."""
+    """`roles` are the verifiers; `poolers`, `patronis` and `rafts` the passwords that those programs have loaded.
+
+    `restarts` are the db hosts whose container was restarted, each with those that had a Raft quorum with the leader
+    afterwards.
+    """
 
     directory: Path
     roles: dict[str, str] = field(default_factory=dict)
     poolers: dict[str, str] = field(default_factory=dict)
     patronis: dict[str, str] = field(default_factory=dict)
+    rafts: dict[str, str] = field(default_factory=dict)
+    leader: str = "db-1"
+    restarts: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)
     acts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -94,6 +102,19 @@ class World:
 
     def run(self, context: Any) -> Run:
         return Run(context, self.hosts, LocalHost())
+
+    # --- Raft ---------------------------------------------------------------------------------------
+
+    def side(self, name: str) -> frozenset[str]:
+        """Return the members that this one hears, itself included."""
+        return frozenset(each for each in self.rafts if self.rafts[each] == self.rafts[name])
+
+    def restarted(self, name: str) -> None:
+        """Patroni reads its files anew, and whoever has a majority goes on."""
+        secrets = yaml.safe_load(self.hosts[name].files["/opt/keybuzz/patroni/secrets.yml"].content)
+        self.rafts[name] = secrets["raft"]["password"]
+        load(self, name)
+        self.restarts.append((name, self.side(self.leader)))
 
     # --- who is let in ------------------------------------------------------------------------------
 
@@ -177,6 +198,10 @@ class Connection:
         elif text in ("PAUSE", "RESUME"):
             with world.act(f"{self.host}: {text}"):
                 (world.paused.add if text == "PAUSE" else world.paused.discard)(self.host)
+        elif "pg_is_in_recovery" in text:
+            return [(self.host != world.leader,)]
+        elif "inet_server_addr" in text:
+            return [(ADDRESSES[world.leader],)]
         elif text == "show pools":
             return [("keybuzz", "kb_app"), ("keybuzz_ro", "kb_app"), ("keybuzz", "reporting")]
         return [(1,)]
@@ -186,6 +211,9 @@ def _programs(host: Host) -> None:
     world = host.world
 
     def run(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+        if argv[0] == "restart" and host.name in DATABASES:
+            with world.act(f"{host.name}: restart"):
+                world.restarted(host.name)
         if argv[0] != "exec":
             return docker(host, argv, stdin)
         container = argv[1]
@@ -194,7 +222,15 @@ def _programs(host: Host) -> None:
                 load(world, host.name)
         return Output(0, "")
 
+    def over(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+        """The script that takes the leader over: clients of PgBouncer wait, or nobody does."""
+        assert world.paused == set(PROXIES)
+        with world.act(f"{host.name}: restart as leader"):
+            world.restarted(host.name)
+        return Output(0, "")
+
     host.programs["docker"] = run
+    host.programs["setsid"] = over
 
 
 def load(world: World, name: str) -> None:
@@ -214,6 +250,30 @@ def in_use(host: FakeHost) -> Output:
     return Output(0, "file\n" + host.files["/opt/keybuzz/patroni/secrets.yml"].content.decode())
 
 
+def _member(world: World) -> Any:
+    """Return Raft as one that asks a member sees it (`raft._answer`)."""
+
+    def answer(reader: Any, port: int, password: Secret, words: list[str], timeout: float) -> Any:
+        name = reader.name
+        if password.reveal() != world.rafts[name]:
+            raise raft.OtherPassword("closed the connection")
+        side = world.side(name)
+        partners = {f"{ADDRESSES[each]}:{port}": 2 * (each in side) for each in DATABASES if each != name}
+        quorum = len(side) > len(DATABASES) / 2
+        return {
+            "self": f"{ADDRESSES[name]}:{port}",
+            "leader": f"{ADDRESSES[min(side)]}:{port}" if quorum else None,
+            "has_quorum": quorum,
+            "raft_term": 1,
+            "commit_idx": 1,
+            "log_len": 1,
+            "state": 0,
+            **{f"partner_node_status_server_{address}": up for address, up in partners.items()},
+        }
+
+    return answer
+
+
 def _rest(world: World) -> Any:
     def request(
         reader: Any,
@@ -227,9 +287,11 @@ def _rest(world: World) -> Any:
     ) -> rest.Response:
         name = reader.name
         if method == "GET":
-            leads = name == "db-1"
+            leads = name == world.leader
             standbys = [
-                {"application_name": n, "state": "streaming", "sync_state": "quorum"} for n in DATABASES[1:]
+                {"application_name": n, "state": "streaming", "sync_state": "quorum"}
+                for n in DATABASES
+                if n != world.leader
             ]
             node = {"state": "running", "role": "primary" if leads else "replica", "timeline": 1}
             return rest.Response(200, {**node, "replication": standbys if leads else []})
@@ -277,6 +339,7 @@ def build(directory: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         world.roles[user] = scram.verifier(password)
     world.poolers = dict.fromkeys(PROXIES, made.pgbouncer_password.reveal())
     world.patronis = dict.fromkeys(DATABASES, made.rest_password.reveal())
+    world.rafts = dict.fromkeys(DATABASES, made.raft_password.reveal())
     _converge(world, context)
     world.counting = True
     return world
@@ -320,6 +383,9 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooler, "reconnect", lambda context, host, through=None: None)
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))
+    monkeypatch.setattr(raft, "_answer", _member(world))
+    for deadline in ("INTERVAL", "ANSWER_DEADLINE", "READY_DEADLINE", "RETURN_DEADLINE"):
+        monkeypatch.setattr(raft_rotation, deadline, 0.01 if deadline == "INTERVAL" else 0.1)
     monkeypatch.setattr(clients_wait, "await_quiet", lambda *_: None)
     monkeypatch.setattr(rolling, "LISTEN_DEADLINE", 0.0)
     monkeypatch.setattr(rotation_proof, "RELOAD_MARGIN", -100.0)  # what is not so at once stays so here

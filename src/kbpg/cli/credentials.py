@@ -110,8 +110,9 @@ def rotate(
         list[str] | None,
         typer.Argument(
             metavar="WHAT",
-            help="app, superuser, replication, rewind, pgbouncer, rest, role NAME (one of the inventory's), or "
-            "all: every one of these. Not raft: see docs/credentials.md.",
+            help="app, superuser, replication, rewind, pgbouncer, rest, raft, role NAME (one of the inventory's), or "
+            "all: every one of these. raft restarts one db host after another, the leader too: see "
+            "docs/credentials.md.",
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="End a rotation that was broken off.")] = False,
@@ -119,7 +120,7 @@ def rotate(
         bool,
         typer.Option(
             "--cut-transactions",
-            help="For pgbouncer: cut transactions that do not end, instead of giving up.",
+            help="For pgbouncer and raft: cut transactions that do not end, instead of giving up.",
         ),
     ] = False,
 ) -> None:

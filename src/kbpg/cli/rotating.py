@@ -14,12 +14,13 @@ from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.credentials import Found, all_secrets, complete, load, rotation
-from kbpg.credentials.rotation import KINDS, LEFT_OUT, RESUME
+from kbpg.credentials.rotation import ALONE, KINDS, RESUME
 from kbpg.engine.outcome import Report
 from kbpg.engine.run import Run
+from kbpg.engine.site import Site
 from kbpg.errors import CredentialsError, Exit, KbpgError, Refused, UsageError
 from kbpg.model import Step
-from kbpg.operations import rotating
+from kbpg.operations import raft_rotation, rotating
 from kbpg.operations.clients_wait import Manner
 from kbpg.operations.place import site_of
 from kbpg.options import Options
@@ -47,7 +48,7 @@ def rotate(options: Options, words: Sequence[str], *, resume: bool, cut: bool) -
             amid=Amid.ROTATE,
         ) as session,
     ):
-        return _Work(session, console, names).done(options, everything="all" in words, cut=cut)
+        return _Work(session, console).done(options, names, cut=cut)
 
 
 def _names(options: Options, context: Context, words: Sequence[str], *, resume: bool) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def _names(options: Options, context: Context, words: Sequence[str], *, resume: 
 def _nothing_left(options: Options) -> int:
     with Console(color=options.color) as console:
         if options.json:
-            console.data(_document((), resumed=False, everything=False, proven=()))
+            console.data(_document((), resumed=False, proven=()))
         else:
             console.result([Line("no rotation was broken off: nothing to do", Style.GOOD)])
     return int(Exit.OK)
@@ -77,7 +78,8 @@ def _require_same(context: Context, found: Found, names: Sequence[str]) -> None:
     """Raise `UsageError` where a rotation was broken off that others than `names` are part of, or not all of them."""
     new = rotation.left(found.path, found.roles)
     begun = rotation.changed(found, new) if new else ()
-    if more := [name for name in names if name not in begun]:
+    later = {ALONE} - set(begun)  # comes after what was broken off, in a rotation of its own
+    if more := [name for name in names if name not in begun and name not in later]:
         what = ", ".join(rotation.words_for(begun))
         raise UsageError(
             f"a rotation of {what} was broken off, and {', '.join(rotation.words_for(more))} is not part of it",
@@ -86,41 +88,57 @@ def _require_same(context: Context, found: Found, names: Sequence[str]) -> None:
 
 
 class _Work:
-    """One rotation, on an open session."""
+    """The rotations of one command, one after another, on an open session."""
 
-    def __init__(self, session: Session, console: Console, names: Sequence[str]) -> None:
+    def __init__(self, session: Session, console: Console) -> None:
         assert session.found is not None  # noqa: S101 (the session was opened with `credentials_exist`)
-        self._session, self._console, self._names = session, console, names
+        self._session, self._console = session, console
         self._old = session.found
         self._progress = Progress(console)
         self._context = session.context
 
-    def done(self, options: Options, *, everything: bool, cut: bool) -> int:
-        """Begin it, or go on with it, end it, show how it ended and return the exit code."""
+    def done(self, options: Options, names: Sequence[str], *, cut: bool) -> int:
+        """Go on with what was broken off, rotate what else is named, show how it ended and return the exit code."""
         new = self._read_again()
         resumed = new is not None
-        new = new or self._begin()
+        rotated, proven = list[str](), list[str]()
+        try:
+            if new:
+                rotated += rotation.changed(self._old, new)
+                proven += self._rotated(new, cut=cut)
+            for part in rotation.parts([name for name in names if name not in rotated]):
+                proven += self._rotated(self._begin(part), cut=cut)
+                rotated += part
+        except rotating.Stopped as stopped:
+            return self._stopped(stopped)
+        self._console.rest()
+        if options.json:
+            words = rotation.words_for(rotated)
+            self._console.data(_document(words, resumed=resumed, proven=proven))
+        else:
+            self._console.result(self._ended(rotated, proven))
+        return int(Exit.OK)
+
+    def _rotated(self, new: Found, *, cut: bool) -> list[str]:
+        """Put one new file into force, let it take the old one's place, and return what was proven.
+
+        Raises `rotating.Stopped`, `KbpgError`; both files are kept then.
+        """
         held = rotation.hold(new)
         try:
+            site = self._site()
             names = rotation.changed(self._old, new)
-            site = site_of(self._context, self._session.hosts, self._session.controller, self._progress.note)
             try:
                 proven = rotating.rotate(site, names, self._apply, Manner(cut=cut))
-            except rotating.Stopped as stopped:
-                return self._stopped(stopped)
+            except rotating.Stopped:
+                raise
             except KbpgError as error:
                 error.detail = (*error.detail, f"both files are kept; {RESUME} goes on")
                 raise
             self._end(new)
         finally:
             os.close(held)
-        self._console.rest()
-        words = rotation.words_for(names)
-        if options.json:
-            self._console.data(_document(words, resumed=resumed, everything=everything, proven=proven))
-        else:
-            self._console.result(self._ended(names, proven, everything=everything))
-        return int(Exit.OK)
+        return proven
 
     def _read_again(self) -> Found | None:
         """Return the new file of a rotation that was broken off. Raises `CredentialsError`."""
@@ -133,23 +151,29 @@ class _Work:
             )
         return new
 
-    def _begin(self) -> Found:
+    def _begin(self, names: Sequence[str]) -> Found:
         """Write the new file, if all is as the old one wants it. Raises `Refused`; nothing was changed then."""
         context = self._context
         self._console.busy("looking whether the cluster is whole")
         report = Run(context, self._session.hosts, self._session.controller).plan(EVERYTHING)
-        if in_the_way := rotating.in_the_way(report):
+        in_the_way = rotating.in_the_way(report)
+        if not in_the_way and ALONE in names:
+            in_the_way = raft_rotation.in_the_way(self._site())
+        if in_the_way:
             raise Refused(
                 "nothing was changed: passwords are rotated in a cluster that is whole and as the inventory wants it",
                 detail=in_the_way,
                 hint=f"{closing.command(context, 'diagnose')}, then {closing.command(context, 'apply-all')}",
             )
-        new = rotation.begin(self._old, self._names)
+        new = rotation.begin(self._old, names)
         credentials = complete(new)
         self._session.learn(all_secrets(credentials))
         self._note("written", str(new.path))
         self._context = replace(context, credentials=credentials, former=context.credentials)
         return new
+
+    def _site(self) -> Site:
+        return site_of(self._context, self._session.hosts, self._session.controller, self._progress.note)
 
     def _apply(self, steps: Sequence[Step]) -> Report:
         return Run(self._context, self._session.hosts, self._session.controller, self._progress).apply(steps)
@@ -163,17 +187,17 @@ class _Work:
     def _end(self, new: Found) -> None:
         rotation.end(self._old, new)
         self._note("replaced", str(self._old.path))
+        self._context = replace(self._context, former=None)
+        self._old = load(self._old.path, self._old.roles) or new
 
     def _note(self, *words: str) -> None:
         """Write down in the journal what became of the files; the passwords' names are in its first line."""
         self._session.controller.note(("credentials file", *words), status=0, seconds=0.0)
 
-    def _ended(self, names: Sequence[str], proven: Sequence[str], *, everything: bool) -> list[Line]:
+    def _ended(self, names: Sequence[str], proven: Sequence[str]) -> list[Line]:
         context = self._context
         lines = [Line(text, Style.GOOD) for text in proven]
         lines.append(Line(f"{self._old.path} has the new passwords; keep a copy of it"))
-        if everything:
-            lines.append(_LEFT_OUT)
         if "POSTGRES_APP_PASS" in names:
             lines.append(Line("applications need the new one from now on; it is in:", Style.WARNING))
             lines.append(Line(f"  {closing.command(context, 'uri', '--show-password')}"))
@@ -184,15 +208,5 @@ class _Work:
         return lines
 
 
-_LEFT_OUT = Line(f"left out: {LEFT_OUT}, which is changed in a maintenance window only", Style.WARNING)
-
-
-def _document(
-    words: Sequence[str], *, resumed: bool, everything: bool, proven: Sequence[str]
-) -> dict[str, Any]:
-    return {
-        "rotated": list(words),
-        "resumed": resumed,
-        "proven": list(proven),
-        "left_out": ["raft"] if everything else [],
-    }
+def _document(words: Sequence[str], *, resumed: bool, proven: Sequence[str]) -> dict[str, Any]:
+    return {"rotated": list(words), "resumed": resumed, "proven": list(proven)}

@@ -29,18 +29,19 @@ KINDS = MappingProxyType(
         "rewind": "POSTGRES_REWIND_PASS",
         "pgbouncer": "PGBOUNCER_AUTH_PASS",
         "rest": "PATRONI_REST_PASS",
+        "raft": "RAFT_PASS",
     }
 )
 """What can be rotated, as it is called on the command line, and its name in the file."""
-LEFT_OUT = "RAFT_PASS"
-"""Nodes with different passwords of Raft do not hear each other: it is not rotated node by node."""
+ALONE = "RAFT_PASS"
+"""It is rotated by itself, and last: each node gets the file with it just before its restart."""
 RESUME = "kbpg credentials rotate --resume"
 
 
 def names_for(words: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
     """Return the names in the file for the words of a command line; `roles` are the inventory's that log in.
 
-    Raises `UsageError` for a word that is none, for a role that is none, and for raft.
+    Raises `UsageError` for a word that is none, and for a role that is none.
     """
     names: list[str] = []
     rest = iter(words)
@@ -53,11 +54,6 @@ def names_for(words: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
             names.append(role_password_name(role))
         elif word == "all":
             names += [*KINDS.values(), *map(role_password_name, roles)]
-        elif word == "raft":
-            raise UsageError(
-                f"{LEFT_OUT} is not rotated: nodes with different ones do not hear each other",
-                hint="docs/credentials.md says how it is changed, in a maintenance window",
-            )
         elif word in KINDS:
             names.append(KINDS[word])
         else:
@@ -65,6 +61,12 @@ def names_for(words: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
                 f"{word}: nothing that can be rotated", hint=f"one of {', '.join(KINDS)}, role NAME, all"
             )
     return tuple(dict.fromkeys(names))
+
+
+def parts(names: Collection[str]) -> list[tuple[str, ...]]:
+    """Return what is rotated together, one after another: each with a new file of its own."""
+    together = tuple(name for name in names if name != ALONE)
+    return [part for part in (together, (ALONE,) if ALONE in names else ()) if part]
 
 
 def new_path(path: str | os.PathLike[str]) -> Path:

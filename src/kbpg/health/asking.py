@@ -21,6 +21,7 @@ from kbpg.model import Placed, Step
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
 from kbpg.raft import RaftFact
+from kbpg.raft_admin import member_fact
 from kbpg.resources.file import FileFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
@@ -60,7 +61,7 @@ class Questions:
             NodeFact(ports.patroni),
             ClusterFact(ports.patroni),
             ConfigFact(ports.patroni),
-            RaftFact(ports.raft, context.credentials.raft_password),
+            member_fact(context),
             HaproxyFact(ports.stats),
             PoolerFact(pooler.console(context)),
             RolesFact(context.superuser()),

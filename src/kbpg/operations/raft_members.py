@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 
-from kbpg import raft
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, Refused
 from kbpg.facts import NotKnown
-from kbpg.raft import RaftFact
-from kbpg.raft_admin import Consensus, consensus, why_not_remove
+from kbpg.raft_admin import Consensus, consensus, member_fact, tell, why_not_remove
 
 DEADLINE = 20.0
 """Seconds for all members to have forgotten the removed one; measured: under 1 s."""
@@ -21,8 +19,7 @@ another change of the members, or the first entry of a new leader, is not commit
 def look(site: Site) -> Consensus:
     """Ask every connected db host's member now."""
     context = site.context
-    fact = RaftFact(context.inventory.ports.raft, context.credentials.raft_password)
-    return consensus(site.look(dict.fromkeys(context.db_names, (fact,))), context)
+    return consensus(site.look(dict.fromkeys(context.db_names, (member_fact(context),))), context)
 
 
 def remove_member(site: Site, address: str) -> Consensus:
@@ -49,14 +46,12 @@ def remove_member(site: Site, address: str) -> Consensus:
 
 def _ask(site: Site, seen: Consensus, address: str) -> str:
     """Ask a member with a quorum, Raft's leader where it can be told, and return its answer."""
-    context = site.context
     leaders = [name for name in seen.with_quorum if seen.answering[name].state == "leader"]
     names = leaders or seen.with_quorum
     if not names:
         return "no member sees a quorum now"
-    ports, password = context.inventory.ports, context.credentials.raft_password
     try:
-        return str(raft.command(site.hosts[names[0]], ports.raft, password, ["remove", address]))
+        return str(tell(site.context, site.hosts[names[0]], ["remove", address]))
     except NotKnown as silence:
         return silence.reason
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import yaml
 
-from kbpg import raft
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
@@ -28,7 +27,7 @@ from kbpg.operations.raft_members import look
 from kbpg.operations.raft_note import rebuild_note, started_in
 from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
 from kbpg.patroni import NodeFact, NodeStatus, streaming_of
-from kbpg.raft_admin import addresses
+from kbpg.raft_admin import addresses, tell
 from kbpg.render import render
 from kbpg.resources.container import log_lines
 from kbpg.resources.file import FileFact
@@ -235,9 +234,8 @@ class Rebuild:
         return streams and status.partners.get(address, False)
 
     def _add(self, leader: str, address: str) -> None:
-        ports, password = self._context.inventory.ports, self._context.credentials.raft_password
         try:
-            raft.command(self.site.hosts[leader], ports.raft, password, ["add", address])
+            tell(self._context, self.site.hosts[leader], ["add", address])
         except NotKnown as silence:
             self.site.say(f"{address} is not added yet: {silence.reason}")
 

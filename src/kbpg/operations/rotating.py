@@ -18,7 +18,8 @@ stages of the steps, which compare before they change, so a rotation that was ki
    new one yet. Sessions that exist go on. PgBouncer keeps the keys of the last login of each user in each database,
    and opens server connections with them: the proof logs in to each of its pools, so that sessions of before get
    new server connections too.
-4. The proof: each new password is let in, each old one refused (`rotation_proof.py`).
+4. Raft's password, which is rotated by itself: `raft_rotation.py`.
+5. The proof: each new password is let in, each old one refused (`rotation_proof.py`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
+from kbpg.credentials import rotation
 from kbpg.engine.outcome import Report
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, NotConverged
 from kbpg.model import Status, Step
+from kbpg.operations import raft_rotation
 from kbpg.operations.candidates import leader
 from kbpg.operations.clients_wait import Manner, clients_wait
 from kbpg.operations.patroni_change import wake
@@ -59,11 +62,16 @@ class Stopped(KbpgError):
 
 
 def rotate(site: Site, names: Collection[str], apply: Apply, manner: Manner) -> list[str]:
-    """Put the new passwords of `names` into force, prove them, and return what was proven, a line each.
+    """Put the new passwords of `names` into force, prove them, and return what was proven and what it cost, in lines.
 
-    What a rotation that was killed has done stays done. Raises `Stopped`, `NotConverged` where clients cannot be made
-    to wait or a proof fails, `HostError`.
+    `names` are one of `rotation.parts`. What a rotation that was killed has done stays done. Raises `Stopped`,
+    `NotConverged` where clients cannot be made to wait or a proof fails, `HostError`.
     """
+    cost: list[str] = []
+    if rotation.ALONE in names:
+        cost = raft_rotation.rotate(site, lambda host: _made(apply([steps.node_file(host)])), manner)
+        # Their files are on all nodes by now, and read; what was killed before it was noted is noted here
+        _made(apply([steps.SERVERS_STEP]))
     if OF_SERVERS & set(names):
         _made(apply([steps.SERVERS_STEP]))
         _take_at_once(site)
@@ -71,10 +79,10 @@ def rotate(site: Site, names: Collection[str], apply: Apply, manner: Manner) -> 
         _made(apply([steps.POOLER_FILE_STEP]))
         _switch_pooler(site, apply, manner)
         _made(apply([steps.ANSWERS_STEP]))
-    if set(names) - OF_SERVERS - {OF_POOLER}:
+    if set(names) - OF_SERVERS - {OF_POOLER, rotation.ALONE}:
         _made(apply([steps.APPLICATIONS_STEP]))
     site.say("proving the new passwords")
-    return prove(site, names)
+    return [*prove(site, names), *cost]
 
 
 def _made(report: Report) -> None:

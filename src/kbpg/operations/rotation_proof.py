@@ -19,11 +19,12 @@ from kbpg.credentials import PASSWORDS, Credentials, role_password_name
 from kbpg.credentials.rotation import words_for
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
-from kbpg.facts import Login
+from kbpg.facts import Login, NotKnown
 from kbpg.hosts.port import Reader
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.operations.patroni_change import UNAUTHORIZED
 from kbpg.patroni import REST_USER
+from kbpg.raft import OtherPassword, RaftFact
 from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.secret import Secret
@@ -116,6 +117,9 @@ def _doors(site: Site, name: str) -> Iterator[Door]:
     elif name == "PATRONI_REST_PASS":
         for host in context.db_names:
             yield Door(name, f"{host}: Patroni's REST API", partial(_asked, context, site.hosts[host]))
+    elif name == "RAFT_PASS":
+        for host in context.db_names:
+            yield Door(name, f"{host}: Raft", partial(_member, ports.raft, site.hosts[host]))
     elif name == "PGBOUNCER_AUTH_PASS":
         for proxy in context.proxy_names:
             yield _by_sql(site, name, proxy, _login(POOLER_USER, "pgbouncer", ports.pgbouncer), _CONSOLE)
@@ -175,6 +179,17 @@ def _by_sql(site: Site, name: str, host: str, login: Login, query: str, *, repli
             raise Untold(sql.short(error)) from error
 
     return Door(name, where, lets_in)
+
+
+def _member(port: int, host: Reader, password: Secret) -> bool:
+    """Ask a member of Raft for its status, with this password and no other."""
+    try:
+        RaftFact(port, password).ask(host)
+    except OtherPassword:
+        return False
+    except NotKnown as reason:
+        raise Untold(reason.reason) from reason
+    return True
 
 
 def _asked(context: Context, host: Reader, password: Secret) -> bool:

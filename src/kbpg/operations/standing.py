@@ -11,7 +11,8 @@ from kbpg.facts import Fact, Facts, NotKnown, ShellFact
 from kbpg.hosts.port import Output
 from kbpg.operations.guards import Standing
 from kbpg.patroni import NodeFact
-from kbpg.raft import RaftFact, RaftStatus
+from kbpg.raft import RaftStatus
+from kbpg.raft_admin import member_fact
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge
 from kbpg.resources.identity import record_path
@@ -63,7 +64,7 @@ class Watch:
         paths, ports = layout(context), context.inventory.ports
         self._context, self._host = context, host
         self.node = NodeFact(ports.patroni)
-        self.raft = RaftFact(ports.raft, context.credentials.raft_password)
+        self.raft = member_fact(context)
         self._data = DataFact(paths.data)
         self._record = FileFact(record_path(context.inventory.cluster.base_dir))
         self._room = RoomFact(paths.data, paths.pgdata)

@@ -16,7 +16,7 @@ from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.switchover import switchover
 from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
-from kbpg.raft import RaftFact
+from kbpg.raft_admin import member_fact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.probe import Probe
@@ -44,10 +44,10 @@ class OneNodeAtATime:
     """
 
     def __init__(self, context: Context) -> None:
-        ports, credentials = context.inventory.ports, context.credentials
+        ports = context.inventory.ports
         self._context = context
         self._node = NodeFact(ports.patroni)
-        self._raft = RaftFact(ports.raft, credentials.raft_password)
+        self._raft = member_fact(context)
         self._members = {host.name: f"{host.address}:{ports.raft}" for host in context.inventory.db}
         self._joining = False
         self.facts: tuple[Fact[object], ...] = (self._node, self._raft)

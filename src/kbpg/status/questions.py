@@ -12,6 +12,7 @@ from kbpg.health.questions import HaproxyFact, PoolerFact
 from kbpg.hosts.port import Reader
 from kbpg.patroni import ClusterFact, NodeFact
 from kbpg.raft import RaftFact
+from kbpg.raft_admin import member_fact
 
 if TYPE_CHECKING:
     from kbpg.context import Context
@@ -130,10 +131,7 @@ class Questions:
     def of(cls, context: Context, missing: Collection[str]) -> Questions:
         """Return the questions for this inventory, and passwords but the `missing` ones (names of the file)."""
         ports = context.inventory.ports
-        postgres, raft = (
-            PostgresFact(context.superuser()),
-            RaftFact(ports.raft, context.credentials.raft_password),
-        )
+        postgres, raft = PostgresFact(context.superuser()), member_fact(context)
         return cls(
             NodeFact(ports.patroni),
             ClusterFact(ports.patroni),

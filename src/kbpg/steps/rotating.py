@@ -40,6 +40,16 @@ def servers(context: Context) -> Sequence[Stage]:
     return [*_titled(every, (*GATES, *ROLES)), Stage("files", files), *_titled(every, LOADED)]
 
 
+def node_file(host: str) -> Step:
+    """Return the step that writes Patroni's files on one db host; nothing is loaded."""
+
+    def stages(context: Context) -> Sequence[Stage]:
+        files = files_of(context, context.inventory.host(host))
+        return (Stage("files", tuple(Placed(host, file) for file in files)),)
+
+    return Step(2, "patroni", f"Patroni's files on {host}", stages)
+
+
 def pooler_file(context: Context) -> Sequence[Stage]:
     """Return the stages that write PgBouncer's files; nothing is loaded."""
     return (Stage("userlist", _pooler_nodes(context, File)),)

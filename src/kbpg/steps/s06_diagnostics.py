@@ -12,7 +12,7 @@ from kbpg.inventory import read_name, version_tuple
 from kbpg.inventory.rules import FIXED_HNSW
 from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.patroni import ClusterFact, NodeFact
-from kbpg.raft import RaftFact
+from kbpg.raft_admin import member_fact
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
@@ -86,7 +86,7 @@ def _streaming(context: Context) -> Probe:
 def _quorum(context: Context, host: str) -> Probe:
     """This member of Raft sees a quorum and all its partners."""
     inventory = context.inventory
-    fact = RaftFact(inventory.ports.raft, context.credentials.raft_password)
+    fact = member_fact(context)
 
     def see(facts: Facts) -> State:
         status = facts.get(fact, host)
