@@ -10,11 +10,9 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml as pyyaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
 
 import kbpg
 from kbpg import tuning
@@ -22,10 +20,14 @@ from kbpg.inventory import READ_SUFFIX, read_name, version_tuple
 from kbpg.secret import Secret
 from kbpg.tls import OLD_SUFFIX
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from jinja2.runtime import Context
+
 SECRET_TEMPLATES = frozenset({"patroni/secrets.yml.j2", "pgbouncer/userlist.txt.j2"})
 """Templates that may use the filter `reveal`; what they render is written 0600 and never shown."""
 
-_YAML_PLAIN = re.compile(r"[ !#-\[\]-~]")
+_YAML_ESCAPED = re.compile(r"[^ !#-\[\]-~]")
 _DOCKER_SPECIAL = re.compile(r'(["\\$])')
 
 
@@ -55,7 +57,7 @@ def yaml(value: str | int | float | bool | None) -> str:
         return "null"
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    return '"' + "".join(c if _YAML_PLAIN.fullmatch(c) else _yaml_escape(c) for c in value) + '"'
+    return '"' + _YAML_ESCAPED.sub(_yaml_escape, value) + '"'
 
 
 def yaml_block(value: object) -> str:
@@ -95,7 +97,6 @@ def dockerfile(value: object) -> str:
     return '"' + _DOCKER_SPECIAL.sub(r"\\\1", _one(str(_shown(value)), "a Dockerfile", "\0\n\r")) + '"'
 
 
-@pass_context
 def reveal(context: Context, secret: Secret) -> str:
     """Return a secret's value; raises TypeError in a template that SECRET_TEMPLATES does not name."""
     if context.name not in SECRET_TEMPLATES:
@@ -105,6 +106,8 @@ def reveal(context: Context, secret: Secret) -> str:
 
 @functools.cache
 def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context  # 50 ms
+
     environment = Environment(
         loader=FileSystemLoader(templates_directory()),
         undefined=StrictUndefined,
@@ -124,7 +127,7 @@ def _environment() -> Environment:
         haproxy,
         dockerfile,
         read_name,
-        reveal,
+        pass_context(reveal),
         version_tuple,
     )
     environment.filters.update({each.__name__: each for each in filters})
@@ -150,7 +153,8 @@ def _one(text: str, language: str, refused: str) -> str:
     return text
 
 
-def _yaml_escape(character: str) -> str:
+def _yaml_escape(found: re.Match[str]) -> str:
+    character = found[0]
     if character in '"\\':
         return "\\" + character
     code = ord(character)

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from kbpg.adoption.passwords import completed, take_over
 from kbpg.amid import Amid, amid_rotation, tell_or_refuse
 from kbpg.connecting import connect_all, refuse
 from kbpg.context import Context
@@ -115,6 +114,8 @@ def _from_hosts(
     context: Context, found: Found, hosts: Mapping[str, Writer], redactor: Redactor, *, strict: bool
 ) -> tuple[Context, Found]:
     """Return both with the passwords that the file lacks and the hosts use. Raises `CredentialsError`."""
+    from kbpg.adoption.passwords import completed, take_over  # seldom needed
+
     taken = take_over(context.inventory, hosts)
     redactor.add(taken.seen)
     whole = completed(found, taken, strict=strict)

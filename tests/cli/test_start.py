@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
-import time
 
 HEAVY = ("paramiko", "cryptography", "psycopg", "pydantic", "jinja2", "rich", "yaml", "kbpg.steps")
-LIMIT = 1.0
-"""Seconds; the goal is 0.3 on a quiet 2-core machine, and test machines are not quiet."""
+LIMIT = 0.5
+"""Seconds of CPU, as test machines are not quiet; the goal is 0.3 of wall time on a quiet 2-core machine."""
+
+
+def _children() -> float:
+    """Return the CPU seconds of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_help_is_fast() -> None:
-    started = time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, "-m", "kbpg", "--help"], capture_output=True, text=True, timeout=30, check=True
-    )
-    seconds = time.monotonic() - started
-    assert ended.stdout.startswith("Usage: kbpg")
-    assert seconds <= LIMIT
+    # As a user has it, with its bytecode: an environment may forbid that it is kept, and the first run writes it
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    taken = []
+    for _ in range(3):
+        before = _children()
+        ended = subprocess.run(
+            [sys.executable, "-m", "kbpg", "--help"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        taken.append(_children() - before)
+        assert ended.stdout.startswith("Usage: kbpg")
+    assert min(taken) <= LIMIT
 
 
 def test_help_imports_only_what_it_needs() -> None:
@@ -30,6 +46,15 @@ def test_help_imports_only_what_it_needs() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
     )
     assert ended.stdout.splitlines()[-1] == "imported: [] 0"
+
+
+def test_status_imports_no_step_and_no_template() -> None:
+    unwanted = ("psycopg", "jinja2", "rich", "kbpg.steps", "kbpg.resources.preflight.checks")
+    script = f"import sys, kbpg.cli.status; print([name for name in {unwanted!r} if name in sys.modules])"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ended.stdout.strip() == "[]"
 
 
 def test_completion_knows_commands_options_and_steps() -> None:

@@ -18,6 +18,7 @@ from kbpg.health.asking import Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
 from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource
 from kbpg.patroni import Member, NodeStatus, Standby
 from kbpg.pki import Stored
@@ -44,7 +45,6 @@ from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret
 from kbpg.steps.authority import StoredFact
 from kbpg.steps.images import patroni_image, proxy_images
-from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.steps.s00_credentials import CredentialsFact
 
 from .certificates import placeholders

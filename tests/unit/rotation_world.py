@@ -27,6 +27,7 @@ from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
 from kbpg.hosts.settings import Silence
 from kbpg.inventory import load as load_inventory
+from kbpg.layout import POOLER_USER, layout
 from kbpg.operations import clients_wait, raft_rotation, rotation_proof
 from kbpg.options import Options
 from kbpg.pki.whole import pki_of
@@ -34,7 +35,6 @@ from kbpg.resources import rolling
 from kbpg.secret import Secret
 from kbpg.session import Session, read_context
 from kbpg.steps.images import patroni_image, proxy_images
-from kbpg.steps.layout import POOLER_USER, layout
 from kbpg.steps.rotating import EVERYTHING
 
 from .fake_docker import docker, image, with_docker

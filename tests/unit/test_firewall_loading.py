@@ -22,16 +22,16 @@ from kbpg.firewall import fact, listing, policy
 from kbpg.firewall.fact import Rules, RulesFact
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
+from kbpg.layout import DB_CONTAINERS
 from kbpg.model import ABSENT, Change
 from kbpg.operations.firewall_removal import remove_firewall
 from kbpg.resources import firewall, firewall_unit
 from kbpg.resources.firewall import FirewallRules, load
 from kbpg.resources.firewall_unit import FirewallUnit, Unit, UnitFact
 from kbpg.resources.package import Nftables
-from kbpg.resources.preflight import System, SystemFact
 from kbpg.resources.preflight.firewall import firewall as check
 from kbpg.resources.preflight.subject import Needs, Subject
-from kbpg.steps.layout import DB_CONTAINERS
+from kbpg.resources.preflight.system import System, SystemFact
 from kbpg.steps.s01_prepare import STEP
 
 from .small_cluster import context

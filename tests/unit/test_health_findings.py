@@ -16,6 +16,7 @@ from kbpg.health.check import Check, Seen
 from kbpg.health.diagnose import judge
 from kbpg.health.finding import Action, Finding, Severity
 from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
+from kbpg.layout import REPLICATION_USER
 from kbpg.operations.pause_guard import note_fact
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import LEADER_ROLES
@@ -30,7 +31,6 @@ from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
-from kbpg.steps.layout import REPLICATION_USER
 from kbpg.steps.s00_credentials import CredentialsFact
 
 from .health_world import FOUND, GB, INVENTORY, World

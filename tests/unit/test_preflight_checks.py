@@ -16,11 +16,11 @@ from kbpg.model import Placed, Status
 from kbpg.resources.file import FileState
 from kbpg.resources.foreign import DataState, Ownership, judge, odd_one_out
 from kbpg.resources.hardware import Hardware
-from kbpg.resources.preflight import Preflight, System
 from kbpg.resources.preflight.clock import Offset, skew
 from kbpg.resources.preflight.disk import Disk
 from kbpg.resources.preflight.ports import Listener, Needed, Ports, collisions
-from kbpg.resources.preflight.system import version
+from kbpg.resources.preflight.resource import Preflight
+from kbpg.resources.preflight.system import System, version
 from kbpg.steps.s01_prepare import needs
 
 from .certificates import placeholders

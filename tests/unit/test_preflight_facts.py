@@ -18,9 +18,10 @@ from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output, Question
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.foreign import DataFact, DataState
-from kbpg.resources.preflight import ClockFact, DiskFact, PortsFact, SystemFact
-from kbpg.resources.preflight.clock import TRIES
-from kbpg.resources.preflight.ports import Listener
+from kbpg.resources.preflight.clock import TRIES, ClockFact
+from kbpg.resources.preflight.disk import DiskFact
+from kbpg.resources.preflight.ports import Listener, PortsFact
+from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.sysctl import SysctlFact
 
 T = TypeVar("T")

@@ -21,7 +21,8 @@ from kbpg.model import ABSENT, Change, Placed, Stage, Status, Step
 from kbpg.resources import sysctl
 from kbpg.resources.datadir import DataDirectory, DataDirectoryOwner
 from kbpg.resources.package import Docker, TimeService, locked, start
-from kbpg.resources.preflight import Preflight, System
+from kbpg.resources.preflight.resource import Preflight
+from kbpg.resources.preflight.system import System
 from kbpg.resources.sysctl import Setting, Sysctls
 from kbpg.steps.s01_prepare import STEP, needs
 

@@ -15,6 +15,7 @@ from kbpg.errors import HostError, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
+from kbpg.layout import DB_CONTAINERS, layout
 from kbpg.operations import raft_rebuild
 from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before
@@ -24,7 +25,6 @@ from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState
-from kbpg.steps.layout import DB_CONTAINERS, layout
 
 from .fake_docker import with_docker
 from .small_cluster import CREDENTIALS, DATABASES, context

@@ -13,6 +13,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
+from kbpg.layout import DB_CONTAINERS, layout
 from kbpg.operations import reinit
 from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside
 from kbpg.operations.standing import Watch
@@ -20,7 +21,6 @@ from kbpg.patroni import NodeStatus, Standby
 from kbpg.raft import RaftStatus
 from kbpg.resources.file import FileState
 from kbpg.resources.foreign import DataState
-from kbpg.steps.layout import DB_CONTAINERS, layout
 
 from .fake_docker import with_docker
 from .small_cluster import DATABASES, context

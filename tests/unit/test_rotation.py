@@ -9,9 +9,9 @@ import pytest
 from kbpg import scram
 from kbpg.credentials import Found, complete, load, rotation
 from kbpg.errors import CredentialsError, NotConverged, Refused
+from kbpg.layout import POOLER_USER
 from kbpg.model import Status
 from kbpg.session import read_context
-from kbpg.steps.layout import POOLER_USER
 from kbpg.steps.rotating import EVERYTHING
 
 from .rotation_world import Killed, World, build, secrets_in

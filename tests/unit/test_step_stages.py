@@ -30,7 +30,9 @@ from kbpg.resources.foreign import DataFact
 from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded, LoadedAhead
-from kbpg.resources.preflight import DiskFact, PortsFact, SystemFact
+from kbpg.resources.preflight.disk import DiskFact
+from kbpg.resources.preflight.ports import PortsFact
+from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.probe import Probe
 from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret

@@ -11,8 +11,8 @@ from typing import Any
 
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.port import Output
+from kbpg.layout import PATRONI, PGBOUNCER, POOLER_USER
 from kbpg.secret import Secret
-from kbpg.steps.layout import PATRONI, PGBOUNCER, POOLER_USER
 
 NOTHING = 44
 """Exit status of a fragment that finds nothing to read."""

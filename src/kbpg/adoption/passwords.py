@@ -17,10 +17,10 @@ from kbpg.errors import CredentialsError
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.port import Reader
 from kbpg.inventory import Inventory
+from kbpg.layout import REPLICATION_USER, REWIND_USER, Layout
 from kbpg.model import CLUSTER
 from kbpg.patroni import REST_USER
 from kbpg.secret import Secret
-from kbpg.steps.layout import REPLICATION_USER, REWIND_USER, Layout
 
 VITAL = "RAFT_PASS"
 """The one password that must not be made up while a node runs: with another one the members part."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from kbpg import scram
 from kbpg.context import Context
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.layout import REPLICATION_USER
 from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.datadir import DataDirectoryFact
@@ -195,8 +196,6 @@ class Proof:
 
     def _of_replication(self, leader: str, streaming: Mapping[str, Standby]) -> Iterator[str]:
         """Tell whether kbpg's own replication user, which the first new standby is, would be let in by the leader."""
-        from kbpg.steps.layout import REPLICATION_USER  # above this module
-
         rules, _ = self._known(self._hba, leader)
         if rules is None or {each.user for each in streaming.values()} == {REPLICATION_USER}:
             return

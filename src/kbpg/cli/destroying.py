@@ -8,11 +8,11 @@ from typing import Any
 from kbpg.cli.opening import PATIENCE, opened, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, Refused, UsageError
+from kbpg.layout import layout
 from kbpg.operations import destroying
 from kbpg.operations.destroying import Before, Removed, Wanted, why_not_destroy
 from kbpg.options import Options
 from kbpg.session import Session, read_context
-from kbpg.steps.layout import layout
 
 
 def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:

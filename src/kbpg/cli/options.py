@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +64,7 @@ def share(command: Any) -> Any:
     An option whose name a command already uses for itself is left out there.
     """
     taken = {name for param in command.params for name in param.opts}
-    shared = [param for param in _fresh() if not taken & set(param.opts)]
+    shared = [param for param in _parameters() if not taken & set(param.opts)]
     command.params += shared
     command.format_options = partial(_format_options, command, {param.name for param in shared})
     for below in getattr(command, "commands", {}).values():
@@ -72,7 +72,9 @@ def share(command: Any) -> Any:
     return command
 
 
-def _fresh() -> list[Any]:
+@cache
+def _parameters() -> list[Any]:
+    """Return what typer makes of the options; all commands use the same, as making them takes its time."""
     template = typer.Typer(add_completion=False)
     template.command()(_declared)
     return list(typer.main.get_command(template).params)

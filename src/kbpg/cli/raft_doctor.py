@@ -10,6 +10,7 @@ from kbpg.amid import Amid
 from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, Refused, UsageError
+from kbpg.layout import layout
 from kbpg.operations import raft_members
 from kbpg.operations.raft_lost import Before, why_not_rebuild
 from kbpg.operations.raft_rebuild import Rebuild
@@ -17,7 +18,6 @@ from kbpg.options import Options
 from kbpg.raft import RaftStatus
 from kbpg.raft_admin import Consensus
 from kbpg.session import Session
-from kbpg.steps.layout import layout
 
 HEADINGS = ("member", "address", "state", "leader", "quorum", "term", "commit", "log", "partners")
 CONFIRMATION = "rebuild"

@@ -17,6 +17,7 @@ from kbpg.health.questions import (
     UsageFact,
 )
 from kbpg.health.views import Views, views
+from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS
 from kbpg.model import Placed, Step
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
@@ -29,7 +30,6 @@ from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.sql import extensions
 from kbpg.resources.sql_facts import RolesFact
 from kbpg.steps.authority import CERTIFICATE, on_host
-from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS
 
 if TYPE_CHECKING:
     from kbpg.context import Context

@@ -19,13 +19,13 @@ from kbpg.health.questions import (
     Server,
 )
 from kbpg.hosts.by_hand import ssh_command
+from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Resource, Step
 from kbpg.options import DEFAULT_INVENTORY
 from kbpg.patroni import Member, NodeStatus
 from kbpg.raft import RaftStatus
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
-from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
 
 if TYPE_CHECKING:
     from kbpg.context import Context

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from kbpg.context import Context
 from kbpg.inventory import read_name
+from kbpg.layout import POOLER_USER
 from kbpg.resources.sql_facts import RowsFact
 
 _NODE = """
@@ -84,8 +85,6 @@ class Views:
 
 def views(context: Context) -> Views:
     """Return the questions; `lookup` is answered by PgBouncer's own role, whose password it has in a file."""
-    from kbpg.steps.layout import POOLER_USER
-
     own, ports = context.superuser(), context.inventory.ports
     app = context.application(ports.pgbouncer)
     reader = replace(app, database=read_name(app.database))

@@ -10,13 +10,13 @@ from typing import Any
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
 from kbpg.operations.standing import RoomFact
 from kbpg.resources.docker import LABEL_SPEC, ContainersFact, ImagesFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, DataState, Ownership, judge, odd_one_out
 from kbpg.resources.identity import record_path
 from kbpg.steps.images import patroni_image, proxy_images
-from kbpg.steps.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
 
 _SERVER = re.compile(r"^\s*server\s+\S+\s+([0-9a-fA-F.:]+):\d+", re.MULTILINE)
 

@@ -8,8 +8,8 @@ from kbpg import pooler
 from kbpg.engine.site import Site
 from kbpg.facts import CallFact, Login, NotKnown
 from kbpg.hosts.port import Reader
+from kbpg.layout import POOLER_USER, REPLICATION_USER
 from kbpg.resources.sql_facts import RowsFact
-from kbpg.steps.layout import POOLER_USER, REPLICATION_USER
 
 _SESSIONS = f"""\
 select coalesce(host(client_addr), 'local'), application_name ~ '^(kbpg|Patroni)', count(*)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, Refused
+from kbpg.layout import layout
 from kbpg.operations.belongings import Belongings, strangers, take_stock
 from kbpg.operations.clients import connected
 from kbpg.operations.firewall_removal import remove_firewall
 from kbpg.patroni import NodeFact
 from kbpg.resources.docker import LABEL_INPUTS
 from kbpg.resources.sysctl import PATH as SYSCTLS
-from kbpg.steps.layout import layout
 
 STOP_SECONDS = 120
 """Seconds for a clean end before Docker kills; PostgreSQL's shutdown checkpoint is in it."""

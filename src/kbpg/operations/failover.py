@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts, NotKnown
+from kbpg.layout import PATRONI, layout
 from kbpg.operations.leaderless import Leaderless, refuse_loss, why_not_fail_over
 from kbpg.operations.patroni_change import ask
 from kbpg.operations.position import NO_DATA, Position, read_position
@@ -18,7 +19,6 @@ from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.container import log_lines
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.patroni import INTERVAL
-from kbpg.steps.layout import PATRONI, layout
 
 DEADLINE = 120.0
 """Seconds for the chosen node to lead and take writes: it replays what it has first."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kbpg.errors import Refused
+from kbpg.layout import PATRONI
 from kbpg.operations.position import NO_DATA, Position, most_advanced
 from kbpg.patroni import NodeStatus
 from kbpg.raft_admin import Consensus
-from kbpg.steps.layout import PATRONI
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from kbpg.context import Context
 from kbpg.errors import UsageError
-from kbpg.steps.layout import HAPROXY, PATRONI, PGBOUNCER
+from kbpg.layout import HAPROXY, PATRONI, PGBOUNCER
 
 COMPONENTS = (PATRONI, HAPROXY, PGBOUNCER)
 LINES = 100

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from kbpg.context import Context
 from kbpg.errors import KbpgError
 from kbpg.hosts.port import Writer
+from kbpg.layout import OWNER, layout
 from kbpg.resources.privilege import THROW_AWAY
 from kbpg.steps.images import patroni_image
-from kbpg.steps.layout import OWNER, layout
 
 NO_DATA = "holds no data"
 """What is said of a node that certainly has none; every other text means that its data may be the best there is."""

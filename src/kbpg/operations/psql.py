@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from kbpg.context import Context
 from kbpg.hosts.port import Writer
+from kbpg.layout import OWNER, PATRONI
 from kbpg.secret import Secret
-from kbpg.steps.layout import OWNER, PATRONI
 from kbpg.tls import CA_FILE, DIRECTORY
 
 CONNECT_TIMEOUT = 5

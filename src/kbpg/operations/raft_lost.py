@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kbpg.layout import PATRONI
 from kbpg.operations.position import Position, most_advanced, unread
 from kbpg.raft_admin import Consensus
-from kbpg.steps.layout import PATRONI
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
+from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
 from kbpg.operations.raft_lost import Before
@@ -34,7 +35,6 @@ from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
 from kbpg.resources.patroni import INTERVAL
-from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 
 LEAD_DEADLINE = 120.0
 """Seconds for the node alone to lead: PostgreSQL replays what it has first; measured: 8 s."""

@@ -17,8 +17,8 @@ from kbpg.credentials import PASSWORDS, Credentials, generate_password
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, Refused
 from kbpg.facts import NotKnown
+from kbpg.layout import OWNER, PATRONI, POOLER_USER, REPLICATION_USER, REWIND_USER, layout
 from kbpg.secret import Secret
-from kbpg.steps.layout import OWNER, PATRONI, POOLER_USER, REPLICATION_USER, REWIND_USER, layout
 
 APP_PASSWORD = "POSTGRES_APP_PASS"  # noqa: S105 (a name)
 _POOLER = "PGBOUNCER_AUTH_PASS"

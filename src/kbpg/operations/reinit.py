@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.hosts.by_hand import ssh_command
+from kbpg.layout import DB_CONTAINERS, PATRONI, layout
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.standing import Watch
@@ -16,7 +17,6 @@ from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
 from kbpg.resources.docker import ContainersFact
 from kbpg.resources.patroni import INTERVAL
-from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
 
 STOP_SECONDS = 120
 """Seconds for a clean shutdown of PostgreSQL before Docker kills it; the same as the container's own."""

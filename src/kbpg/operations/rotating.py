@@ -31,6 +31,7 @@ from kbpg.credentials import rotation
 from kbpg.engine.outcome import Report
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, NotConverged
+from kbpg.layout import POOLER_USER
 from kbpg.model import Status, Step
 from kbpg.operations import raft_rotation
 from kbpg.operations.candidates import leader
@@ -41,7 +42,6 @@ from kbpg.patroni import NodeFact
 from kbpg.resources.sql_facts import RolesFact
 from kbpg.scram import matches
 from kbpg.steps import rotating as steps
-from kbpg.steps.layout import POOLER_USER
 
 OF_SERVERS = frozenset(
     {"POSTGRES_SUPERPASS", "POSTGRES_REPLICATION_PASS", "POSTGRES_REWIND_PASS", "PATRONI_REST_PASS"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from kbpg.facts import Login, NotKnown, ShellFact, SqlFact
 from kbpg.hosts.port import Output
-from kbpg.steps.layout import OWNER, PATRONI
+from kbpg.layout import OWNER, PATRONI
 
 DATA = "/var/lib/postgresql/data/pgdata"
 """The data directory in the container: templates/patroni/patroni.yml.j2."""

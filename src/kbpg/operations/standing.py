@@ -9,6 +9,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, NotKnown, ShellFact
 from kbpg.hosts.port import Output
+from kbpg.layout import layout
 from kbpg.operations.guards import Standing
 from kbpg.patroni import NodeFact
 from kbpg.raft import RaftStatus
@@ -17,7 +18,6 @@ from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge
 from kbpg.resources.identity import record_path
 from kbpg.resources.sql_facts import RowsFact
-from kbpg.steps.layout import layout
 
 _SELF = "select pg_is_in_recovery(), (pg_control_system()).system_identifier::text"
 

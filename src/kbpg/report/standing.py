@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kbpg.steps.layout import HAPROXY, PGBOUNCER
+from kbpg.layout import HAPROXY, PGBOUNCER
 
 if TYPE_CHECKING:
     from kbpg.health.validation.subject import Subject

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Facts, NotKnown
+from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import Change, Want
 from kbpg.resources.sql import OnLeader, databases
 from kbpg.resources.sql_facts import RolesFact
@@ -74,8 +75,6 @@ def managed_databases(context: Context) -> frozenset[str]:
 
 def managed_roles(context: Context) -> frozenset[str]:
     """Return the roles that are kbpg's or the inventory's."""
-    from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
-
     credentials = context.credentials
     own = {role.name for role in context.inventory.roles}
     return frozenset(

@@ -11,11 +11,11 @@ from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Fact, Facts, LocalFact
 from kbpg.inventory import Host
+from kbpg.layout import layout
 from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Want
 from kbpg.pki.model import CA, certificate_file, key_file
 from kbpg.pki.store import Stored, load, write
 from kbpg.resources.file import FileFact
-from kbpg.steps.layout import layout
 
 CERTIFICATE = "server.crt"
 """The name of a host's certificate on the host."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from kbpg.context import Context
 from kbpg.inventory import Host
+from kbpg.layout import OWNER
 from kbpg.model import Impact
 from kbpg.resources.file import File
-from kbpg.steps.layout import OWNER
 from kbpg.tls import BUNDLE, CA_FILE, CERTIFICATE, DIRECTORY, KEY
 
 PUBLIC = frozenset({CA_FILE, CERTIFICATE})

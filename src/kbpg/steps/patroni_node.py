@@ -16,6 +16,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
+from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.model import Change, Impact, Placed
 from kbpg.operations.patroni_change import NotLetIn, change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
@@ -29,7 +30,6 @@ from kbpg.resources.patroni import node_impact
 from kbpg.resources.privilege import ALL, Health, memory, pids_limit
 from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import patroni_image
-from kbpg.steps.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.tuning import max_connections
 
 STOP_TIMEOUT = 120

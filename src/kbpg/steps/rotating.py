@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from kbpg.context import Context
 from kbpg.facts import Facts
+from kbpg.layout import POOLER_USER
 from kbpg.model import CLUSTER, Placed, Resource, Stage, State, Step
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact
 from kbpg.steps import s02_patroni, s04_pgbouncer, s05_pgvector
-from kbpg.steps.layout import POOLER_USER
 from kbpg.steps.patroni_node import files_of
 
 REPLAY_DEADLINE = 10.0

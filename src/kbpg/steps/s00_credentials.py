@@ -12,12 +12,12 @@ from kbpg.credentials import Found
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Fact, Facts, LocalFact
+from kbpg.layout import DB_CONTAINERS, PATRONI, layout
 from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step, Want
 from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.identity import record_path
 from kbpg.steps import authority, databases
-from kbpg.steps.layout import DB_CONTAINERS, PATRONI, layout
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,7 @@ from pathlib import PurePosixPath
 from kbpg.context import Context
 from kbpg.firewall import policy
 from kbpg.inventory import Host
-from kbpg.model import Placed, Resource, Stage, Step
-from kbpg.resources import sysctl
-from kbpg.resources.datadir import DataDirectoryOwner
-from kbpg.resources.directory import Directory
-from kbpg.resources.file import File
-from kbpg.resources.firewall import FirewallRules
-from kbpg.resources.firewall_unit import FirewallUnit
-from kbpg.resources.package import Docker, Nftables, TimeService
-from kbpg.resources.preflight import Needed, Needs, Preflight
-from kbpg.steps import s03_haproxy, s04_pgbouncer
-from kbpg.steps.layout import (
+from kbpg.layout import (
     DB_CONTAINERS,
     HAPROXY,
     OWNER,
@@ -27,6 +17,18 @@ from kbpg.steps.layout import (
     PROXY_CONTAINERS,
     layout,
 )
+from kbpg.model import Placed, Resource, Stage, Step
+from kbpg.resources import sysctl
+from kbpg.resources.datadir import DataDirectoryOwner
+from kbpg.resources.directory import Directory
+from kbpg.resources.file import File
+from kbpg.resources.firewall import FirewallRules
+from kbpg.resources.firewall_unit import FirewallUnit
+from kbpg.resources.package import Docker, Nftables, TimeService
+from kbpg.resources.preflight.ports import Needed
+from kbpg.resources.preflight.resource import Preflight
+from kbpg.resources.preflight.subject import Needs
+from kbpg.steps import s03_haproxy, s04_pgbouncer
 from kbpg.tls import DIRECTORY
 
 LOOPBACK = "127.0.0.1"

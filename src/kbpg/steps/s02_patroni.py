@@ -11,6 +11,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts
 from kbpg.inventory import Host
+from kbpg.layout import OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout
 from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, State, Step
 from kbpg.patroni import NodeFact
 from kbpg.render import render
@@ -33,7 +34,6 @@ from kbpg.resources.rolling import OneNodeAtATime, RestartOrder
 from kbpg.resources.sql import Role
 from kbpg.resources.superuser import SuperuserAccess
 from kbpg.steps.images import patroni_image
-from kbpg.steps.layout import OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout
 from kbpg.steps.patroni_node import ahead_of, files_of, node_of
 
 FORM_DEADLINE = 180.0

@@ -12,6 +12,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts
 from kbpg.inventory import Host
+from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.known_servers import STATES
 from kbpg.render import render
@@ -26,7 +27,6 @@ from kbpg.resources.rolling import OneProxyAtATime
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import proxy_images
-from kbpg.steps.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 from kbpg.tls import DIRECTORY, OLD_SUFFIX
 
 ROUTE_DEADLINE = 30.0

@@ -12,6 +12,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host, Inventory
+from kbpg.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.render import render
@@ -30,7 +31,6 @@ from kbpg.resources.sql import Role
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import proxy_images
-from kbpg.steps.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 
 ANSWER_DEADLINE = 30.0
 """Seconds until a query comes back through a PgBouncer that was just started."""

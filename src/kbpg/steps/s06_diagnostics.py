@@ -10,12 +10,12 @@ from kbpg.context import Context
 from kbpg.facts import Facts, NotKnown
 from kbpg.inventory import read_name, version_tuple
 from kbpg.inventory.rules import FIXED_HNSW
+from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import CLUSTER, Placed, Stage, State, Step
 from kbpg.patroni import ClusterFact, NodeFact
 from kbpg.raft_admin import member_fact
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact, RowsFact
-from kbpg.steps.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.steps.s03_haproxy import route
 from kbpg.steps.s05_pgvector import vector_query
 

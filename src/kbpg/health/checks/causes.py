@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from kbpg.health.snapshot import Snapshot
-from kbpg.steps.layout import PATRONI
+from kbpg.layout import PATRONI
 
 EVIDENCE_LINES = 6
 

@@ -9,11 +9,11 @@ from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.questions import NeighboursFact
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import HAPROXY, PATRONI, PGBOUNCER
 from kbpg.model import Change
 from kbpg.resources.container import Container
 from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.loaded import Loaded
-from kbpg.steps.layout import HAPROXY, PATRONI, PGBOUNCER
 
 STEPS = {PATRONI: "02", HAPROXY: "03", PGBOUNCER: "04"}
 """The step that is about each container."""

@@ -21,7 +21,7 @@ from kbpg.resources.package import Docker
 from kbpg.resources.patroni import DynamicConfig, PendingRestart
 from kbpg.resources.pause import NotPaused
 from kbpg.resources.pause_ended import PauseEnded
-from kbpg.resources.preflight import Preflight
+from kbpg.resources.preflight.resource import Preflight
 from kbpg.resources.probe import Probe
 from kbpg.resources.roles import ManagedRole
 from kbpg.resources.sql import Database, Extension, Role

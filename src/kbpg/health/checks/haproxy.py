@@ -9,7 +9,7 @@ from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Severity
 from kbpg.health.questions import Server
 from kbpg.health.snapshot import Snapshot
-from kbpg.steps.layout import HAPROXY
+from kbpg.layout import HAPROXY
 
 DOWN = (*CONTAINER_FAULT, "haproxy-silent")
 ROUTED = (*DOWN, *LEADERLESS, "haproxy-route-wrong", "haproxy-no-leader")

@@ -8,9 +8,9 @@ from kbpg.health.check import Check, Seen
 from kbpg.health.checks.containers import step_for
 from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import HAPROXY, PATRONI, PGBOUNCER
 from kbpg.resources.docker import ImagesFact
 from kbpg.steps.images import patroni_image, proxy_images
-from kbpg.steps.layout import HAPROXY, PATRONI, PGBOUNCER
 
 
 def image_missing(snapshot: Snapshot) -> Iterable[Seen]:

@@ -8,8 +8,8 @@ from typing import Any
 from kbpg.health.checks.replication import psql
 from kbpg.health.finding import Action, Repair
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.render import sql_identifier
-from kbpg.steps.layout import PATRONI
 
 COMMAND_LINE = frozenset(
     {

@@ -8,9 +8,9 @@ from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, NODE_FAUL
 from kbpg.health.checks.containers import last_lines
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
 from kbpg.patroni import LEADER_ROLES, Member
-from kbpg.steps.layout import PATRONI
 
 
 def silent(snapshot: Snapshot) -> Iterable[Seen]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from kbpg.health.check import CONTAINER_FAULT, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PGBOUNCER
 from kbpg.resources.pause_ended import PauseEnded
-from kbpg.steps.layout import PGBOUNCER
 
 
 def unfinished(snapshot: Snapshot) -> Iterable[Seen]:

@@ -10,9 +10,9 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.questions import Row
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import read_name
+from kbpg.layout import PGBOUNCER
 from kbpg.model import ABSENT, CLUSTER
 from kbpg.resources.auth_query import AuthQuery
-from kbpg.steps.layout import PGBOUNCER
 
 PATIENCE = 1
 """Seconds a client may wait for a server before it is worth a line; a full pool in passing waits milliseconds."""

@@ -11,8 +11,8 @@ from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import version_tuple
 from kbpg.inventory.rules import FIXED_HNSW
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
-from kbpg.steps.layout import PATRONI
 
 WORKERS = "max_parallel_maintenance_workers"
 NEWER_PGVECTOR = "0.8.3"

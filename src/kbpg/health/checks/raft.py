@@ -9,8 +9,8 @@ from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
-from kbpg.steps.layout import PATRONI
 
 DOWN = (*CONTAINER_FAULT, "raft-rebuild-unfinished", "raft-password", "raft-silent", "patroni-silent")
 """What explains that a member is not in touch with the others."""

@@ -10,8 +10,8 @@ from kbpg.health.checks.pgbouncer import DOWN as PGBOUNCER_DOWN
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import read_name
+from kbpg.layout import HAPROXY, PGBOUNCER
 from kbpg.resources.sql_facts import RowsFact
-from kbpg.steps.layout import HAPROXY, PGBOUNCER
 
 
 def _ways(snapshot: Snapshot) -> tuple[tuple[str, RowsFact, str], ...]:

@@ -11,10 +11,10 @@ from kbpg.health.checks.causes import slot_name
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
 from kbpg.render import sql_literal
 from kbpg.resources.patroni import DynamicConfig
-from kbpg.steps.layout import PATRONI
 
 
 def lagging(snapshot: Snapshot) -> Iterable[Seen]:

@@ -8,8 +8,8 @@ from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.resources.datadir import DataDirectoryOwner
-from kbpg.steps.layout import PATRONI
 
 
 def permissions(snapshot: Snapshot) -> Iterable[Seen]:

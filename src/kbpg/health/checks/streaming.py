@@ -9,8 +9,8 @@ from kbpg.health.checks.causes import Standby, slot_name, standby
 from kbpg.health.checks.replication import dropping, psql
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
-from kbpg.steps.layout import PATRONI
 
 NAMED = (
     "replica-no-checkpoint",

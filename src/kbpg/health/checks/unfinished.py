@@ -9,11 +9,11 @@ from kbpg.facts import NotKnown
 from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.finding import Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
 from kbpg.operations.raft_note import rebuild_note, started_in
 from kbpg.resources.preflight.data import ADOPT, half_adopted, unrecorded
 from kbpg.resources.preflight.subject import Subject
-from kbpg.steps.layout import PATRONI
 from kbpg.steps.s01_prepare import needs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kbpg.health.validation.acceptance import Acceptance, Verdict, judged
-from kbpg.steps.layout import HAPROXY, PGBOUNCER
+from kbpg.layout import HAPROXY, PGBOUNCER
 
 if TYPE_CHECKING:
     from kbpg.health.questions import Server

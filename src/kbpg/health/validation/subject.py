@@ -17,7 +17,7 @@ from kbpg.health.validation.aside import NoResult
 from kbpg.health.validation.trial import Trial
 from kbpg.hosts.port import Output, Reader
 from kbpg.inventory import read_name
-from kbpg.steps.layout import HAPROXY
+from kbpg.layout import HAPROXY
 
 if TYPE_CHECKING:
     from kbpg.context import Context
