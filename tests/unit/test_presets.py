@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kbpg import dynamic
@@ -68,6 +70,20 @@ def test_a_preset_reaches_patroni_haproxy_and_pgbouncer() -> None:
     haproxy = render("haproxy/haproxy.cfg.j2", inventory=found, host=found.proxies[0], tls=Transport("off"))
     assert "inter 2000ms fastinter 1000ms downinter 1000ms fall 3 rise 2" in haproxy
     assert found.pgbouncer.query_wait_timeout == 180
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_with_tls_a_node_that_says_no_is_out_as_soon_and_one_that_is_busy_later(name: str) -> None:
+    found = inventory(f"failover: {name}")
+    times = {}
+    for mode in ("off", "require"):
+        text = render("haproxy/haproxy.cfg.j2", inventory=found, host=found.proxies[0], tls=Transport(mode))
+        inter, fast, fall = map(
+            int, re.findall(r"inter (\d+)ms fastinter (\d+)ms downinter \d+ms fall (\d+)", text)[0]
+        )
+        times[mode] = (inter + (fall - 1) * fast, fall * inter)
+    assert times["require"][0] <= times["off"][0]
+    assert times["require"][1] >= 2000
 
 
 def test_a_key_that_is_given_wins() -> None:

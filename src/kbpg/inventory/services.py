@@ -73,7 +73,12 @@ class Haproxy(Section):
     check_fast_interval: Milliseconds = Field(
         250, ge=50, le=60_000, description="milliseconds between two checks while a node changes state"
     )
-    check_fall: int = Field(2, ge=1, le=100, description="failed checks until a node is out")
+    check_fall: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="failed checks until a node is out; with TLS twice as many, in the same time",
+    )
     check_rise: int = Field(2, ge=1, le=100, description="good checks until a node is in")
     replica_max_lag: Size = Field(
         16 * MB, description="bytes a standby may be behind the leader and still serve the read-only port"
