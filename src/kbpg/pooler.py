@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kbpg.hosts.port import Reader
 
 LOGIN_DEADLINE: Final = 3.0
-"""Seconds for connections that are being opened to be open: each takes milliseconds."""
+"""Seconds for connections that are being opened to be open: each takes milliseconds. A long transaction keeps one that
+is to be replaced for longer, and nobody waits for that."""
 
 
 def console(context: Context) -> Login:
@@ -51,7 +52,7 @@ def reconnect(context: Context, host: Reader, through: str | None = None) -> Non
     With `through`, an address, only where one of them leads there.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
-    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is.
+    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is, nor soon will be.
     """
     import psycopg
 
@@ -63,12 +64,23 @@ def reconnect(context: Context, host: Reader, through: str | None = None) -> Non
             if through is not None and not any(row["addr"] == through for row in rows(connection, "SERVERS")):
                 return
             while time.monotonic() < ends:
-                if not any(row["sv_login"] for row in rows(connection, "POOLS")):
+                if _settled(connection):
                     break
                 time.sleep(0.01)
             give(host, connection, "RECONNECT")
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not take RECONNECT: {sql.short(error)}") from error
+
+
+def _settled(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether no server connection is being opened, and none is left that an earlier RECONNECT replaces.
+
+    Two HAProxies that are reloaded one after the other give two of them, and PgBouncer replaces one connection of a
+    pool at a time. Raises `psycopg.Error`.
+    """
+    if any(row["sv_login"] for row in rows(connection, "POOLS")):
+        return False
+    return not any(int(row["close_needed"]) for row in rows(connection, "SERVERS"))
 
 
 def rows(connection: psycopg.Connection[Any], what: str) -> list[dict[str, Any]]:

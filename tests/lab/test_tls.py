@@ -186,7 +186,7 @@ def foreign(lab: Lab, host: str, directory: str, reload: str) -> Iterator[None]:
 
 RELOAD = (
     "docker exec patroni sh -c 'kill -HUP $(head -n1 $PGDATA/postmaster.pid)'; "
-    "docker exec patroni pkill -HUP -f bin/patroni || true"
+    "docker exec patroni sh -c 'kill -HUP 1'"
 )
 
 

@@ -10,12 +10,12 @@ from dataclasses import asdict
 
 from kbpg.amid import Amid
 from kbpg.cli.opening import working, workplace
+from kbpg.cli.pauses import forget_pauses
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
 from kbpg.errors import Exit, Refused, UsageError
 from kbpg.operations.candidates import candidates, leader
 from kbpg.operations.clients_wait import Manner
-from kbpg.operations.left_pauses import forget
 from kbpg.operations.reinit import reinitialize
 from kbpg.operations.rolling_restart import restart_nodes
 from kbpg.operations.switchover import Handover
@@ -116,9 +116,7 @@ def _opened(
         options, console, doing, lock=True, partial=True, credentials_exist=True, amid=amid
     ) as session:
         site = workplace(session, console)
-        for name, lines in forget(site).items():
-            console.say([Line(f"{name}: an earlier kbpg did not end a pause of PgBouncer", Style.WARNING)])
-            console.say([Line(f"  {line}") for line in lines])
+        forget_pauses(site, console)
         yield session, site
 
 

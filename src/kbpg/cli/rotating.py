@@ -10,6 +10,7 @@ from typing import Any
 from kbpg.amid import Amid
 from kbpg.cli import closing, texts
 from kbpg.cli.opening import working
+from kbpg.cli.pauses import forget_pauses
 from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
@@ -102,6 +103,7 @@ class _Work:
         new = self._read_again()
         resumed = new is not None
         rotated, proven = list[str](), list[str]()
+        forget_pauses(self._site(), self._console)
         try:
             if new:
                 rotated += rotation.changed(self._old, new)
