@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kbpg.hosts.port import Reader
 
 LOGIN_DEADLINE: Final = 3.0
-"""Seconds for connections that are being opened to be open: each takes milliseconds. A long transaction keeps one that
-is to be replaced for longer, and nobody waits for that."""
+"""Seconds for connections that are being opened to be open: each takes milliseconds. A long transaction keeps one
+that is to be replaced for longer, and nobody waits for that."""
 
 
 def console(context: Context) -> Login:
@@ -52,7 +52,7 @@ def reconnect(context: Context, host: Reader, through: str | None = None) -> Non
     With `through`, an address, only where one of them leads there.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
-    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is, nor soon will be.
+    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is or soon will be.
     """
     import psycopg
 
