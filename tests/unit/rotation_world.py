@@ -203,7 +203,10 @@ class Connection:
         elif "inet_server_addr" in text:
             return [(ADDRESSES[world.leader],)]
         elif text == "show pools":
-            return [("keybuzz", "kb_app"), ("keybuzz_ro", "kb_app"), ("keybuzz", "reporting")]
+            gone = ("gone", "kb_app")  # a pool outlives its database
+            return [("keybuzz", "kb_app"), ("keybuzz_ro", "kb_app"), ("keybuzz", "reporting"), gone]
+        elif "pg_database" in text:
+            return [("keybuzz",), ("postgres",)]
         return [(1,)]
 
 

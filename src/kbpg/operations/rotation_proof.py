@@ -21,6 +21,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Login, NotKnown
 from kbpg.hosts.port import Reader
+from kbpg.inventory.reserved import READ_SUFFIX
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.operations.patroni_change import UNAUTHORIZED
 from kbpg.patroni import REST_USER
@@ -36,6 +37,7 @@ WORKERS = 16
 """Doors that are tried at the same time."""
 _QUERY = "select 1"
 _CONSOLE = "show version"
+_DATABASES = "select datname from pg_catalog.pg_database where datallowconn"
 
 Try = Callable[[Secret], bool]
 """Returns whether a password is let in (True) or refused (False); raises `Untold` where neither is told."""
@@ -135,14 +137,23 @@ def _application(own: Credentials, name: str) -> str:
 
 
 def _of_application(site: Site, name: str, user: str) -> Iterator[Door]:
-    """Yield the ways in of a role, past PgBouncer and through it, to each pool that it has there."""
-    inventory = site.context.inventory
-    pools = RowsFact(pooler.console(site.context), "pools", "show pools", pooled=True, live=True)
-    facts = site.look(dict.fromkeys(site.context.proxy_names, (pools,)))
-    for proxy in site.context.proxy_names:
+    """Yield the ways in of a role, past PgBouncer and through it, to each pool that it has there.
+
+    A pool outlives its database, and leads nowhere then.
+    """
+    context = site.context
+    inventory = context.inventory
+    pools = RowsFact(pooler.console(context), "pools", "show pools", pooled=True, live=True)
+    there = RowsFact(context.superuser(), "databases", _DATABASES, live=True)
+    facts = site.look(
+        {**dict.fromkeys(context.proxy_names, (pools,)), **dict.fromkeys(context.db_names, (there,))}
+    )
+    existing = {row[0] for host in context.db_names for row in facts.known(there, host) or ()}
+    for proxy in context.proxy_names:
         # PgBouncer's manual, SHOW POOLS: database and user are the first two columns
         rows = facts.known(pools, proxy) or ()
-        databases = dict.fromkeys([inventory.cluster.database, *(row[0] for row in rows if row[1] == user)])
+        used = [row[0] for row in rows if row[1] == user and row[0].removesuffix(READ_SUFFIX) in existing]
+        databases = dict.fromkeys([inventory.cluster.database, *used])
         yield _by_sql(
             site, name, proxy, _login(user, inventory.cluster.database, inventory.ports.primary), _QUERY
         )
