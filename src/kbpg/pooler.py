@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from kbpg.facts import Login
     from kbpg.hosts.port import Reader
 
-LOGIN_DEADLINE: Final = 3.0
+QUIET: Final = 5
+"""Looks in a row that find nothing being opened, until it is believed."""
+LOGIN_DEADLINE: Final = 5.0
 """Seconds for connections that are being opened to be open: each takes milliseconds. A long transaction keeps one
 that is to be replaced for longer, and nobody waits for that."""
 
@@ -46,10 +48,11 @@ def command(context: Context, host: Reader, text: str) -> None:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error
 
 
-def reconnect(context: Context, host: Reader, through: str | None = None) -> None:
+def reconnect(context: Context, host: Reader, through: str | None = None, *, paused: bool = False) -> None:
     """Let every server connection be opened anew once its transaction has ended. Raises `HostError`.
 
-    With `through`, an address, only where one of them leads there.
+    With `through`, an address, only where one of them leads there. `paused`: all clients wait in a PAUSE, in which
+    none is opened.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
     been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is or soon will be.
@@ -63,22 +66,22 @@ def reconnect(context: Context, host: Reader, through: str | None = None) -> Non
         with sql.connect(host, console(context), pooled=True) as connection:
             if through is not None and not any(row["addr"] == through for row in rows(connection, "SERVERS")):
                 return
-            while time.monotonic() < ends:
-                if _settled(connection):
-                    break
-                time.sleep(0.01)
+            quiet = 0
+            while not paused and quiet < QUIET and time.monotonic() < ends:
+                quiet = quiet + 1 if _settled(connection) else 0
+                time.sleep(0.02)
             give(host, connection, "RECONNECT")
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not take RECONNECT: {sql.short(error)}") from error
 
 
 def _settled(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether no server connection is being opened, and none is left that an earlier RECONNECT replaces.
+    """Return whether no server connection is being opened or wanted, nor left for an earlier RECONNECT to replace.
 
-    Two HAProxies that are reloaded one after the other give two of them, and PgBouncer replaces one connection of a
-    pool at a time. Raises `psycopg.Error`.
+    Two HAProxies that are reloaded together give two of them, and PgBouncer opens one connection of a pool at a time:
+    between two it looks quiet for a moment. Raises `psycopg.Error`.
     """
-    if any(row["sv_login"] for row in rows(connection, "POOLS")):
+    if any(row["sv_login"] or row["cl_waiting"] for row in rows(connection, "POOLS")):
         return False
     return not any(int(row["close_needed"]) for row in rows(connection, "SERVERS"))
 
