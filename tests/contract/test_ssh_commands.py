@@ -398,6 +398,21 @@ def test_a_killed_session_is_noticed_at_once(new_sshd: Sshd) -> None:
                 attempt()
 
 
+def test_a_connection_that_dies_under_a_message_is_no_traceback(new_sshd: Sshd) -> None:
+    with connect("db-1", "127.0.0.1", new_sshd.settings, accept_new=True) as host:
+        transport: Any = host._link.transport
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            stream = host.dial(server.getsockname()[1])
+
+            def dies(data: bytes) -> None:
+                raise EOFError
+
+            transport.packetizer.write_all = dies
+            stream.send(b"x")
+            stream.shutdown(socket.SHUT_WR)
+            stream.close()
+
+
 def test_a_dead_host_is_noticed(new_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PING_AFTER", 1)
     monkeypatch.setattr(connection, "DEAD_AFTER", 3)

@@ -61,7 +61,6 @@ class Transport(paramiko.Transport):
         if name in _STOCK._kex_info
     )
     _preferred_keys: tuple[str, ...] = _STOCK._preferred_keys
-    _send_user_message: Callable[[paramiko.Message], None]
     _send_message: Callable[[paramiko.Message], None]
     active: bool
     clear_to_send: threading.Event
@@ -98,6 +97,14 @@ class Transport(paramiko.Transport):
         since = self.packetizer.waiting_since
         return 0.0 if since is None else time.monotonic() - since
 
+    def _send_user_message(self, message: paramiko.Message) -> None:
+        """Send a message. paramiko drops one when the connection is dead, and now also when it dies meanwhile.
+
+        Otherwise threads that copy what a forwarded port receives end with a traceback.
+        """
+        with contextlib.suppress(EOFError):
+            super()._send_user_message(message)  # type: ignore[misc]  # private
+
     def send_on(self, channel: Channel, message: paramiko.Message) -> None:
         """Send `message` unless `channel` has ended: looked at when nothing else can be sent in between.
 
@@ -110,7 +117,8 @@ class Transport(paramiko.Transport):
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     if not channel.closed:
-                        self._send_message(message)
+                        with contextlib.suppress(EOFError):
+                            self._send_message(message)
                     return
             if time.monotonic() > until:
                 raise paramiko.SSHException("the key exchange did not end")
