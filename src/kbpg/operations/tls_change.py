@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from kbpg.context import Context
-from kbpg.errors import Refused
+from kbpg.errors import HostError, Refused
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.port import Output, Reader
 from kbpg.layout import layout
@@ -63,19 +63,26 @@ def _fact(context: Context) -> ModesFact:
     )
 
 
-def modes(context: Context, hosts: Mapping[str, Reader]) -> frozenset[str]:
-    """Return for which modes the files on the hosts were written. Raises `HostError`, `NotKnown`."""
+def modes(context: Context, hosts: Mapping[str, Reader]) -> list[frozenset[str]]:
+    """Return for which modes the files on each host were written. Raises `HostError`."""
     fact = _fact(context)
-    found: set[str] = set()
+
+    def ask(host: Reader) -> frozenset[str]:
+        try:
+            return fact.parse(host.read([fact])[fact.key])
+        except NotKnown as error:
+            raise HostError(host.name, error.reason) from error
+
     with ThreadPoolExecutor(len(hosts) or 1, thread_name_prefix="tls") as pool:
-        for answer in pool.map(lambda host: host.read([fact])[fact.key], hosts.values()):
-            found |= fact.parse(answer)
-    return frozenset(found)
+        return list(pool.map(ask, hosts.values()))
 
 
 def changes(context: Context, hosts: Mapping[str, Reader]) -> bool:
-    """Return whether some host is still as the other mode wants it. Raises `HostError`, `NotKnown`."""
-    return other(context.inventory.tls.mode) in modes(context, hosts)
+    """Return whether some host is still as the other mode wants it. Raises `HostError`."""
+    mode, found = context.inventory.tls.mode, modes(context, hosts)
+    # A cluster that is taken over may have its files elsewhere, and knows nothing of this authority
+    foreign = context.adopting and not all(found) and mode != BEFORE
+    return foreign or any(other(mode) in each for each in found)
 
 
 def refuse_part(context: Context, part: str) -> None:
