@@ -107,7 +107,7 @@ def test_settings_that_need_a_reload_and_the_way_back(converged: Lab, inventory:
 def test_a_preset_reaches_patroni_and_the_proxies(converged: Lab, inventory: Path) -> None:
     lab = converged
     started = lab.started()
-    checks = "grep -c 'inter 1000ms fastinter 500ms downinter 500ms fall 3 rise 2' /opt/keybuzz/haproxy/haproxy.cfg"
+    checks = "grep -c 'inter 1000ms fastinter 200ms downinter 500ms fall 6 rise 2' /opt/keybuzz/haproxy/haproxy.cfg"
     waits = "grep query_wait_timeout /opt/keybuzz/pgbouncer/pgbouncer.ini"
     ran = lab.kbpg("config", "set", "failover=balanced", inventory=inventory)
     assert ran.code == 0, ran.everything
