@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 Dial = Callable[[], socket.socket]
@@ -15,6 +16,10 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset, which says "refused" better than an orderly end does."""
 
 
+FAREWELL = 0.5
+"""Seconds that are left, at the end, for what was sent to arrive and for the server to hang up."""
+
+
 class Forward:
     """Listens from entering to leaving the context, whose value is the port."""
 
@@ -22,6 +27,7 @@ class Forward:
         self._dial = dial
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._near: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
 
@@ -36,12 +42,20 @@ class Forward:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux
         self._listener.close()
+        # What a client said last is still on its way: a TLS session that ends without a word is a line in a log
+        self._end(self._near, socket.SHUT_RD, FAREWELL)
+        self._end(self._open, socket.SHUT_RDWR, 5.0)
+
+    def _end(self, ends: set[socket.socket], how: int, seconds: float) -> None:
+        """Shut `ends` down and wait, `seconds` at most, for their threads."""
         with self._lock:
-            for end in self._open:
+            for end in ends:
                 with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(timeout=5.0)
+                    end.shutdown(how)
+            threads = self._threads
+        until = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(timeout=max(0.0, until - time.monotonic()))
 
     def _spawn(self, work: Callable[..., None], *args: socket.socket) -> threading.Thread:
         thread = threading.Thread(target=work, args=args, name="forward", daemon=True)
@@ -60,6 +74,7 @@ class Forward:
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open.add(near)
+                self._near.add(near)
             self._spawn(self._serve, near)
 
     def _serve(self, near: socket.socket) -> None:
@@ -82,6 +97,7 @@ class Forward:
     def _close(self, *ends: socket.socket) -> None:
         with self._lock:
             self._open.difference_update(ends)
+            self._near.difference_update(ends)
         for end in ends:
             end.close()
 
