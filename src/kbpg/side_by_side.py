@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,6 +18,9 @@ Ask = Callable[[str], bool]
 Job = Callable[[Ask | None], T]
 """Is given what it may ask with, if anything."""
 _Turns = SimpleQueue[Callable[[], object]]
+_LISTENS = 0.2
+"""Seconds after which the caller's thread looks for Ctrl-C. A signal wakes a thread that waits, but not one that is
+about to: while it hands the interpreter to the threads that it just started, a signal is noted and wakes nobody."""
 
 
 def side_by_side(
@@ -37,7 +40,11 @@ def side_by_side(
             work = (job, questions.put if questions else None, results[name], turns)
             threading.Thread(target=_work, args=work, name=name, daemon=True).start()
         while not all(result.done() for result in results.values()):
-            turns.get()()
+            try:
+                turn = turns.get(timeout=_LISTENS)
+            except Empty:
+                continue
+            turn()
         return {name: result.result() for name, result in results.items()}
     except BaseException:
         if questions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -75,3 +76,18 @@ def test_an_interrupted_question_waits_for_nobody() -> None:
     for _ in jobs:
         assert all_undone.acquire(timeout=5)
     assert sorted(map(str, undone)) == ["at once", "no", "no", "slow"]
+
+
+def test_ctrl_c_that_wakes_nobody_is_seen_all_the_same() -> None:
+    """As a signal is that comes just before the caller's thread waits: noted, and its wait is not interrupted."""
+    go_on, ended = threading.Event(), threading.Event()
+
+    def slow(ask: Ask | None) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        go_on.wait(10)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({"a": slow}, undo=lambda result: None)
+    assert not ended.is_set()
+    go_on.set()
