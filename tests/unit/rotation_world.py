@@ -248,6 +248,18 @@ def load(world: World, name: str) -> None:
         world.patronis[name] = secrets["restapi"]["authentication"]["password"]
 
 
+def _encryption(host: FakeHost) -> dict[str, str]:
+    """Return the row of SHOW CONFIG for what PgBouncer asks of PostgreSQL: as its file says."""
+    name = "server_tls_sslmode"
+    lines = host.files["/opt/keybuzz/pgbouncer/pgbouncer.ini"].content.decode().splitlines()
+    return {"key": name, "value": dict(line.split(" = ", 1) for line in lines if " = " in line)[name]}
+
+
+def _speaks_tls(host: FakeHost) -> bool:
+    """Return whether the REST API speaks TLS: as its file says."""
+    return "certfile" in yaml.safe_load(host.files["/opt/keybuzz/patroni/patroni.yml"].content)["restapi"]
+
+
 def in_use(host: FakeHost) -> Output:
     """Return what the file of a Patroni says that it runs with."""
     return Output(0, "file\n" + host.files["/opt/keybuzz/patroni/secrets.yml"].content.decode())
@@ -381,8 +393,8 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         yield Session(context, found, world.hosts, LocalHost(), Silence())
 
     monkeypatch.setattr(sql, "through", attempt)
-    in_force = {"key": "server_tls_sslmode", "value": "disable"}
-    monkeypatch.setattr(pooler, "shown", lambda context, host, what: [in_force])
+    monkeypatch.setattr(pooler, "shown", lambda context, host, what: [_encryption(world.hosts[host.name])])
+    monkeypatch.setattr(rest, "speaks_tls", lambda host, port: _speaks_tls(world.hosts[host.name]))
     monkeypatch.setattr(pooler, "reconnect", lambda context, host, through=None: None)
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))
