@@ -110,8 +110,8 @@ def test_any_structure(data: dict[str, object]) -> None:
     ids=lambda data: repr(data[:12]),
 )
 def test_large_or_deep_files_end_soon(data: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # how long it takes by the clock says how busy the machine is
     result = outcome(data)
     assert isinstance(result, InventoryError)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert sum(map(len, result.problems)) < 100_000
