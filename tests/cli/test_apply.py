@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -17,9 +19,10 @@ Capture = pytest.CaptureFixture[str]
 
 
 def said(capsys: Capture) -> str:
-    """Return both streams, with every duration as N.N."""
+    """Return both streams, with every duration as N.N and the test's own directory, in a URI, as HERE."""
     captured = capsys.readouterr()
     text = f"{captured.err}--- standard output\n{captured.out}"
+    text = text.replace(quote(str(Path.cwd()), safe=""), "HERE")
     return re.sub(r"\d+\.\d+(?= s\b|  )", "N.N", text)
 
 

@@ -28,8 +28,13 @@ proxies:
 """
 
 
-def inventory(cluster: str = "", ports: str = "") -> Inventory:
-    return parse(f"cluster: {{name: test{cluster}}}\nports: {{{ports}}}\n{HOSTS}", "inventory.yaml")
+VERIFIED = "sslmode=verify-full&sslrootcert=%2Fhere%2Fcredentials%2Fpki%2Fca.crt"
+"""What every connection string has unless the inventory says `tls: off`."""
+
+
+def inventory(cluster: str = "", ports: str = "", more: str = "") -> Inventory:
+    text = f"cluster: {{name: test{cluster}}}\nports: {{{ports}}}\n{more}\n{HOSTS}"
+    return parse(text, "/here/inventory.yaml")
 
 
 @pytest.fixture
@@ -45,20 +50,22 @@ def credentials() -> Credentials:
         (
             Kind.DIRECT,
             "postgresql://kb_app:app@192.0.2.11:5432,192.0.2.12:5432/keybuzz"
-            "?connect_timeout=3&tcp_user_timeout=1000&target_session_attrs=read-write",
+            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000&target_session_attrs=read-write",
         ),
         (
             Kind.POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz?connect_timeout=3&tcp_user_timeout=1000",
+            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz"
+            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000",
         ),
         (
             Kind.READ_ONLY,
             "postgresql://kb_app:app@192.0.2.11:5433,192.0.2.12:5433/keybuzz"
-            "?connect_timeout=3&tcp_user_timeout=1000&options=-c%20default_transaction_read_only%3Don",
+            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000&options=-c%20default_transaction_read_only%3Don",
         ),
         (
             Kind.READ_ONLY_POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro?connect_timeout=3&tcp_user_timeout=1000",
+            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro"
+            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000",
         ),
     ],
 )
@@ -69,13 +76,17 @@ def test_both_proxies(kind: Kind, expected: str, credentials: Credentials) -> No
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Kind.DIRECT, "postgresql://kb_app:***@192.0.2.10:15432/keybuzz?target_session_attrs=read-write"),
-        (Kind.POOLED, "postgresql://kb_app:***@192.0.2.10:16432/keybuzz"),
+        (
+            Kind.DIRECT,
+            f"postgresql://kb_app:***@192.0.2.10:15432/keybuzz?{VERIFIED}&target_session_attrs=read-write",
+        ),
+        (Kind.POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz?{VERIFIED}"),
         (
             Kind.READ_ONLY,
-            "postgresql://kb_app:***@192.0.2.10:15433/keybuzz?options=-c%20default_transaction_read_only%3Don",
+            f"postgresql://kb_app:***@192.0.2.10:15433/keybuzz?{VERIFIED}"
+            "&options=-c%20default_transaction_read_only%3Don",
         ),
-        (Kind.READ_ONLY_POOLED, "postgresql://kb_app:***@192.0.2.10:16432/keybuzz_ro"),
+        (Kind.READ_ONLY_POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz_ro?{VERIFIED}"),
     ],
 )
 def test_load_balancer_and_other_ports(kind: Kind, expected: str, credentials: Credentials) -> None:
@@ -83,10 +94,16 @@ def test_load_balancer_and_other_ports(kind: Kind, expected: str, credentials: C
     assert uri(behind, credentials, kind) == expected
 
 
+def test_without_tls_nothing_is_verified(credentials: Credentials) -> None:
+    clear = inventory(", load_balancer: 192.0.2.10", more="tls: off")
+    assert uri(clear, credentials, Kind.POOLED) == "postgresql://kb_app:***@192.0.2.10:6432/keybuzz"
+    assert uri(clear, credentials, Kind.DIRECT).endswith("/keybuzz?target_session_attrs=read-write")
+
+
 @pytest.mark.parametrize("address", ["2001:db8::1", "2001:db8:1:2:3:4:5:6"])
 def test_an_ipv6_address_stands_in_brackets(address: str, credentials: Credentials) -> None:
     text = uri(inventory(f', load_balancer: "{address}"'), credentials, Kind.POOLED)
-    assert text == f"postgresql://kb_app:***@[{address}]:6432/keybuzz"
+    assert text == f"postgresql://kb_app:***@[{address}]:6432/keybuzz?{VERIFIED}"
     assert conninfo_to_dict(text)["host"] == address
 
 
