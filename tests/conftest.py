@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -35,7 +36,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every test the same surroundings: no settings of whoever runs it, a terminal 80 columns wide."""
+    """Give every test the same surroundings: no settings of whoever runs it, a terminal 80 columns wide, Ctrl-C.
+
+    What a shell without job control runs in the background ignores SIGINT, and so do its children: a watch that a
+    test interrupts would go on for ever.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("KBPG_INVENTORY", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
