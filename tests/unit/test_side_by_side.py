@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -83,6 +84,7 @@ def test_ctrl_c_that_wakes_nobody_is_seen_all_the_same() -> None:
     go_on, ended = threading.Event(), threading.Event()
 
     def slow(ask: Ask | None) -> None:
+        time.sleep(0.3)  # by then the caller waits
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         go_on.wait(10)
         ended.set()
