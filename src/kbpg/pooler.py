@@ -48,11 +48,10 @@ def command(context: Context, host: Reader, text: str) -> None:
         raise HostError(host.name, f"PgBouncer did not take {text}: {sql.short(error)}") from error
 
 
-def reconnect(context: Context, host: Reader, through: str | None = None, *, paused: bool = False) -> None:
+def reconnect(context: Context, host: Reader, through: str | None = None) -> None:
     """Let every server connection be opened anew once its transaction has ended. Raises `HostError`.
 
-    With `through`, an address, only where one of them leads there. `paused`: all clients wait in a PAUSE, in which
-    none is opened.
+    With `through`, an address, only where one of them leads there.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
     been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is or soon will be.
@@ -67,7 +66,7 @@ def reconnect(context: Context, host: Reader, through: str | None = None, *, pau
             if through is not None and not any(row["addr"] == through for row in rows(connection, "SERVERS")):
                 return
             quiet = 0
-            while not paused and quiet < QUIET and time.monotonic() < ends:
+            while quiet < QUIET and time.monotonic() < ends:
                 quiet = quiet + 1 if _settled(connection) else 0
                 time.sleep(0.02)
             give(host, connection, "RECONNECT")
@@ -79,8 +78,10 @@ def _settled(connection: psycopg.Connection[Any]) -> bool:
     """Return whether no server connection is being opened or wanted, nor left for an earlier RECONNECT to replace.
 
     Two HAProxies that are reloaded together give two of them, and PgBouncer opens one connection of a pool at a time:
-    between two it looks quiet for a moment. Raises `psycopg.Error`.
+    between two it looks quiet for a moment. In a PAUSE none is opened, and all clients wait. Raises `psycopg.Error`.
     """
+    if any(row["key"] == "paused" and row["value"] == "yes" for row in rows(connection, "STATE")):
+        return True
     if any(row["sv_login"] or row["cl_waiting"] for row in rows(connection, "POOLS")):
         return False
     return not any(int(row["close_needed"]) for row in rows(connection, "SERVERS"))

@@ -46,7 +46,8 @@ FIXED: dict[str, Parameter] = {
     "tcp_keepalives_count": 3,
     "client_connection_check_interval": "10s",
     # A leader that is cut off stops, and is ready to follow, only when the connections to its standbys have timed out
-    # (a fast shutdown waits for them); by default after 60 s. A live standby answers within half of it, however busy.
+    # (a fast shutdown waits for them); by default after 60 s. The price: a standby whose disk stalls for longer
+    # than this has to connect again.
     "wal_sender_timeout": "20s",
     # A standby that lost its leader waits so long between two attempts, by default 5 s. A promotion that is asked
     # for at the wrong moment is noticed at the next (seen: 2 s after `pg_ctl promote`).

@@ -97,22 +97,30 @@ class _Work:
         self._old = session.found
         self._progress = Progress(console)
         self._context = session.context
+        self._resumed = False
 
     def done(self, options: Options, names: Sequence[str], *, cut: bool) -> int:
         """Go on with what was broken off, rotate what else is named, show how it ended and return the exit code."""
         new = self._read_again()
-        resumed = new is not None
+        self._resumed = resumed = new is not None
         rotated, proven = list[str](), list[str]()
         forget_pauses(self._site(), self._console)
         try:
             if new:
                 rotated += rotation.changed(self._old, new)
                 proven += self._rotated(new, cut=cut)
-            for part in rotation.parts([name for name in names if name not in rotated]):
-                proven += self._rotated(self._begin(part), cut=cut)
+            parts = rotation.parts([name for name in names if name not in rotated])
+            if any(ALONE in part for part in parts):
+                self._refuse(raft_rotation.in_the_way(self._site()), rotated)
+            for part in parts:
+                proven += self._rotated(self._begin(part, rotated), cut=cut)
                 rotated += part
         except rotating.Stopped as stopped:
+            self._say_what_is_done(rotated, proven)
             return self._stopped(stopped)
+        except KbpgError:
+            self._say_what_is_done(rotated, proven)
+            raise
         self._console.rest()
         if options.json:
             words = rotation.words_for(rotated)
@@ -153,20 +161,31 @@ class _Work:
             )
         return new
 
-    def _begin(self, names: Sequence[str]) -> Found:
-        """Write the new file, if all is as the old one wants it. Raises `Refused`; nothing was changed then."""
+    def _say_what_is_done(self, rotated: Sequence[str], proven: Sequence[str]) -> None:
+        """Say which passwords are new already, where what comes after them does not end well."""
+        if proven:
+            self._console.rest()
+            self._console.say(self._ended(rotated, proven))
+
+    def _refuse(self, in_the_way: Sequence[str], rotated: Sequence[str]) -> None:
+        """Raise `Refused` with what is in the way of a rotation that has not begun."""
+        if not in_the_way:
+            return
+        context = self._context
+        done = f"{', '.join(rotation.words_for(rotated))} {'is' if len(rotated) == 1 else 'are'} done"
+        raise Refused(
+            f"{f'{done}, no more' if rotated else 'nothing'} was changed: passwords are rotated in a cluster that is "
+            "whole and as the inventory wants it",
+            detail=list(in_the_way),
+            hint=f"{closing.command(context, 'diagnose')}, then {closing.command(context, 'apply-all')}",
+        )
+
+    def _begin(self, names: Sequence[str], rotated: Sequence[str]) -> Found:
+        """Write the new file, if all is as the old one wants it. Raises `Refused`; nothing more was changed then."""
         context = self._context
         self._console.busy("looking whether the cluster is whole")
         report = Run(context, self._session.hosts, self._session.controller).plan(EVERYTHING)
-        in_the_way = rotating.in_the_way(report)
-        if not in_the_way and ALONE in names:
-            in_the_way = raft_rotation.in_the_way(self._site())
-        if in_the_way:
-            raise Refused(
-                "nothing was changed: passwords are rotated in a cluster that is whole and as the inventory wants it",
-                detail=in_the_way,
-                hint=f"{closing.command(context, 'diagnose')}, then {closing.command(context, 'apply-all')}",
-            )
+        self._refuse(rotating.in_the_way(report), rotated)
         new = rotation.begin(self._old, names)
         credentials = complete(new)
         self._session.learn(all_secrets(credentials))
@@ -199,6 +218,9 @@ class _Work:
     def _ended(self, names: Sequence[str], proven: Sequence[str]) -> list[Line]:
         context = self._context
         lines = [Line(text, Style.GOOD) for text in proven]
+        if self._resumed and ALONE not in names:
+            again = closing.command(context, "credentials", "rotate", "raft")
+            lines.append(Line(f"Raft's password is the one of before; to rotate it too: {again}"))
         lines.append(Line(f"{self._old.path} has the new passwords; keep a copy of it"))
         if "POSTGRES_APP_PASS" in names:
             lines.append(Line("applications need the new one from now on; it is in:", Style.WARNING))

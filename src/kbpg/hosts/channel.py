@@ -8,14 +8,16 @@ number to the next channel, whose input ends half-way.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import time
 from typing import Any
 
 from kbpg.hosts.lean import paramiko
 
 
 class Channel(paramiko.Channel):
-    """A channel of `kbpg.hosts.connection.Transport`."""
+    """paramiko's channel, but for the moment in which it sends."""
 
     transport: Any
     lock: Any
@@ -28,7 +30,7 @@ class Channel(paramiko.Channel):
             with self.lock:
                 message = self._send_eof()  # type: ignore[attr-defined]  # private, but this is what has to change
             if message is not None:
-                self.transport.send_on(self, message)
+                self._send_unless_closed(message)
 
     def _send(self, data: bytes, message: paramiko.Message) -> int:
         """Send what fits of `data` after the head `message`; return how much. Its last step is ours."""
@@ -39,14 +41,29 @@ class Channel(paramiko.Channel):
             if size == 0:
                 return 0
             message.add_string(data[:size])
-        self.transport.send_on(self, message)
+        self._send_unless_closed(message)
         return size
 
+    def _send_unless_closed(self, message: paramiko.Message) -> None:
+        """Send `message` unless this channel has ended: looked at when nothing else can be sent in between.
 
-def use_channel() -> None:
-    """Let paramiko's transports open channels of this class; there is no other way to tell them."""
-    module: Any = importlib.import_module("paramiko.transport")
-    module.Channel = Channel
+        During a key exchange it waits. Where the connection is lost, or the channel has ended, nobody waits for the
+        message any more. Raises `paramiko.SSHException` for a key exchange that does not end.
+        """
+        transport = self.transport
+        until = time.monotonic() + transport.clear_to_send_timeout
+        while transport.active:
+            transport.clear_to_send.wait(0.1)
+            with transport.clear_to_send_lock:
+                if transport.clear_to_send.is_set():
+                    if not self.closed:
+                        with contextlib.suppress(EOFError):
+                            transport._send_message(message)
+                    return
+            if time.monotonic() > until:
+                raise paramiko.SSHException("the key exchange did not end")
 
 
-use_channel()
+# paramiko's transports make their channels by this name, and can be told of another class in no other way
+_transport: Any = importlib.import_module("paramiko.transport")
+_transport.Channel = Channel

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from kbpg.errors import ConnectionLost, HostError, HostKeyError, Unreachable
+from kbpg.hosts import channel as channel  # all channels are of its class
 from kbpg.hosts.auth import log_in
-from kbpg.hosts.channel import Channel
 from kbpg.hosts.config import Target, resolve_jump
 from kbpg.hosts.keys import HostKey, known_keys, verify
 from kbpg.hosts.lean import IncompatiblePeer, Packetizer, paramiko
@@ -61,11 +59,6 @@ class Transport(paramiko.Transport):
         if name in _STOCK._kex_info
     )
     _preferred_keys: tuple[str, ...] = _STOCK._preferred_keys
-    _send_message: Callable[[paramiko.Message], None]
-    active: bool
-    clear_to_send: threading.Event
-    clear_to_send_lock: threading.Lock
-    clear_to_send_timeout: float
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, packetizer_class=_Packetizer)
@@ -104,24 +97,6 @@ class Transport(paramiko.Transport):
         """
         with contextlib.suppress(EOFError):
             super()._send_user_message(message)  # type: ignore[misc]  # private
-
-    def send_on(self, channel: Channel, message: paramiko.Message) -> None:
-        """Send `message` unless `channel` has ended: looked at when nothing else can be sent in between.
-
-        During a key exchange it waits. Where the connection is lost, or the channel has ended, nobody waits for the
-        message any more. Raises `paramiko.SSHException` for a key exchange that does not end.
-        """
-        until = time.monotonic() + self.clear_to_send_timeout
-        while self.active:
-            self.clear_to_send.wait(0.1)
-            with self.clear_to_send_lock:
-                if self.clear_to_send.is_set():
-                    if not channel.closed:
-                        with contextlib.suppress(EOFError):
-                            self._send_message(message)
-                    return
-            if time.monotonic() > until:
-                raise paramiko.SSHException("the key exchange did not end")
 
     def _ping(self) -> None:
         if self.packetizer.waiting_since is None:

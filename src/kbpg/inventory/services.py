@@ -77,7 +77,7 @@ class Haproxy(Section):
         2,
         ge=1,
         le=100,
-        description="failed checks until a node is out; with TLS twice as many, in the same time",
+        description="failed checks until a node is out; with TLS twice as many, faster",
     )
     check_rise: int = Field(2, ge=1, le=100, description="good checks until a node is in")
     replica_max_lag: Size = Field(

@@ -35,6 +35,7 @@ from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
 from kbpg.resources.patroni import INTERVAL
+from kbpg.steps.patroni_node import SECRETS, secrets_of
 
 LEAD_DEADLINE = 120.0
 """Seconds for the node alone to lead: PostgreSQL replays what it has first; measured: 8 s."""
@@ -71,6 +72,7 @@ class Rebuild:
         self.names = [name for name in site.context.db_names if name in site.hosts]
         paths = layout(site.context)
         self._raft, self._config = paths.raft, f"{paths.patroni}/patroni.yml"
+        self._secrets = f"{paths.patroni}/{SECRETS}"
         self._note = rebuild_note(site.context).path
         self._record = FileFact(record_path(paths.base))
         self._data = DataFact(paths.data)
@@ -193,7 +195,13 @@ class Rebuild:
         host.run(["install", "-d", "-o", user, "-g", group, "-m", "0700", self._raft])
 
     def _configure(self, name: str, text: str) -> None:
-        self.site.hosts[name].write(self._config, text.encode(), owner=OWNER, mode=0o600)
+        context, host = self._context, self.site.hosts[name]
+        former = context.former
+        if former and former.raft_password != context.credentials.raft_password:
+            # A rotation of it was broken off: members would start with different ones, and never meet
+            secrets = secrets_of(context, context.inventory.host(name))
+            host.write(self._secrets, secrets.encode(), owner=OWNER, mode=0o600)
+        host.write(self._config, text.encode(), owner=OWNER, mode=0o600)
 
     def _leads(self, name: str) -> bool:
         node, status = self._nodes().get(name), look(self.site).answering.get(name)

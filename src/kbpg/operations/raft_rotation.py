@@ -12,7 +12,8 @@ Nobody is promoted without a majority, and the two majorities, before and after 
 Raft outlives its restart: there are never two leaders, whatever dies when. B must not give its lock back as it stops:
 C would take it, and lose it with the majority. Nor may its Patroni see that PostgreSQL is stopped. So Patroni is
 frozen, PostgreSQL stopped cleanly, and the container restarted, by one script on B's own host, which goes on should
-kbpg be killed. From 1. to 3. one member is missing, and a leader that dies is replaced by nobody until it is back.
+kbpg be killed; should it be ended too, the watchdog ends a frozen Patroni. From 1. to 3. one member is missing,
+and a leader that dies is replaced by nobody until it is back.
 
 Where Patroni has one synchronous standby by name (before 4.0), that is C in 2. It cannot take over, and B hesitates a
 few seconds more.
@@ -27,9 +28,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
 
+from kbpg.credentials.rotation import RESUME
 from kbpg.drills.processes import FREEZE
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, KbpgError, NotConverged
+from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.layout import PATRONI
 from kbpg.operations import raft_members, raft_sides
@@ -56,9 +58,11 @@ READY_DEADLINE = 60.0
 LEADER_STOP = 10
 """Seconds for the leader's PostgreSQL to stop; after them it is killed, which costs no commit but a recovery."""
 
-# `restart` is one order to Docker: it is carried out whatever becomes of who gave it
+# Without a time to stop in: PostgreSQL is down by then, and a frozen Patroni obeys nobody. `restart` is one order to
+# Docker, carried out whatever becomes of who gave it. Should this end before it, the watchdog beside Patroni ends the
+# frozen one (docs/adr/0016-watchdog.md).
 _OVER = r"""
-trap '' HUP PIPE
+trap '' HUP PIPE TERM
 exec >/dev/null
 docker exec "$1" sh -c "$2" || echo "PostgreSQL did not stop cleanly" >&2
 docker restart -t 0 "$1"
@@ -102,6 +106,7 @@ def rotate(site: Site, write: Write, manner: Manner) -> list[str]:
                 "until every member of Raft has the new password, a minute or two, nobody takes over from a leader "
                 "that dies"
             )
+        _require_unpaused(site)
         leader = _leader(site, seen)
         host = raft_sides.next_one(seen, leader, addresses(site.context))
         if host == leader:
@@ -119,6 +124,14 @@ def rotate(site: Site, write: Write, manner: Manner) -> list[str]:
     if lines:
         lines.append(f"automatic failover was off for {time.monotonic() - began:.0f} s")
     return lines
+
+
+def _require_unpaused(site: Site) -> None:
+    """Raise `Refused` under Patroni's pause: a Patroni that starts then leaves PostgreSQL stopped (patroni/ha.py)."""
+    node = NodeFact(site.context.inventory.ports.patroni)
+    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
+    if any(found.paused for name in site.context.db_names if (found := facts.known(node, name))):
+        raise Refused("Patroni is paused: no node may be restarted now", hint=f"kbpg resume, then {RESUME}")
 
 
 def _answered(site: Site) -> Sides:

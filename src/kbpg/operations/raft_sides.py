@@ -108,8 +108,9 @@ def why_not_leader(seen: Sides) -> str | None:
 
 
 def unsafe(counted: Sequence[str], host: str, *, any_of: bool) -> bool:
-    """Return whether commits would wait for nobody, or for `host` alone, which is about to restart.
+    """Return whether commits would wait for nobody once `host` restarts, or already do.
 
-    `counted` are the synchronous standbys; `any_of`: for any of them, so that each of them may go but the last.
+    `counted` are the synchronous standbys; `any_of`: for any of them, so that each of them may go but the last. Where
+    they are named (Patroni before 4.0), commits wait until Patroni names another.
     """
     return not (set(counted) - {host} if any_of else counted)

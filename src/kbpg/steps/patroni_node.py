@@ -91,15 +91,23 @@ def _contents(context: Context, host: Host) -> dict[str, bytes]:
     """Return what Patroni reads at every reload, by file name."""
     inventory = context.inventory
     settings = render("patroni/patroni.yml.j2", inventory=inventory, host=host, tls=context.transport)
-    secrets = render(
+    return {
+        "patroni.yml": settings.encode(),
+        SECRETS: secrets_of(context, host).encode(),
+        WATCHDOG: _watchdog(),
+    }
+
+
+def secrets_of(context: Context, host: Host) -> str:
+    """Return Patroni's passwords, as it reads them on `host`."""
+    return render(
         "patroni/secrets.yml.j2",
-        inventory=inventory,
+        inventory=context.inventory,
         host=host,
         credentials=context.credentials,
         rest_user=REST_USER,
         tls=context.transport,
     )
-    return {"patroni.yml": settings.encode(), SECRETS: secrets.encode(), WATCHDOG: _watchdog()}
 
 
 @functools.cache

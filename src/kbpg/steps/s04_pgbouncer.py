@@ -165,7 +165,7 @@ def _reload_encryption(context: Context, site: Site) -> None:
                 site.place, "PgBouncer did not take its new configuration", detail=log_lines(site, PGBOUNCER)
             )
         time.sleep(0.05)
-    pooler.reconnect(context, site.host, paused=True)
+    pooler.reconnect(context, site.host)
 
 
 def _encryption(context: Context, site: Site) -> str:
