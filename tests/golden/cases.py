@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbpg import dynamic, tuning
+from kbpg.context import Context
 from kbpg.credentials import Credentials
 from kbpg.firewall import policy
-from kbpg.inventory import Inventory, load
+from kbpg.inventory import Host, Inventory, load
+from kbpg.pki.whole import pki_of
 from kbpg.render import render
 from kbpg.secret import Secret
-from kbpg.tls import Transport
+from kbpg.steps.certificates import certificate_files
+from kbpg.tls import DIRECTORY, Transport
 
 HERE = Path(__file__).parent
 GB = 1024**3
@@ -65,6 +68,13 @@ class Case:
             found[f"firewall/{each.name}/firewall.nft"] = policy.rules_file(inventory, each).decode()
         found[f"firewall/{policy.UNIT}"] = policy.unit_file(inventory).decode()
         return found
+
+
+def certificates(inventory: Inventory, host: Host, program: str) -> dict[str, str]:
+    """Return a host's certificates, issued anew, by the path at which `program` reads them in its container."""
+    context = Context(inventory, credentials(PLAIN), pki=pki_of(inventory))
+    found = certificate_files(context, host, bundle=program == "haproxy")
+    return {f"/etc/{program}/{DIRECTORY}/{name}": content.decode() for name, content in found.items()}
 
 
 def credentials(password: str) -> Credentials:

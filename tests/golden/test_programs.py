@@ -10,7 +10,7 @@ import pytest
 from kbpg import tuning
 from kbpg.steps.images import HAPROXY_IMAGE, PATRONI_IMAGE, PGBOUNCER_IMAGE
 
-from .cases import CASES, Case
+from .cases import CASES, Case, certificates
 from .containers import container, docker, log, run, wait_for
 
 pytestmark = pytest.mark.docker
@@ -50,6 +50,7 @@ def test_the_validator_would_have_seen_a_mistake(key: str) -> None:
 def test_haproxy_accepts_its_configuration(case: Case) -> None:
     for host in case.inventory.proxies:
         files = {"/etc/haproxy/haproxy.cfg": case.files()[f"haproxy/{host.name}/haproxy.cfg"]}
+        files |= certificates(case.inventory, host, "haproxy")
         status, output = run(HAPROXY_IMAGE, ("haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"), files)
         assert (status, "WARNING" in output, "ALERT" in output) == (0, False, False), output
 
@@ -61,6 +62,7 @@ def test_pgbouncer_starts_with_its_configuration_and_stops_when_asked(case: Case
     found = {
         "/etc/pgbouncer/pgbouncer.ini": files[f"pgbouncer/{host.name}/pgbouncer.ini"],
         "/etc/pgbouncer/userlist.txt": files["pgbouncer/userlist.txt"],
+        **certificates(case.inventory, host, "pgbouncer"),
     }
     # the address is another host's: it may be listened on all the same
     with container(PGBOUNCER_IMAGE, (), found, "--sysctl", "net.ipv4.ip_nonlocal_bind=1") as name:
