@@ -127,7 +127,8 @@ def read_back(inventory: Inventory, found: dict[str, str]) -> None:
 def read_patroni(inventory: Inventory, found: dict[str, str]) -> None:
     cluster, ports, host = inventory.cluster, inventory.ports, inventory.db[0]
     file = yaml.safe_load(found["patroni/patroni.yml"])
-    assert list(file) == ["scope", "name", "log", "restapi", "raft", "postgresql", "watchdog", "tags"]
+    ctl = ["ctl"] if "certfile" in file["restapi"] else []
+    assert list(file) == ["scope", "name", "log", "restapi", *ctl, "raft", "postgresql", "watchdog", "tags"]
     assert (file["scope"], file["name"]) == (cluster.name, host.name)
     assert file["raft"] == {
         "self_addr": f"{host.address}:{ports.raft}",
