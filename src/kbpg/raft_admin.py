@@ -1,4 +1,4 @@
-"""The consensus as all its members see it, and what may be asked of them: pure judgements, no side effects."""
+"""The consensus as all its members see it, and what may be asked of them: pure judgements, but for `tell`."""
 
 from __future__ import annotations
 

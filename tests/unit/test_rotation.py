@@ -37,6 +37,20 @@ def rotate(world: World, *words: str, resume: bool = False) -> int:
     return rotate(world.options, words, resume=resume, cut=False)
 
 
+def killed_at(world: World, moment: tuple[int, str], *words: str) -> str:
+    """Rotate and be killed at `moment`, the old file untouched, and return it; the guard ends the pause."""
+    before, world.kill = world.path.read_text(), moment
+    try:
+        code = rotate(world, *words)
+    except Killed:
+        assert world.path.read_text() == before
+    else:
+        pytest.fail(f"it was to be killed, and ended with {code}")
+    world.kill = None
+    world.paused.clear()
+    return before
+
+
 def assert_in_force(world: World, before: str, *names: str) -> None:
     """The file has new passwords for `names` and no others, they are in force, and everything agrees."""
     found, new = _found(world), world.path.read_text()
@@ -122,15 +136,7 @@ def moments() -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("moment", moments(), ids=lambda m: f"{m[1]}-{m[0]}")
 def test_killed_at_any_moment_it_is_resumed(world: World, moment: tuple[int, str]) -> None:
-    before, world.kill = world.path.read_text(), moment
-    try:
-        code = rotate(world, *TOGETHER)
-    except Killed:
-        assert world.path.read_text() == before
-    else:
-        pytest.fail(f"it was to be killed, and ended with {code}")
-    world.kill = None
-    world.paused.clear()  # the guard of the pause
+    before = killed_at(world, moment, *TOGETHER)
     assert rotate(world, resume=True) == 0
     assert_in_force(world, before, *EVERY)
 

@@ -20,7 +20,7 @@ from kbpg.session import read_context
 
 from .rotation_world import Killed, World, build
 from .small_cluster import DATABASES, PROXIES
-from .test_rotation import assert_in_force, rotate
+from .test_rotation import assert_in_force, killed_at, rotate
 
 ACTS = 19
 """Acts of a rotation in this world that change something; one test counts them."""
@@ -122,15 +122,7 @@ def test_each_node_gets_its_file_just_before_its_restart(world: World) -> None:
     ids=lambda m: f"{m[1]}-{m[0]}",
 )
 def test_killed_at_any_moment_it_is_resumed(world: World, moment: tuple[int, str]) -> None:
-    before, world.kill = world.path.read_text(), moment
-    try:
-        code = rotate(world, "raft")
-    except Killed:
-        assert world.path.read_text() == before
-    else:
-        pytest.fail(f"it was to be killed, and ended with {code}")
-    world.kill = None
-    world.paused.clear()  # the guard of the pause
+    before = killed_at(world, moment, "raft")
     assert len(world.side(world.leader)) >= 2
     assert rotate(world, resume=True) == 0
     assert_in_force(world, before, "raft")

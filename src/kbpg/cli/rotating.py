@@ -102,7 +102,7 @@ class _Work:
     def done(self, options: Options, names: Sequence[str], *, cut: bool) -> int:
         """Go on with what was broken off, rotate what else is named, show how it ended and return the exit code."""
         new = self._read_again()
-        self._resumed = resumed = new is not None
+        self._resumed = new is not None
         rotated, proven = list[str](), list[str]()
         forget_pauses(self._site(), self._console)
         try:
@@ -124,7 +124,7 @@ class _Work:
         self._console.rest()
         if options.json:
             words = rotation.words_for(rotated)
-            self._console.data(_document(words, resumed=resumed, proven=proven))
+            self._console.data(_document(words, resumed=self._resumed, proven=proven))
         else:
             self._console.result(self._ended(rotated, proven))
         return int(Exit.OK)

@@ -50,11 +50,11 @@ def _set(site: Site, *, paused: bool) -> Seen:
     changed = any(facts.get(node, name).paused is not paused for name in answering)
     if changed:
         _change(site, answering[0], paused=paused)
-    odd = _odd(site, node, answering, paused)
+    odd = differing(site, node, answering, paused)
     ends = time.monotonic() + 2 * site.context.inventory.timers.loop_wait + RELOAD_MARGIN
     while odd and time.monotonic() < ends:
         time.sleep(INTERVAL)
-        odd = _odd(site, node, answering, paused)
+        odd = differing(site, node, answering, paused)
     if odd:
         wanted = "paused" if paused else "not paused"
         raise NotConverged(f"{', '.join(odd)} does not say that Patroni is {wanted}", hint="kbpg raft status")
@@ -72,7 +72,8 @@ def _change(site: Site, host: str, *, paused: bool) -> None:
         raise
 
 
-def _odd(site: Site, node: NodeFact, names: list[str], paused: bool) -> list[str]:
+def differing(site: Site, node: NodeFact, names: list[str], paused: bool) -> list[str]:
+    """Return which of `names` say that Patroni is paused, or is not, other than `paused`."""
     facts = site.look(dict.fromkeys(names, (node,)))
     return [name for name in names if (found := facts.known(node, name)) and found.paused is not paused]
 

@@ -29,13 +29,12 @@ from kbpg.operations.raft_note import rebuild_note, started_in
 from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
 from kbpg.patroni import NodeFact, NodeStatus, streaming_of
 from kbpg.raft_admin import addresses, tell
-from kbpg.render import render
 from kbpg.resources.container import log_lines
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
 from kbpg.resources.patroni import INTERVAL
-from kbpg.steps.patroni_node import SECRETS, secrets_of
+from kbpg.steps.patroni_node import SECRETS, secrets_of, settings_of
 
 LEAD_DEADLINE = 120.0
 """Seconds for the node alone to lead: PostgreSQL replays what it has first; measured: 8 s."""
@@ -58,10 +57,7 @@ def alone(text: str) -> str:
 
 def whole(context: Context, host: str) -> str:
     """Return Patroni's whole configuration, as step 02 writes it."""
-    inventory = context.inventory
-    return render(
-        "patroni/patroni.yml.j2", inventory=inventory, host=inventory.host(host), tls=context.transport
-    )
+    return settings_of(context, context.inventory.host(host))
 
 
 class Rebuild:

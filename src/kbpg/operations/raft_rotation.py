@@ -39,6 +39,7 @@ from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.clients_wait import Manner, clients_wait
 from kbpg.operations.patroni_change import wake
 from kbpg.operations.pause_guard import bound
+from kbpg.operations.pausing import differing
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.raft_sides import Sides
 from kbpg.operations.reinit import STOP_SECONDS
@@ -129,8 +130,7 @@ def rotate(site: Site, write: Write, manner: Manner) -> list[str]:
 def _require_unpaused(site: Site) -> None:
     """Raise `Refused` under Patroni's pause: a Patroni that starts then leaves PostgreSQL stopped (patroni/ha.py)."""
     node = NodeFact(site.context.inventory.ports.patroni)
-    facts = site.look(dict.fromkeys(site.context.db_names, (node,)))
-    if any(found.paused for name in site.context.db_names if (found := facts.known(node, name))):
+    if differing(site, node, site.context.db_names, paused=False):
         raise Refused("Patroni is paused: no node may be restarted now", hint=f"kbpg resume, then {RESUME}")
 
 

@@ -89,13 +89,16 @@ def _program(context: Context, host: Host) -> tuple[Container, Loaded]:
 
 def _contents(context: Context, host: Host) -> dict[str, bytes]:
     """Return what Patroni reads at every reload, by file name."""
-    inventory = context.inventory
-    settings = render("patroni/patroni.yml.j2", inventory=inventory, host=host, tls=context.transport)
     return {
-        "patroni.yml": settings.encode(),
+        "patroni.yml": settings_of(context, host).encode(),
         SECRETS: secrets_of(context, host).encode(),
         WATCHDOG: _watchdog(),
     }
+
+
+def settings_of(context: Context, host: Host) -> str:
+    """Return Patroni's configuration on `host`, but for the passwords."""
+    return render("patroni/patroni.yml.j2", inventory=context.inventory, host=host, tls=context.transport)
 
 
 def secrets_of(context: Context, host: Host) -> str:
