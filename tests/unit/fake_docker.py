@@ -148,10 +148,9 @@ def _file(host: FakeHost, question: FileFact) -> Output:
     found = host.files.get(question.path)
     if found is None:
         return Output(44, "")
-    key = RUN_KEY.encode() if question.secret else b""
-    digest = hashlib.sha256(key + found.content).hexdigest()
-    shown = "" if question.secret else found.content.decode()
-    return Output(0, f"{found.owner} {found.mode:o}\n{digest}  -\n{shown}")
+    digest = hashlib.sha256(RUN_KEY.encode() + found.content).hexdigest()
+    shown = f"{digest}  -\n" if question.secret else found.content.decode()
+    return Output(0, f"{found.owner} {found.mode:o}\n{shown}")
 
 
 def _directory(host: FakeHost, question: DirectoryFact) -> Output:

@@ -94,7 +94,7 @@ def test_the_routes_of_a_proxy_are_read_from_its_configuration() -> None:
         answers={
             ContainersFact: lambda host, question: Output(0, "[]"),
             ImagesFact: lambda host, question: Output(0, "[]"),
-            FileFact: lambda host, question: Output(0, f"0:0 644\n{'0' * 64}  -\n{config}"),
+            FileFact: lambda host, question: Output(0, f"0:0 644\n{config}"),
         },
     )
     site = site_of(CONTEXT, {"px-1": proxy}, FakeHost("c"), lambda place, text: None)

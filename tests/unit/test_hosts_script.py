@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbpg.hosts.port import Joint
 from kbpg.hosts.script import Reading, compose
 
 
@@ -82,3 +84,49 @@ def test_no_fragment_breaks_another(scripts: list[str]) -> None:
     reading.add(False, done.stderr)
     assert reading.complete
     assert reading.answers(0)["last"].stdout == "here\n"
+
+
+# --- questions that share their processes ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """A question that can be asked with others; `prepared` is what that takes."""
+
+    key: str
+    prepared: str
+    kind: str = "word"
+
+    @property
+    def script(self) -> str:
+        return f"echo alone {self.key}; exit 3"
+
+    @staticmethod
+    def together(questions: Sequence[Word]) -> Joint:
+        return Joint(questions[0].prepared, tuple(f"echo $all {each.key}; s=4" for each in questions))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    ("prepared", "said", "status"), [("all=joint", "joint", 4), ("all=joint; false", "alone", 3)]
+)
+def test_questions_of_one_kind_are_asked_at_once(shell: str, prepared: str, said: str, status: int) -> None:
+    asks = [Word("a", prepared), Ask("x", "echo $all"), Word("b", prepared)]
+    composed = compose(asks, "boundary")
+    assert composed.keys == ("a", "b", "x")
+    done = subprocess.run([shell, "-s"], input=composed.text, capture_output=True, check=True, timeout=20)
+    reading = Reading(composed)
+    reading.add(True, done.stdout)
+    assert reading.add(False, done.stderr)
+    answers = reading.answers(0)
+    assert [(answers[key].stdout, answers[key].status) for key in "ab"] == [
+        (f"{said} a\n", status),
+        (f"{said} b\n", status),
+    ]
+    assert answers["x"].stdout == "\n"  # what one fragment sets is not there for another
+
+
+def test_one_question_of_its_kind_is_asked_by_itself() -> None:
+    composed = compose([Word("a", "exit 1"), Ask("b", "true")], "boundary")
+    assert b"echo alone a" in composed.text
+    assert b"$all" not in composed.text

@@ -18,6 +18,7 @@ from kbpg.errors import HostError
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.fake import FakeFile, FakeHost
 from kbpg.hosts.port import Output
+from kbpg.hosts.script import Reading, compose
 from kbpg.model import Impact, Status
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines, state_of
@@ -402,7 +403,8 @@ def asked(fact: ShellFact[Any], directory: Path, script: str | None) -> Any:
     return fact.parse(Output(done.returncode, done.stdout, done.stderr))
 
 
-FOUND = json.dumps([{"Name": "/app", "Id": "abc"}])
+APP = {"Name": "/app", "Id": "abc", "State": {}}
+FOUND = json.dumps([APP])
 
 
 @pytest.mark.parametrize(
@@ -410,8 +412,8 @@ FOUND = json.dumps([{"Name": "/app", "Id": "abc"}])
     [
         (None, {}),  # no Docker
         ("[ $1 = version ] || { echo []; exit 1; }", {}),  # nothing of that name
-        (f"echo '{FOUND}'", {"app": {"Name": "/app", "Id": "abc"}}),
-        (f"echo '{FOUND}'; exit 1", {"app": {"Name": "/app", "Id": "abc"}}),  # some of the names are missing
+        (f"echo '{FOUND}'", {"app": APP}),
+        (f"echo '{FOUND}'; exit 1", {"app": APP}),  # some of the names are missing
         ("exit 1", "Docker does not answer"),
     ],
     ids=["no docker", "none", "one", "one of two", "no daemon"],
@@ -422,6 +424,36 @@ def test_containers_as_a_real_shell_finds_them(script: str | None, answer: objec
     except NotKnown as silence:
         found = silence.reason
     assert found == answer
+
+
+DOCKER = """
+[ $1 = inspect ] || exit 9
+shift
+echo '[{"Name": "/app", "State": {}}, {"RepoTags": ["app:latest"], "Config": {"Labels": {"kbpg.inputs": "abc"}}},'
+echo ' {"Name": "other", "Driver": "bridge"}, {"RepoTags": null, "Config": {}}]'
+exit 1
+"""
+"""Prints what it has, of every sort, and fails for what is missing."""
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_containers_and_images_are_asked_in_one_call(down: bool, tmp_path: Path) -> None:
+    images = ImagesFact(("app:latest", "b:1"))
+    program = tmp_path / "docker"
+    program.write_text("#!/bin/sh\n" + ("exit 1" if down else DOCKER))
+    program.chmod(0o755)
+    composed = compose([CONTAINERS, images], "boundary")
+    text = composed.text.replace(b"PATH=$PATH:", f"PATH={tmp_path}:$PATH:".encode())
+    done = subprocess.run(["sh", "-s"], input=text, capture_output=True, check=True, timeout=20)
+    reading = Reading(composed)
+    reading.add(True, done.stdout)
+    reading.add(False, done.stderr)
+    answers = reading.answers(0)
+    if down:
+        assert {answer.status for answer in answers.values()} == {46}
+        return
+    assert CONTAINERS.parse(answers[CONTAINERS.key]) == {"app": {"Name": "/app", "State": {}}}
+    assert images.parse(answers[images.key]) == {"app:latest": "abc"}
 
 
 def test_the_names_are_quoted(tmp_path: Path) -> None:

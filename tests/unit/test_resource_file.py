@@ -15,7 +15,9 @@ from kbpg.engine.run import Run
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact
 from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
+from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
+from kbpg.hosts.script import Reading, compose
 from kbpg.model import ABSENT, Impact, Placed, Resource, Status
 from kbpg.resources.directory import Directory, DirectoryFact
 from kbpg.resources.file import RUN_KEY, File, FileFact, FileState, digest
@@ -215,6 +217,64 @@ def test_a_real_directory(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(NotKnown, match="is a regular empty file, not a directory"):
         fact.parse(asked(fact))
+
+
+# --- many at once ------------------------------------------------------------------------------------
+
+
+def test_many_paths_are_each_answered_as_alone(tmp_path: Path) -> None:
+    for name, content in (("a", b"one\ntwo"), ("it's; $b\n", b""), ("c", b"\n\n7 7\n"), ("*", b"\0\xff")):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o640)
+    (tmp_path / "directory").mkdir(0o701)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    names = ["none", "a", "it's; $b\n", "c", "*", "link", "dangling", "directory", "at last none"]
+    facts: list[FileFact | DirectoryFact] = [
+        *(FileFact(str(tmp_path / name), secret=at % 2 == 0) for at, name in enumerate(names)),
+        *(DirectoryFact(str(tmp_path / name)) for name in names),
+    ]
+    together = LocalHost().read(facts)
+    alone = {fact.key: asked(fact) for fact in facts}
+    for fact in facts:
+        found, wanted = together[fact.key], alone[fact.key]
+        assert (found.status, found.stdout) == (wanted.status, wanted.stdout), fact
+    assert {found.status for found in together.values()} == {0, 1, 44}
+
+
+def test_none_of_many_is_there(tmp_path: Path) -> None:
+    facts = [FileFact(str(tmp_path / name)) for name in "abc"]
+    answers = LocalHost().read(facts)
+    assert [fact.parse(answers[fact.key]) for fact in facts] == [None, None, None]
+
+
+def test_a_path_that_stat_refuses_does_not_hide_the_others(tmp_path: Path) -> None:
+    """A `stat` that fails for one of them, as it does for what disappears meanwhile or cannot be read."""
+    program = tmp_path / "bin" / "stat"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ncase "$*" in *broken*) exit 1;; esac\nexec /usr/bin/stat "$@"\n')
+    program.chmod(0o755)
+    for name in ("a", "broken"):
+        (tmp_path / name).write_text(name)
+    facts = [FileFact(str(tmp_path / name)) for name in ("a", "broken")]
+    composed = compose(facts, "boundary")
+    done = subprocess.run(
+        ["sh", "-s"],
+        input=composed.text,
+        env={"PATH": f"{program.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+        timeout=20,
+    )
+    reading = Reading(composed)
+    reading.add(True, done.stdout)
+    reading.add(False, done.stderr)
+    answers = reading.answers(0)
+    found = facts[0].parse(answers[facts[0].key])
+    assert found is not None
+    assert found.text == "a"
+    with pytest.raises(NotKnown, match="broken cannot be read"):
+        facts[1].parse(answers[facts[1].key])
 
 
 # --- directories -------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def data(host: FakeHost) -> None:
 
 
 def container(host: FakeHost) -> None:
-    host.containers["patroni"] = {"Name": "/patroni", "Id": "a" * 64}
+    host.containers["patroni"] = {"Name": "/patroni", "State": {}, "Id": "a" * 64}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from kbpg.trust import Trust
@@ -43,6 +43,30 @@ class Question(Protocol):
 
     @property
     def script(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Several questions that share their processes on the host, which cost it more than what they print.
+
+    `prepare` is an sh command that does once what all of them need; where it fails, each is asked by its own
+    `script`. `shorts` are fragments, one a question and in their order, that set `s` to the status and do not exit.
+    """
+
+    prepare: str
+    shorts: tuple[str, ...]
+
+
+class Sociable(Question, Protocol):
+    """A question that can be asked together with others whose `kind` is the same."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @staticmethod
+    def together(questions: Sequence[Any]) -> Joint:
+        """Return how to ask all of them, two at least."""
+        ...
 
 
 class Reader(Protocol):

@@ -2,17 +2,19 @@
 
 Each fragment runs by `eval` in a subshell of its own: `exit`, an unbalanced quote, a heredoc or a changed
 variable stays inside it, and a fork costs less than another `sh`. After each one, a boundary nobody can guess
-is printed on both streams, so standard output and standard error stay apart without temporary files.
+is printed on both streams, so standard output and standard error stay apart without temporary files. Questions
+that can be asked together (`port.Sociable`) share one subshell, and the processes that answer them.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from kbpg.hosts.port import Output, Question
+from kbpg.hosts.port import Output, Question, Sociable
 
 _PREAMBLE = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C.UTF-8; export PATH LC_ALL"
 """Administration tools are found, and messages come in English, whatever the login's environment is."""
@@ -20,7 +22,7 @@ _PREAMBLE = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C.UTF-8; export 
 
 @dataclass(frozen=True)
 class Script:
-    """A composed script: `text` goes to `sh -s`, `keys` are its questions in order."""
+    """A composed script: `text` goes to `sh -s`, `keys` are its questions in the order of their answers."""
 
     text: bytes
     keys: tuple[str, ...]
@@ -79,12 +81,34 @@ def compose(questions: Sequence[Question], boundary: str) -> Script:
 
     Raises `ValueError` when two questions have one key.
     """
-    keys = tuple(question.key for question in questions)
+    keys = [question.key for question in questions]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         raise ValueError(f"one key for several questions: {', '.join(twice)}")
-    lines = [_PREAMBLE]
+    told = f"told() {{ printf '\\n%s %s\\n' {boundary} $1; printf '\\n%s\\n' {boundary} >&2; }}"
+    lines = [_PREAMBLE, told]
+    groups = _groups(questions)
+    for group in groups:
+        lines += _alone(group[0]) if len(group) == 1 else _together(cast("Sequence[Sociable]", group))
+    order = tuple(question.key for group in groups for question in group)
+    return Script("\n".join([*lines, "exit 0", ""]).encode(), order, boundary)
+
+
+def _groups(questions: Iterable[Question]) -> list[list[Question]]:
+    """Return questions of one kind together, in the order of the first of each; any other by itself."""
+    groups: dict[tuple[str | None, str | None], list[Question]] = {}
     for question in questions:
-        lines.append(f"(eval {shlex.quote(question.script)}) </dev/null")
-        lines.append(f"printf '\\n%s %s\\n' {boundary} $?; printf '\\n%s\\n' {boundary} >&2")
-    return Script("\n".join([*lines, "exit 0", ""]).encode(), keys, boundary)
+        kind = getattr(question, "kind", None)
+        groups.setdefault((kind, None) if kind else (None, question.key), []).append(question)
+    return list(groups.values())
+
+
+def _alone(question: Question) -> list[str]:
+    return [f"(eval {shlex.quote(question.script)}) </dev/null", "told $?"]
+
+
+def _together(questions: Sequence[Sociable]) -> list[str]:
+    joint = questions[0].together(questions)
+    shorts = [f"{short}; told $s" for short in joint.shorts]
+    alone = [line for question in questions for line in _alone(question)]
+    return [f"(if {joint.prepare}; then", *shorts, "else", *alone, "fi) </dev/null"]

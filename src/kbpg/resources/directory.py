@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kbpg.engine.site import Site
 from kbpg.facts import Facts, NotKnown, ShellFact
-from kbpg.hosts.port import Output
+from kbpg.hosts.port import Joint, Output
 from kbpg.model import ABSENT, Change, Resource, Want
+from kbpg.resources.paths import NOTHING_THERE, statted
+
+_STAT = "-L -c '%u:%g %a %F'"
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,7 @@ class DirectoryFact(ShellFact[tuple[str, int] | None]):
     """Owner ("uid:gid") and mode of the directory at `path`; None when nothing is there."""
 
     path: str
+    kind: ClassVar[str] = "directory"
 
     @property
     def key(self) -> str:
@@ -26,11 +32,16 @@ class DirectoryFact(ShellFact[tuple[str, int] | None]):
     def script(self) -> str:
         """Return the fragment."""
         path = shlex.quote(self.path)
-        return f"[ -e {path} ] || exit 44; stat -L -c '%u:%g %a %F' {path}"
+        return f"[ -e {path} ] || exit {NOTHING_THERE}; stat {_STAT} {path}"
+
+    @staticmethod
+    def together(questions: Sequence[DirectoryFact]) -> Joint:
+        """Return how many of them are asked at once."""
+        return statted([question.path for question in questions], _STAT, [""] * len(questions))
 
     def parse(self, output: Output) -> tuple[str, int] | None:
         """Read the answer."""
-        if output.status == 44:
+        if output.status == NOTHING_THERE:
             return None
         if not output.ok:
             raise NotKnown(f"{self.path} cannot be read: {output.stdout.strip()}")

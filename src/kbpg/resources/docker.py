@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kbpg.facts import NotKnown, ShellFact
-from kbpg.hosts.port import Output
+from kbpg.hosts.port import Joint, Output
 
 LABEL_INPUTS = "kbpg.inputs"
 """Image label, inherited by containers: the digest of all that the image was built from."""
@@ -41,6 +41,19 @@ def _inspect(kind: str, names: tuple[str, ...]) -> str:
     )
 
 
+def _together(questions: Sequence[ContainersFact | ImagesFact]) -> Joint:
+    """Return how containers and images are asked in one call; each question reads its own from what is found.
+
+    Docker looks for a container of a name before an image, and for networks and volumes last.
+    """
+    asked = " ".join(shlex.quote(name) for question in questions for name in question.names)
+    prepare = (
+        f"command -v docker >/dev/null && {{ found=$(docker inspect {asked} 2>/dev/null); "
+        '[ "$found" ] && [ "$found" != "[]" ]; }'
+    )
+    return Joint(prepare, ('printf %s "$found"; s=0',) * len(questions))
+
+
 def _decode(output: Output) -> list[dict[str, Any]]:
     if output.status == 45:
         return []  # without Docker there is no container and no image
@@ -55,6 +68,8 @@ class ContainersFact(ShellFact[Mapping[str, Mapping[str, Any]]]):
     """The containers called `names`, as `docker inspect` shows them, by name."""
 
     names: tuple[str, ...]
+    kind: ClassVar[str] = "docker"
+    together = staticmethod(_together)
 
     @property
     def key(self) -> str:
@@ -68,7 +83,7 @@ class ContainersFact(ShellFact[Mapping[str, Mapping[str, Any]]]):
 
     def parse(self, output: Output) -> Mapping[str, Mapping[str, Any]]:
         """Read the answer."""
-        return {container["Name"].lstrip("/"): container for container in _decode(output)}
+        return {found["Name"].lstrip("/"): found for found in _decode(output) if "State" in found}
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ class ImagesFact(ShellFact[Mapping[str, str]]):
     """The images called `names` ("name:tag"): their `kbpg.inputs` label, or "" for one without it."""
 
     names: tuple[str, ...]
+    kind: ClassVar[str] = "docker"
+    together = staticmethod(_together)
 
     @property
     def key(self) -> str:
@@ -92,6 +109,6 @@ class ImagesFact(ShellFact[Mapping[str, str]]):
         return {
             tag: (image["Config"].get("Labels") or {}).get(LABEL_INPUTS, "")
             for image in _decode(output)
-            for tag in image["RepoTags"]
+            for tag in image.get("RepoTags") or ()
             if tag in self.names
         }

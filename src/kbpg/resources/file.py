@@ -9,13 +9,16 @@ import secrets
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, NotKnown, ShellFact
-from kbpg.hosts.port import Output
+from kbpg.hosts.port import Joint, Output
 from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
+from kbpg.resources.paths import NOTHING_THERE, statted
 
+_STAT = "-c '%u:%g %a'"
 RUN_KEY = secrets.token_hex(16)
 """Keys the digests of files with secrets: one that leaks is worth nothing outside this run."""
 DIFF_LINES = 40
@@ -38,6 +41,7 @@ class FileFact(ShellFact[FileState | None]):
 
     path: str
     secret: bool = False
+    kind: ClassVar[str] = "file"
 
     @property
     def key(self) -> str:
@@ -46,28 +50,36 @@ class FileFact(ShellFact[FileState | None]):
 
     @property
     def script(self) -> str:
-        """Return the fragment: a line from stat, a digest, and the content of what is not secret."""
+        """Return the fragment: a line from stat, and the content or, of what is secret, a digest."""
         path = shlex.quote(self.path)
-        key, show = (RUN_KEY, "") if self.secret else ("", f" && cat {path}")
-        return (
-            f"[ -e {path} ] || exit 44; stat -c '%u:%g %a' {path} && "
-            f"{{ printf %s '{key}'; cat {path}; }} | sha256sum{show}"
-        )
+        return f"[ -e {path} ] || exit {NOTHING_THERE}; stat {_STAT} {path} && {self._content}"
+
+    @property
+    def _content(self) -> str:
+        path = shlex.quote(self.path)
+        return f"{{ printf %s '{RUN_KEY}'; cat {path}; }} | sha256sum" if self.secret else f"cat {path}"
+
+    @staticmethod
+    def together(questions: Sequence[FileFact]) -> Joint:
+        """Return how many of them are asked at once."""
+        contents = [question._content for question in questions]
+        return statted([question.path for question in questions], _STAT, contents)
 
     def parse(self, output: Output) -> FileState | None:
         """Read the answer."""
-        if output.status == 44:
+        if output.status == NOTHING_THERE:
             return None
         if not output.ok:
             raise NotKnown(f"{self.path} cannot be read: {output.stderr.strip() or output.stdout.strip()}")
-        stat, digest, *rest = output.stdout.split("\n", 2)
+        stat, _, rest = output.stdout.partition("\n")
         owner, mode = stat.split()
-        text = None if self.secret else (rest[0] if rest else "")
-        return FileState(owner, int(mode, 8), digest.split()[0], text)
+        if self.secret:
+            return FileState(owner, int(mode, 8), rest.split()[0], None)
+        return FileState(owner, int(mode, 8), digest(rest.encode()), rest)
 
 
 def digest(content: bytes, *, secret: bool = False) -> str:
-    """Return the digest that `FileFact` computes on the host."""
+    """Return the digest of what `FileFact` finds: of a secret file, the one that the host computes."""
     key = RUN_KEY.encode() if secret else b""
     return hashlib.sha256(key + content).hexdigest()
 
