@@ -18,7 +18,7 @@ from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output, Question
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.foreign import DataFact, DataState
-from kbpg.resources.preflight.clock import TRIES, ClockFact
+from kbpg.resources.preflight.clock import TRIES, ClockFact, clock_fact
 from kbpg.resources.preflight.disk import DiskFact
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
@@ -312,6 +312,17 @@ def test_three_vague_readings_are_enough() -> None:
     found = ClockFact().ask(host)
     assert host.asked == TRIES
     assert found.uncertainty >= 0.11
+
+
+@pytest.mark.parametrize(("ahead", "asked"), [(0, 1), (3600, 2)])
+def test_a_vague_reading_of_a_clock_that_is_certainly_near_is_enough(
+    tmp_path: Path, ahead: float, asked: int
+) -> None:
+    host = Shell("/usr/bin", [0.3, 0, 0])
+    if ahead:
+        host.path = fake_date(tmp_path, f'echo "{time.time() + ahead:.9f}"')
+    assert abs(clock_fact(1.0).ask(host).seconds - ahead) < 5
+    assert host.asked == asked
 
 
 def test_a_date_that_tells_no_time_is_said(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from kbpg.raft import RaftFact
 from kbpg.raft_admin import member_fact
 from kbpg.resources.file import FileFact
 from kbpg.resources.hardware import HardwareFact
-from kbpg.resources.preflight.clock import ClockFact
+from kbpg.resources.preflight.clock import ClockFact, clock_fact
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.sql import extensions
 from kbpg.resources.sql_facts import RolesFact
@@ -52,6 +52,7 @@ class Questions:
     extensions: Fact[tuple[tuple[Any, ...], ...]]
     views: Views
     usage: UsageFact
+    clock: ClockFact
 
     @classmethod
     def of(cls, context: Context) -> Questions:
@@ -68,6 +69,7 @@ class Questions:
             extensions(context, context.inventory.cluster.database),
             views(context),
             UsageFact(context.inventory.cluster.base_dir),
+            clock_fact(context.inventory.prepare.max_clock_skew),
         )
 
 
@@ -105,6 +107,6 @@ def _common(containers: ContainersFact, ask: Questions) -> Iterable[Fact[object]
         NeighboursFact(names),
         HardwareFact(),
         SystemFact(),
-        ClockFact(),
+        ask.clock,
         ask.usage,
     )

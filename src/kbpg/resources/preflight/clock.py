@@ -32,9 +32,16 @@ class _Question:
     script: str = "date +%s.%N"
 
 
+@dataclass(frozen=True)
 class ClockFact(CallFact[Offset]):
     """The host's clock against the controller's, in an execution of its own: among other questions the answer
-    would be as old as the slowest of them."""
+    would be as old as the slowest of them.
+
+    A clock that is certainly within `near` seconds of the controller's need not be known better: two of them are
+    within twice as much of each other.
+    """
+
+    near: float = 0.0
 
     @property
     def key(self) -> str:
@@ -47,10 +54,16 @@ class ClockFact(CallFact[Offset]):
         while len(readings) < TRIES:
             sent = time.time()
             output = reader.read([_Question()])["date"]
-            readings.append(offset(sent, output, time.time()))
-            if readings[-1].uncertainty <= GOOD_ENOUGH:
+            reading = offset(sent, output, time.time())
+            readings.append(reading)
+            if reading.uncertainty <= GOOD_ENOUGH or abs(reading.seconds) + reading.uncertainty <= self.near:
                 break
         return min(readings, key=lambda reading: reading.uncertainty)
+
+
+def clock_fact(limit: float) -> ClockFact:
+    """Return the question that is good enough to find clocks more than `limit` seconds apart."""
+    return ClockFact(near=limit / 2)
 
 
 def offset(sent: float, output: Output, received: float) -> Offset:

@@ -15,7 +15,7 @@ from kbpg.model import Change, Resource, Want
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.born import node_fact
 from kbpg.resources.preflight.checks import CHECKS, Check, ports_fact
-from kbpg.resources.preflight.clock import ClockFact
+from kbpg.resources.preflight.clock import clock_fact
 from kbpg.resources.preflight.data import data_fact, record_fact
 from kbpg.resources.preflight.disk import DiskFact
 from kbpg.resources.preflight.subject import Needs, Problem, Subject
@@ -47,7 +47,7 @@ class Preflight(Resource):
         yield from ((place, fact) for fact in own)
         for host in inventory.hosts:
             yield host.name, SystemFact()
-            yield host.name, ClockFact()
+            yield host.name, clock_fact(inventory.prepare.max_clock_skew)
         for host in inventory.db:
             yield host.name, record_fact(inventory)
             if self._host.role == "db":
