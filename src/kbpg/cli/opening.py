@@ -11,6 +11,7 @@ from kbpg.amid import Amid
 from kbpg.cli import closing
 from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
+from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.operations.place import site_of
 from kbpg.options import Options
@@ -30,6 +31,7 @@ class How(TypedDict, total=False):
     renewing: bool
     only: Collection[str]
     amid: Amid
+    meanwhile: Callable[[Context], object]
 
 
 def warns(console: Console) -> Callable[[str], None]:
