@@ -6,13 +6,12 @@ to a host. So the steps are given as a function, which is called while the hosts
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kbpg.cli import closing, documents, texts
-from kbpg.cli.opening import working
+from kbpg.cli.opening import ready_to_ask, working
 from kbpg.cli.progress import Progress
 from kbpg.console import Console
 from kbpg.context import Context
@@ -55,7 +54,7 @@ class Ahead:
         """Import the steps and what they ask with, and compute the stages. Raises what a step raises."""
         self._stages = {step: step.stages(context) for step in (*self.after, *self.steps)}
         self._context = context
-        importlib.import_module("kbpg.sql")  # psycopg: else it is imported amid the questions to all hosts
+        ready_to_ask(context)
 
     @property
     def steps(self) -> Sequence[Step]:
