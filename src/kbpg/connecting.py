@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,10 +32,12 @@ def connect_all(
     ask: Ask | None,
     stack: ExitStack,
     only: Collection[str] = (),
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, SshHost], dict[str, HostError]]:
     """Connect to every host side by side; return those that answered, and the others' errors.
 
-    With `only`, to no others. Questions are asked in the caller's thread; Ctrl-C there waits for no host.
+    With `only`, to no others. Questions are asked in the caller's thread; Ctrl-C there waits for no host. `meanwhile`
+    is called in it while the hosts are dialled; what it raises is raised at once, and nobody stays connected.
     """
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
 
@@ -67,7 +69,7 @@ def connect_all(
     }
     hosts: dict[str, SshHost] = {}
     errors: dict[str, HostError] = {}
-    for name, result in side_by_side(jobs, ask=ask, undo=close).items():
+    for name, result in side_by_side(jobs, ask=ask, undo=close, meanwhile=meanwhile).items():
         if isinstance(result, HostError):
             errors[name] = result
         else:

@@ -138,6 +138,7 @@ def open_session(
     only: Collection[str] = (),
     amid: Amid = Amid.REFUSE,
     tell: Callable[[str], None] = lambda text: None,
+    meanwhile: Callable[[Context], object] = lambda context: None,
 ) -> Iterator[Session]:
     """Open everything for `doing` (the command, as others are told who holds the lock).
 
@@ -148,8 +149,10 @@ def open_session(
     say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
     killed left broken is taken back by the next command that holds the lock; `tell` is told of it. `amid` says what
     becomes of a command that holds the lock while a rotation of passwords is not ended; one that only looks uses the
-    passwords of both files. Raises `InputError` before any connection is opened, then `KbpgError` with every host's
-    problem.
+    passwords of both files. `meanwhile` is given what the files say while the hosts are dialled, which is mostly
+    waiting: it gets ready what will be needed. The session's context is another one if a host had to tell a password.
+    Raises `InputError` before any connection is opened, then what `meanwhile` raises, then `KbpgError` with every
+    host's problem.
     """
     context, found = _read(options, early=renewing)
     if context.former and amid is not Amid.ROTATE:
@@ -170,7 +173,9 @@ def open_session(
             from kbpg.drills.restoring import restore, switch_on
 
             switch_on(drill, context, LocalHost(recorder), tell)
-        hosts, unreachable = connect_all(context.inventory, options, recorder, ask, stack, only)
+        hosts, unreachable = connect_all(
+            context.inventory, options, recorder, ask, stack, only, lambda: meanwhile(context)
+        )
         if not partial:
             refuse(unreachable, options.limit)
         stack.enter_context(interruptible(list(hosts.values())))

@@ -24,13 +24,18 @@ about to: while it hands the interpreter to the threads that it just started, a 
 
 
 def side_by_side(
-    jobs: Mapping[str, Job[T]], *, ask: Ask | None = None, undo: Callable[[T], object]
+    jobs: Mapping[str, Job[T]],
+    *,
+    ask: Ask | None = None,
+    undo: Callable[[T], object],
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> dict[str, T]:
     """Do all jobs, each in a thread of its own, and return their results in the same order.
 
-    `ask` is called in the caller's thread, for one job at a time. When the caller is interrupted, or a job
-    raises, that is raised at once: open questions are answered with no, and `undo` gets every result there is
-    or will be.
+    `meanwhile` is called in the caller's thread once all of them are under way. `ask` is called there too, after
+    `meanwhile`, for one job at a time. When the caller is interrupted, or `meanwhile` or `ask` raises, that is raised
+    at once; when a job raises, that is once all have ended. Then open questions are answered with no, and `undo` gets
+    every result there is or will be.
     """
     turns: _Turns = SimpleQueue()
     questions = _Questions(ask, turns) if ask else None
@@ -39,6 +44,7 @@ def side_by_side(
         for name, job in jobs.items():
             work = (job, questions.put if questions else None, results[name], turns)
             threading.Thread(target=_work, args=work, name=name, daemon=True).start()
+        meanwhile()
         while not all(result.done() for result in results.values()):
             try:
                 turn = turns.get(timeout=_LISTENS)

@@ -167,9 +167,13 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     write(pki_of(inventory), Stored(inventory.pki_path))
 
     @contextlib.contextmanager
-    def opened(options: Any, *, watcher: Any = None, tell: Any = None, **how: Any) -> Iterator[Session]:
+    def opened(
+        options: Any, *, watcher: Any = None, tell: Any = None, meanwhile: Any = None, **how: Any
+    ) -> Iterator[Session]:
         world.opened.append(how)
         context, found = read_context(options, credentials_exist=how.get("credentials_exist", False))
+        if meanwhile:
+            meanwhile(context)
         hosts = {name: LocalHost(name=name) for name in DATABASES + PROXIES if name not in world.unreachable}
         controller = LocalHost()
         yield Session(context, found, hosts, controller, Silence(), world.unreachable)

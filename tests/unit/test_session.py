@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kbpg import inventory
+from kbpg.context import Context
 from kbpg.errors import CredentialsError, HostKeyError, InventoryError, KbpgError, Unreachable, UsageError
 from kbpg.options import Options
 from kbpg.pki import Stored, load, write
@@ -176,6 +177,102 @@ def test_ctrl_c_does_not_wait_for_a_host() -> None:
     assert host.closed.is_set()
     assert time.monotonic() - started < 5
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- what is done while the hosts are dialled ----------------------------------------------------------
+
+
+class Connected:
+    """A host that is connected, as far as opening a session and closing it goes."""
+
+    trust: object = None
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed.set()
+
+
+def test_the_context_is_worked_with_while_hosts_are_dialled(tmp_path: Path) -> None:
+    """The hosts accept, and wait for what is done meanwhile before they hang up."""
+    given: list[Context] = []
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in NAMES}
+        options = write_inventory(tmp_path, {n: server.getsockname()[1] for n, server in servers.items()})
+
+        def meanwhile(context: Context) -> None:
+            for server in servers.values():
+                server.settimeout(5)
+                server.accept()[0].close()
+            given.append(context)
+
+        with open_session(options, doing="x", lock=False, partial=True, meanwhile=meanwhile) as session:
+            assert given == [session.context]
+            assert given[0] is session.context
+            assert sorted(session.unreachable) == sorted(NAMES)
+
+
+def test_an_error_of_connecting_is_told_when_what_is_done_meanwhile_ends(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def meanwhile(context: Context) -> None:
+        time.sleep(0.3)  # the ports refuse long before
+        ended.set()
+
+    with closed_ports() as ports:
+        options = write_inventory(tmp_path, ports)
+        with (
+            pytest.raises(KbpgError, match="4 hosts cannot be used"),
+            open_session(options, doing="plan", lock=False, meanwhile=meanwhile),
+        ):
+            pytest.fail("it opened")
+    assert ended.is_set()
+
+
+def test_after_an_error_meanwhile_nobody_stays_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """db-1 is connected when it comes, the others only later."""
+    hosts = {name: Connected() for name in NAMES}
+    first, go_on = threading.Event(), threading.Event()
+
+    def connect(name: str, *args: object, **more: object) -> Connected:
+        if name == "db-1":
+            first.set()
+        else:
+            assert go_on.wait(10)
+        return hosts[name]
+
+    def meanwhile(context: Context) -> None:
+        assert first.wait(10)
+        raise LookupError("a step cannot say what it wants")
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
+    options = write_inventory(tmp_path, UNUSED)
+    with (
+        pytest.raises(LookupError, match="a step cannot say"),
+        open_session(options, doing="plan", lock=False, meanwhile=meanwhile),
+    ):
+        pytest.fail("it opened")
+    assert hosts["db-1"].closed.wait(5)
+    go_on.set()
+    assert all(host.closed.wait(5) for host in hosts.values())
+
+
+def test_nothing_is_done_meanwhile_while_the_files_are_wrong(tmp_path: Path) -> None:
+    options = write_inventory(tmp_path, UNUSED)
+    options.inventory.write_text("cluster: {}\n")
+
+    def meanwhile(context: Context) -> None:
+        pytest.fail("it was called")
+
+    with (
+        pytest.raises(InventoryError),
+        open_session(options, doing="x", lock=True, meanwhile=meanwhile),
+    ):
+        pytest.fail("it opened")
 
 
 # --- certificates --------------------------------------------------------------------------------------

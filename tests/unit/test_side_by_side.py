@@ -42,6 +42,62 @@ def test_questions_are_asked_in_the_callers_thread() -> None:
     assert {thread for _, thread in asked} == {threading.current_thread()}
 
 
+def test_something_else_is_done_meanwhile_in_the_callers_thread() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[threading.Thread] = []
+
+    def job(ask: Ask | None) -> bool:
+        begun.set()
+        return go_on.wait(5)
+
+    def meanwhile() -> None:
+        assert begun.wait(5)
+        done.append(threading.current_thread())
+        go_on.set()
+
+    assert side_by_side({"a": job}, undo=unexpected, meanwhile=meanwhile) == {"a": True}
+    assert done == [threading.current_thread()]
+
+
+@pytest.mark.parametrize("error", [LookupError("no such thing"), KeyboardInterrupt()])
+def test_what_is_raised_meanwhile_waits_for_nobody(error: BaseException) -> None:
+    """One job is done, one asks, one still works: all results are undone in the end."""
+    first, go_on, all_undone = threading.Event(), threading.Event(), threading.Semaphore(0)
+    undone: list[object] = []
+
+    def ask(question: str) -> bool:
+        pytest.fail("it was asked")
+
+    def undo(result: object) -> None:
+        undone.append(result)
+        all_undone.release()
+
+    def quick(ask: Ask | None) -> object:
+        first.set()
+        return "at once"
+
+    def curious(ask: Ask | None) -> object:
+        assert ask
+        return "yes" if ask("?") else "no"
+
+    def slow(ask: Ask | None) -> object:
+        return go_on.wait(30) and "slow"
+
+    def meanwhile() -> None:
+        assert first.wait(5)
+        raise error
+
+    jobs: dict[str, Job[object]] = {"a": quick, "b": curious, "c": slow}
+    with pytest.raises(type(error)) as caught:
+        side_by_side(jobs, ask=ask, undo=undo, meanwhile=meanwhile)
+    assert caught.value is error
+    assert "slow" not in undone
+    go_on.set()
+    for _ in jobs:
+        assert all_undone.acquire(timeout=5)
+    assert sorted(map(str, undone)) == ["at once", "no", "slow"]
+
+
 def test_what_a_job_raises_is_raised() -> None:
     def broken(ask: Ask | None) -> None:
         raise LookupError("no such thing")

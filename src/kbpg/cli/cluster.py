@@ -69,11 +69,10 @@ def apply_all(ctx: typer.Context, adopt: Adopt = False) -> None:
 
     The steps run in order, and what is right already is left alone. Run it again after anything went wrong.
     """
-    from kbpg.cli.running import apply
-    from kbpg.steps import ALL
+    from kbpg.cli.running import apply, every_step
 
     _adopting(ctx, adopt)
-    raise typer.Exit(apply(ctx.obj, ALL, doing="apply-all"))
+    raise typer.Exit(apply(ctx.obj, every_step, doing="apply-all", writing=True))
 
 
 def _adopting(ctx: typer.Context, adopt: bool) -> None:
@@ -100,7 +99,8 @@ def step(
 
     chosen = find_step(which)
     before = [each for each in ALL if each.number < chosen.number]
-    raise typer.Exit(apply(ctx.obj, (chosen,), doing=f"step {chosen.label}", after=before))
+    doing, writing = f"step {chosen.label}", chosen.number == 0
+    raise typer.Exit(apply(ctx.obj, lambda: (chosen,), doing=doing, writing=writing, after=before))
 
 
 def plan(ctx: typer.Context, adopt: Adopt = False) -> None:
@@ -108,11 +108,10 @@ def plan(ctx: typer.Context, adopt: Adopt = False) -> None:
 
     Exit code 0: nothing; 3: something, listed with what it does to clients.
     """
-    from kbpg.cli.running import plan
-    from kbpg.steps import ALL
+    from kbpg.cli.running import every_step, plan
 
     _adopting(ctx, adopt)
-    raise typer.Exit(plan(ctx.obj, ALL))
+    raise typer.Exit(plan(ctx.obj, every_step))
 
 
 def diagnose(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kbpg.credentials import Found
+    from kbpg.model import Step
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,7 +91,6 @@ def renew_tls(ctx: typer.Context) -> None:
     from kbpg.cli.running import apply
     from kbpg.errors import UsageError
     from kbpg.inventory import load
-    from kbpg.steps import ALL
 
     if (own := load(ctx.obj.inventory).own_certificates_path) is not None:
         raise UsageError(
@@ -99,8 +99,13 @@ def renew_tls(ctx: typer.Context) -> None:
     if ctx.obj.limit:
         raise UsageError("--limit cannot be given here", hint="certificates are renewed on all hosts")
     ctx.obj.renew_tls = True
-    steps = [step for step in ALL if step.number in CERTIFIED]
-    raise typer.Exit(apply(ctx.obj, steps, doing="credentials renew-tls"))
+    raise typer.Exit(apply(ctx.obj, _certified, doing="credentials renew-tls", writing=True))
+
+
+def _certified() -> list[Step]:
+    from kbpg.steps import ALL
+
+    return [step for step in ALL if step.number in CERTIFIED]
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kbpg.cli.opening import PATIENCE, opened
+from kbpg.cli.opening import PATIENCE, opened, ready_to_ask
 from kbpg.cli.texts import count
 from kbpg.console import Console, Line, Style
 from kbpg.errors import HostError
@@ -28,7 +28,13 @@ def diagnose(options: Options) -> int:
     with Console(color=options.color) as console:
         console.busy("connecting to the hosts")
         with opened(
-            options, console, "diagnose", lock=False, partial=True, credentials_exist=True
+            options,
+            console,
+            "diagnose",
+            lock=False,
+            partial=True,
+            credentials_exist=True,
+            meanwhile=ready_to_ask,
         ) as session:
             console.busy("reading the hosts")
             found = examine(session.context, session.hosts, session.unreachable)

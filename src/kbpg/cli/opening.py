@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from kbpg.amid import Amid
 from kbpg.cli import closing
 from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
+from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.operations.place import site_of
 from kbpg.options import Options
@@ -30,6 +32,12 @@ class How(TypedDict, total=False):
     renewing: bool
     only: Collection[str]
     amid: Amid
+    meanwhile: Callable[[Context], object]
+
+
+def ready_to_ask(context: Context) -> None:
+    """Import psycopg, meanwhile: else that is done amid the questions, for which everything else waits."""
+    importlib.import_module("kbpg.sql")
 
 
 def warns(console: Console) -> Callable[[str], None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from kbpg.cli.live import screen
-from kbpg.cli.opening import warns
+from kbpg.cli.opening import ready_to_ask, warns
 from kbpg.connecting import connect_all
 from kbpg.console import Console, Line
 from kbpg.credentials.model import PASSWORDS
@@ -53,6 +53,7 @@ def status(options: Options, *, every: float | None = None) -> int:
                 credentials_exist=True,
                 ask=ask,
                 tell=warns(console),
+                meanwhile=ready_to_ask,
             ) as session:
                 console.busy("reading the hosts")
                 if every is None:

@@ -20,10 +20,14 @@ from kbpg.hosts.port import Writer
 from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
 
 Staged = tuple[Step, Stage]
+Stages = Mapping[Step, Sequence[Stage]]
 
 
 class Run:
-    """One run of kbpg against connected hosts."""
+    """One run of kbpg against connected hosts.
+
+    `stages` are those of some steps, or of all, if somebody has computed them from the same context already.
+    """
 
     def __init__(
         self,
@@ -32,12 +36,14 @@ class Run:
         controller: Writer,
         listener: Listener | None = None,
         limit: frozenset[str] = frozenset(),
+        stages: Stages | None = None,
     ) -> None:
         self.context = context
         self.listener = listener or Silent()
         self.limit = limit
         self.report = Report()
         self.reading = Reading(context, hosts, controller, self.listener.note)
+        self._known = dict(stages or {})
 
     def plan(self, steps: Sequence[Step]) -> Report:
         """Compare everything and change nothing. A requirement that is not met has failed."""
@@ -157,7 +163,10 @@ class Run:
     # --- outcomes ------------------------------------------------------------------------------------
 
     def _stages(self, steps: Sequence[Step]) -> list[Staged]:
-        return [(step, stage) for step in steps for stage in step.stages(self.context)]
+        for step in steps:
+            if step not in self._known:
+                self._known[step] = step.stages(self.context)
+        return [(step, stage) for step in steps for stage in self._known[step]]
 
     def _items(self, stage: Stage) -> list[Placed]:
         everywhere = (CLUSTER, CONTROLLER)
