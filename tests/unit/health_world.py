@@ -95,7 +95,7 @@ class World:
         self.taken: float | None = None
         self.answers: dict[str, dict[str, Any]] = {}
         self.named: dict[str, dict[str, Any]] = {}
-        for host, facts in wanted(self.context).items():
+        for host, facts in wanted(self.context, placed(self.context)).items():
             for fact in facts:
                 self.named.setdefault(host, {})[fact.key] = fact
                 self.answers.setdefault(host, {})[fact.key] = self._answer(host, fact)

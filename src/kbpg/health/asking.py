@@ -73,18 +73,21 @@ class Questions:
         )
 
 
-def placed(context: Context) -> list[tuple[Step, Placed]]:
+Items = list[tuple["Step", "Placed"]]
+
+
+def placed(context: Context) -> Items:
     """Return every resource of every step but the last, which is a diagnosis itself."""
     from kbpg.steps import ALL
 
     return [(step, i) for step in ALL[:-1] for stage in step.stages(context) for i in stage.items]
 
 
-def wanted(context: Context) -> Wanted:
-    """Return every question of a diagnosis by host: what the steps ask, and what only a diagnosis does."""
+def wanted(context: Context, items: Items) -> Wanted:
+    """Return every question of a diagnosis by host: what the steps ask for their `items`, and what only it does."""
     ask = Questions.of(context)
     found: Wanted = {}
-    for _, item in placed(context):
+    for _, item in items:
         for name, fact in item.resource.asks(item.place, context):
             found.setdefault(name, []).append(fact)
     for host in context.inventory.hosts:

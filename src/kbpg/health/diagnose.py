@@ -13,6 +13,7 @@ from kbpg.credentials import all_secrets
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import Exit
 from kbpg.health import catalogue
+from kbpg.health.asking import Items
 from kbpg.health.check import CONTAINER_FAULT, Check
 from kbpg.health.finding import Action, Finding, Severity
 from kbpg.health.snapshot import Snapshot, take
@@ -72,14 +73,18 @@ class Diagnosis:
 
 
 def examine(
-    context: Context, hosts: Mapping[str, Reader], unreachable: Mapping[str, HostError] | None = None
+    context: Context,
+    hosts: Mapping[str, Reader],
+    unreachable: Mapping[str, HostError] | None = None,
+    items: Items | None = None,
 ) -> Diagnosis:
     """Look at every host once and return what is wrong. Nothing is changed and nothing is raised for it.
 
-    `hosts` are the connected ones, `unreachable` the others with the reason.
+    `hosts` are the connected ones, `unreachable` the others with the reason. `items` are what `asking.placed`
+    has found for this context, where that is known.
     """
     started = time.monotonic()
-    snapshot = take(context, hosts, unreachable)
+    snapshot = take(context, hosts, unreachable, items)
     return dataclasses.replace(judge(snapshot), seconds=time.monotonic() - started)
 
 

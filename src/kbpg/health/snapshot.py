@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.health.asking import Questions, placed, wanted
+from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.looking import look
 from kbpg.health.questions import (
     LogsFact,
@@ -43,7 +43,8 @@ FRESH = 20.0
 class Snapshot:
     """The answers of one pass. Reading from it never asks a host anything.
 
-    `unreachable` are the hosts without a connection, with the reason; `taken` is when, in seconds since 1970.
+    `unreachable` are the hosts without a connection, with the reason; `taken` is when, in seconds since 1970. `items`
+    are what `placed` has found for this context, where that is known.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Snapshot:
         facts: Facts,
         unreachable: Mapping[str, HostError] | None = None,
         taken: float | None = None,
+        items: Items | None = None,
     ) -> None:
+        self._items = items
         self.context, self.facts, self.taken = context, facts, taken
         self.inventory = context.inventory
         self.unreachable: Mapping[str, HostError] = unreachable or {}
@@ -211,11 +214,18 @@ class Snapshot:
     @cached_property
     def placed(self) -> list[tuple[Step, Placed]]:
         """Return every resource of every step, with its place."""
-        return placed(self.context)
+        return placed(self.context) if self._items is None else self._items
 
 
 def take(
-    context: Context, hosts: Mapping[str, Reader], unreachable: Mapping[str, HostError] | None = None
+    context: Context,
+    hosts: Mapping[str, Reader],
+    unreachable: Mapping[str, HostError] | None = None,
+    items: Items | None = None,
 ) -> Snapshot:
-    """Ask every host everything in one pass of at most `looking.DEADLINE` seconds, and return what was seen."""
-    return Snapshot(context, look(hosts, wanted(context)), unreachable, time.time())
+    """Ask every host everything in one pass of at most `looking.DEADLINE` seconds, and return what was seen.
+
+    `items` are what `placed` has found for this context, where that is known.
+    """
+    items = placed(context) if items is None else items
+    return Snapshot(context, look(hosts, wanted(context, items)), unreachable, time.time(), items)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
 from kbpg.facts import CallFact, Fact, Login, NotKnown, ShellFact
-from kbpg.health.asking import wanted
+from kbpg.health.asking import placed, wanted
 from kbpg.health.looking import look
 from kbpg.health.snapshot import Snapshot
 from kbpg.health.validation.aside import NoResult
@@ -148,8 +148,10 @@ def gather(
     unreachable: Mapping[str, HostError],
 ) -> Subject:
     """Look at every host once, as a diagnosis does, and return what there is to examine."""
-    questions = wanted(context)
+    items = placed(context)
+    questions = wanted(context, items)
     for name in context.proxy_names:
         questions[name] += [pooler_config(context), HaproxyVersionFact()]
     taken = time.time()
-    return Subject(context, found, hosts, Snapshot(context, look(hosts, questions), unreachable, taken))
+    snapshot = Snapshot(context, look(hosts, questions), unreachable, taken, items)
+    return Subject(context, found, hosts, snapshot)
