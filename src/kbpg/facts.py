@@ -1,8 +1,8 @@
 """Facts: questions to hosts, each with a pure parser, and what has been answered so far.
 
-Three kinds, for three ways to ask: `ShellFact` (all of a host's go into one execution), `RestFact` (Patroni's
-HTTP API) and `SqlFact` (one connection per login). A fact is a value: two resources that need the same
-answer name the same fact, and it is asked once.
+Five kinds, for five ways to ask: `ShellFact` (all of a host's go into one execution), `RestFact` (Patroni's HTTP
+API), `SqlFact` (one connection per login), `CallFact` (another protocol) and `LocalFact` (the controller). A fact is
+a value: two resources that need the same answer name the same fact, and it is asked once.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ mistake in them touches nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 import signal
 import socket
@@ -149,10 +150,10 @@ def open_session(
     say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
     killed left broken is taken back by the next command that holds the lock; `tell` is told of it. `amid` says what
     becomes of a command that holds the lock while a rotation of passwords is not ended; one that only looks uses the
-    passwords of both files. `meanwhile` is given what the files say while the hosts are dialled, which is mostly
-    waiting: it gets ready what will be needed. The session's context is another one if a host had to tell a password.
-    Raises `InputError` before any connection is opened, then what `meanwhile` raises, then `KbpgError` with every
-    host's problem.
+    passwords of both files. `meanwhile` is called with the context that the files make while the hosts are dialled,
+    which is mostly waiting: it gets ready what will be needed. The session's context is another one if a host had to
+    tell a password. Raises `InputError` before any connection is opened, then what `meanwhile` raises, then
+    `KbpgError` with every host's problem.
     """
     context, found = _read(options, early=renewing)
     if context.former and amid is not Amid.ROTATE:
@@ -174,7 +175,7 @@ def open_session(
 
             switch_on(drill, context, LocalHost(recorder), tell)
         hosts, unreachable = connect_all(
-            context.inventory, options, recorder, ask, stack, only, lambda: meanwhile(context)
+            context.inventory, options, recorder, ask, stack, only, functools.partial(meanwhile, context)
         )
         if not partial:
             refuse(unreachable, options.limit)

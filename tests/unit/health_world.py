@@ -217,7 +217,9 @@ class World:
         knowledge = Knowledge()
         for host, answers in self.answers.items():
             knowledge.put(host, answers)
-        return Snapshot(self.context, Facts(knowledge, CLUSTER), self.unreachable, self.taken)
+        return Snapshot(
+            self.context, Facts(knowledge, CLUSTER), placed(self.context), self.unreachable, self.taken
+        )
 
     def diagnose(self) -> Diagnosis:
         """Return what is found."""

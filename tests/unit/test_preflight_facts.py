@@ -18,7 +18,7 @@ from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output, Question
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.foreign import DataFact, DataState
-from kbpg.resources.preflight.clock import TRIES, ClockFact, clock_fact
+from kbpg.resources.preflight.clock import TRIES, ClockFact, Offset, clock_fact
 from kbpg.resources.preflight.disk import DiskFact
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
@@ -318,11 +318,24 @@ def test_three_vague_readings_are_enough() -> None:
 def test_a_vague_reading_of_a_clock_that_is_certainly_near_is_enough(
     tmp_path: Path, ahead: float, asked: int
 ) -> None:
-    host = Shell("/usr/bin", [0.3, 0, 0])
+    host = Shell("/usr/bin", [0.24, 0, 0])
     if ahead:
         host.path = fake_date(tmp_path, f'echo "{time.time() + ahead:.9f}"')
     assert abs(clock_fact(1.0).ask(host).seconds - ahead) < 5
     assert host.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("reading", "enough"),
+    [
+        (Offset(0.0, 0.19), True),
+        (Offset(-0.05, 0.2), True),
+        (Offset(0.06, 0.2), False),  # perhaps too far
+        (Offset(0.0, 0.21), False),  # near, but a third clock could not be told apart
+    ],
+)
+def test_what_is_known_of_a_near_clock(reading: Offset, enough: bool) -> None:
+    assert reading.certainly_within(0.25) is enough
 
 
 def test_a_date_that_tells_no_time_is_said(tmp_path: Path) -> None:

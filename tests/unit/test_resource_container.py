@@ -431,16 +431,30 @@ DOCKER = """
 shift
 echo '[{"Name": "/app", "State": {}}, {"RepoTags": ["app:latest"], "Config": {"Labels": {"kbpg.inputs": "abc"}}},'
 echo ' {"Name": "other", "Driver": "bridge"}, {"RepoTags": null, "Config": {}}]'
-exit 1
 """
-"""Prints what it has, of every sort, and fails for what is missing."""
+"""Prints what it has, of every sort."""
+FOUND_APART = """
+case "$1" in
+    container) echo '[{"Name": "/app", "State": {}}]' ;;
+    image) echo '[]'; exit 1 ;;
+    version) ;;
+    *) exit 1 ;;
+esac
+"""
+"""Fails when asked for all at once, and not for the containers alone."""
 
 
-@pytest.mark.parametrize("down", [False, True])
-def test_containers_and_images_are_asked_in_one_call(down: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("docker", "label"),
+    [(DOCKER, {"app:latest": "abc"}), (FOUND_APART, {}), ("exit 1", None)],
+    ids=["all", "one is missing", "no daemon"],
+)
+def test_containers_and_images_are_asked_in_one_call(
+    docker: str, label: dict[str, str] | None, tmp_path: Path
+) -> None:
     images = ImagesFact(("app:latest", "b:1"))
     program = tmp_path / "docker"
-    program.write_text("#!/bin/sh\n" + ("exit 1" if down else DOCKER))
+    program.write_text(f"#!/bin/sh\n{docker}")
     program.chmod(0o755)
     composed = compose([CONTAINERS, images], "boundary")
     text = composed.text.replace(b"PATH=$PATH:", f"PATH={tmp_path}:$PATH:".encode())
@@ -449,11 +463,13 @@ def test_containers_and_images_are_asked_in_one_call(down: bool, tmp_path: Path)
     reading.add(True, done.stdout)
     reading.add(False, done.stderr)
     answers = reading.answers(0)
-    if down:
+    if label is None:
         assert {answer.status for answer in answers.values()} == {46}
         return
     assert CONTAINERS.parse(answers[CONTAINERS.key]) == {"app": {"Name": "/app", "State": {}}}
-    assert images.parse(answers[images.key]) == {"app:latest": "abc"}
+    assert images.parse(answers[images.key]) == label
+    others = ContainersFact(("elsewhere",))
+    assert others.parse(answers[CONTAINERS.key]) == {}
 
 
 def test_the_names_are_quoted(tmp_path: Path) -> None:

@@ -248,11 +248,17 @@ def test_none_of_many_is_there(tmp_path: Path) -> None:
     assert [fact.parse(answers[fact.key]) for fact in facts] == [None, None, None]
 
 
-def test_a_path_that_stat_refuses_does_not_hide_the_others(tmp_path: Path) -> None:
-    """A `stat` that fails for one of them, as it does for what disappears meanwhile or cannot be read."""
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'case "$*" in *broken*) exit 1;; esac',  # as for what disappears meanwhile, or cannot be read
+        '[ $# -lt 5 ] || { echo 0:0 644; exit 0; }; case "$*" in *broken*) exit 1;; esac',  # a line too few
+    ],
+)
+def test_a_path_that_stat_refuses_does_not_hide_the_others(fault: str, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "stat"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\ncase "$*" in *broken*) exit 1;; esac\nexec /usr/bin/stat "$@"\n')
+    program.write_text(f'#!/bin/sh\n{fault}\nexec /usr/bin/stat "$@"\n')
     program.chmod(0o755)
     for name in ("a", "broken"):
         (tmp_path / name).write_text(name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kbpg.cli.opening import PATIENCE, opened, ready_to_ask
+from kbpg.cli.ahead import Ahead
+from kbpg.cli.opening import PATIENCE, opened
 from kbpg.cli.texts import count
 from kbpg.console import Console, Line, Style
-from kbpg.context import Context
 from kbpg.errors import HostError
-from kbpg.health.asking import Items, placed
+from kbpg.health.asking import placed
 from kbpg.health.diagnose import Diagnosis, examine
 from kbpg.health.finding import Finding, Severity
 from kbpg.model import CLUSTER, CONTROLLER
@@ -24,27 +24,10 @@ _STYLES = {
 }
 
 
-class Ahead:
-    """What the steps want, computed while the hosts are dialled."""
-
-    def __init__(self) -> None:
-        self._context: Context | None = None
-        self._items: Items = []
-
-    def __call__(self, context: Context) -> None:
-        """Get ready to ask. Raises what a step raises."""
-        self._context, self._items = context, placed(context)
-        ready_to_ask(context)
-
-    def items(self, context: Context) -> Items | None:
-        """Return what is ready for this very context; None for another one."""
-        return self._items if context is self._context else None
-
-
 def diagnose(options: Options) -> int:
     """Say what is wrong, and return the exit code: 0 healthy, 1 critical, 3 warnings only."""
     options.patience = PATIENCE
-    ahead = Ahead()
+    ahead = Ahead(placed)
     with Console(color=options.color) as console:
         console.busy("connecting to the hosts")
         with opened(
@@ -57,7 +40,7 @@ def diagnose(options: Options) -> int:
             meanwhile=ahead,
         ) as session:
             console.busy("reading the hosts")
-            items = ahead.items(session.context)
+            items = ahead.of(session.context)
             found = examine(session.context, session.hosts, session.unreachable, items)
         diagnosis = found.limited(options.limit) if options.limit else found
         kbpg = found.snapshot.kbpg if found.snapshot else "kbpg"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -33,11 +32,6 @@ class How(TypedDict, total=False):
     only: Collection[str]
     amid: Amid
     meanwhile: Callable[[Context], object]
-
-
-def ready_to_ask(context: Context) -> None:
-    """Import psycopg, meanwhile: else that is done amid the questions, for which everything else waits."""
-    importlib.import_module("kbpg.sql")
 
 
 def warns(console: Console) -> Callable[[str], None]:

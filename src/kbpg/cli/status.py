@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from kbpg.cli.ahead import import_psycopg
 from kbpg.cli.live import screen
-from kbpg.cli.opening import ready_to_ask, warns
+from kbpg.cli.opening import warns
 from kbpg.connecting import connect_all
 from kbpg.console import Console, Line
 from kbpg.credentials.model import PASSWORDS
@@ -53,7 +54,7 @@ def status(options: Options, *, every: float | None = None) -> int:
                 credentials_exist=True,
                 ask=ask,
                 tell=warns(console),
-                meanwhile=ready_to_ask,
+                meanwhile=import_psycopg,
             ) as session:
                 console.busy("reading the hosts")
                 if every is None:

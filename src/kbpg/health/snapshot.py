@@ -43,20 +43,19 @@ FRESH = 20.0
 class Snapshot:
     """The answers of one pass. Reading from it never asks a host anything.
 
-    `unreachable` are the hosts without a connection, with the reason; `taken` is when, in seconds since 1970. `items`
-    are what `placed` has found for this context, where that is known.
+    `unreachable` are the hosts without a connection, with the reason; `taken` is when, in seconds since 1970.
+    `placed` is every resource of every step with its place, as `asking.placed` returns it.
     """
 
     def __init__(
         self,
         context: Context,
         facts: Facts,
+        items: Items,
         unreachable: Mapping[str, HostError] | None = None,
         taken: float | None = None,
-        items: Items | None = None,
     ) -> None:
-        self._items = items
-        self.context, self.facts, self.taken = context, facts, taken
+        self.context, self.facts, self.placed, self.taken = context, facts, items, taken
         self.inventory = context.inventory
         self.unreachable: Mapping[str, HostError] = unreachable or {}
         self.ask = Questions.of(context)
@@ -211,11 +210,6 @@ class Snapshot:
         rows = self.facts.known(self.ask.views.settings, host) or ()
         return {str(name): (str(value), str(unit or ""), bool(wait)) for name, value, unit, wait in rows}
 
-    @cached_property
-    def placed(self) -> list[tuple[Step, Placed]]:
-        """Return every resource of every step, with its place."""
-        return placed(self.context) if self._items is None else self._items
-
 
 def take(
     context: Context,
@@ -228,4 +222,4 @@ def take(
     `items` are what `placed` has found for this context, where that is known.
     """
     items = placed(context) if items is None else items
-    return Snapshot(context, look(hosts, wanted(context, items)), unreachable, time.time(), items)
+    return Snapshot(context, look(hosts, wanted(context, items)), items, unreachable, time.time())

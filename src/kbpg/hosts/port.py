@@ -51,6 +51,8 @@ class Joint:
 
     `prepare` is an sh command that does once what all of them need; where it fails, each is asked by its own
     `script`. `shorts` are fragments, one a question and in their order, that set `s` to the status and do not exit.
+    They stand in the script as they are, in one subshell: they share its variables and positional parameters, and a
+    mistake in the syntax of one spoils the script.
     """
 
     prepare: str

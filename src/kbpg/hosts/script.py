@@ -51,7 +51,7 @@ class Reading:
         return self._answered() == wanted and self._stderr.count(self._error_mark) == wanted
 
     def current(self) -> str:
-        """Return the key of the question that is being answered."""
+        """Return the key of the question that is being answered, or of the first of those that are asked together."""
         return self._keys[min(self._answered(), len(self._keys) - 1)]
 
     def last_words(self) -> str:
@@ -98,7 +98,7 @@ def _groups(questions: Iterable[Question]) -> list[list[Question]]:
     """Return questions of one kind together, in the order of the first of each; any other by itself."""
     groups: dict[tuple[str | None, str | None], list[Question]] = {}
     for question in questions:
-        kind = getattr(question, "kind", None)
+        kind = cast("Sociable", question).kind if hasattr(question, "together") else None
         groups.setdefault((kind, None) if kind else (None, question.key), []).append(question)
     return list(groups.values())
 

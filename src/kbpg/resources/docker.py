@@ -1,4 +1,4 @@
-"""What Docker says: containers and images of a host, each kind asked in one call."""
+"""What Docker says: containers and images of a host, asked in one call where all of them exist."""
 
 from __future__ import annotations
 
@@ -44,13 +44,11 @@ def _inspect(kind: str, names: tuple[str, ...]) -> str:
 def _together(questions: Sequence[ContainersFact | ImagesFact]) -> Joint:
     """Return how containers and images are asked in one call; each question reads its own from what is found.
 
-    Docker looks for a container of a name before an image, and for networks and volumes last.
+    Only where Docker has found them all: what it does not say of one may be a failure. For a name without a kind it
+    looks for a container, then for an image, then for much else, which the questions do not take for theirs.
     """
     asked = " ".join(shlex.quote(name) for question in questions for name in question.names)
-    prepare = (
-        f"command -v docker >/dev/null && {{ found=$(docker inspect {asked} 2>/dev/null); "
-        '[ "$found" ] && [ "$found" != "[]" ]; }'
-    )
+    prepare = f"command -v docker >/dev/null && found=$(docker inspect {asked} 2>/dev/null)"
     return Joint(prepare, ('printf %s "$found"; s=0',) * len(questions))
 
 
@@ -83,7 +81,8 @@ class ContainersFact(ShellFact[Mapping[str, Mapping[str, Any]]]):
 
     def parse(self, output: Output) -> Mapping[str, Mapping[str, Any]]:
         """Read the answer."""
-        return {found["Name"].lstrip("/"): found for found in _decode(output) if "State" in found}
+        containers = {found["Name"].lstrip("/"): found for found in _decode(output) if "State" in found}
+        return {name: found for name, found in containers.items() if name in self.names}
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ Sources = Sequence[tuple[str, Fact[object]]]
 
 
 class File(Resource):
-    """A file with this content, or with what a pure function makes of the facts in `sources`.
+    """A file with this content, or with what a pure function makes of the facts in `sources`; text in UTF-8, unless
+    it is secret: then any bytes.
 
     `check`: called with the content before it is put in place; raises `KbpgError` when the program that will
     read it would not. `marker`: the path of the `Loaded` marker that a new content makes void; it is removed

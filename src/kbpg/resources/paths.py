@@ -21,8 +21,8 @@ def statted(paths: Sequence[str], options: str, then: Sequence[str]) -> Joint:
     prepare = (
         f"set --; seen=; for p in {quoted}; do "
         'if [ -e "$p" ]; then set -- "$@" "$p"; seen=${seen}1; else seen=${seen}0; fi; done; '
-        f'[ $# -gt 0 ] && found=$(stat {options} -- "$@" 2>/dev/null) && '
-        "{ IFS='\n'; set -f; set -- $found; set +f; unset IFS; [ $# -gt 0 ]; }"
+        f'n=$#; [ $n -gt 0 ] && found=$(stat {options} -- "$@" 2>/dev/null) && '
+        "{ IFS='\n'; set -f; set -- $found; set +f; unset IFS; [ $# -eq $n ]; }"
     )
     shorts = (
         f"case $seen in 1*) printf '%s\\n' \"$1\"; shift; {more or ':'}; s=$?;; *) s={NOTHING_THERE};; esac; "

@@ -153,5 +153,5 @@ def gather(
     for name in context.proxy_names:
         questions[name] += [pooler_config(context), HaproxyVersionFact()]
     taken = time.time()
-    snapshot = Snapshot(context, look(hosts, questions), unreachable, taken, items)
+    snapshot = Snapshot(context, look(hosts, questions), items, unreachable, taken)
     return Subject(context, found, hosts, snapshot)

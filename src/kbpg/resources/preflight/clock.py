@@ -14,6 +14,8 @@ TRIES = 3
 """Readings at most; a busy controller or line makes the first one vague."""
 GOOD_ENOUGH = 0.1
 """Seconds of uncertainty with which no further reading is made."""
+TOLERABLE = 0.2
+"""Seconds of uncertainty with which none is made of a clock that is certainly near the controller's."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Offset:
 
     seconds: float
     uncertainty: float
+
+    def certainly_within(self, near: float) -> bool:
+        """Return whether the clock is not more than `near` seconds away, and that is known well enough."""
+        return self.uncertainty <= TOLERABLE and abs(self.seconds) + self.uncertainty <= near
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,9 @@ class ClockFact(CallFact[Offset]):
     """The host's clock against the controller's, in an execution of its own: among other questions the answer
     would be as old as the slowest of them.
 
-    A clock that is certainly within `near` seconds of the controller's need not be known better: two of them are
-    within twice as much of each other.
+    A clock that is certainly within `near` seconds of the controller's need not be known that well: two of them are
+    within twice as much of each other. One of them and a third that is farther away must be told apart still, so the
+    uncertainty is `TOLERABLE` at most. `near` is how the question is asked, not which one it is: `key` has it not.
     """
 
     near: float = 0.0
@@ -56,13 +63,13 @@ class ClockFact(CallFact[Offset]):
             output = reader.read([_Question()])["date"]
             reading = offset(sent, output, time.time())
             readings.append(reading)
-            if reading.uncertainty <= GOOD_ENOUGH or abs(reading.seconds) + reading.uncertainty <= self.near:
+            if reading.uncertainty <= GOOD_ENOUGH or reading.certainly_within(self.near):
                 break
         return min(readings, key=lambda reading: reading.uncertainty)
 
 
 def clock_fact(limit: float) -> ClockFact:
-    """Return the question that is good enough to find clocks more than `limit` seconds apart."""
+    """Return the question for clocks that are to be within `limit` seconds of each other."""
     return ClockFact(near=limit / 2)
 
 
