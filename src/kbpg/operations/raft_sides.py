@@ -78,8 +78,8 @@ def next_one(seen: Sides, leader: str, addresses: Mapping[str, str]) -> str:
 
     Standbys, as long as the others of the old side are a majority; then the leader, with which the majority goes to
     the new side; then the rest. `addresses` are those of Raft, by host: a member that starts dials at once those
-    whose address sorts before its own, and is dialled by others up to 5 s later (`_shouldConnect` and
-    connectionRetryTime of pysyncobj). So those that the leader will dial come first.
+    whose address sorts before its own, and is dialled by others up to a second later (`_shouldConnect`
+    and connectionRetryTime of pysyncobj; ADR 0022). So those that the leader will dial come first.
     """
     if leader in seen.old and len(seen.old) - 1 < seen.majority:
         return leader

@@ -39,8 +39,8 @@ class OneNodeAtATime:
     member of Raft sees a quorum. The leader is restarted only after a switchover. Of standbys those come first that
     do not stream, such as one whose address has changed: nobody else could be restarted before. Nodes that are
     down are started in the order of their Raft addresses, each when the one before listens: a member dials those
-    whose address sorts before its own, as text, once, and again only after 5 s (pysyncobj/transport.py,
-    connectionRetryTime).
+    whose address sorts before its own, as text, once, and again only after a second (pysyncobj/transport.py,
+    connectionRetryTime; ADR 0022).
     """
 
     def __init__(self, context: Context) -> None:

@@ -17,8 +17,8 @@ from kbpg.health.finding import Finding, Repair, Severity
 SETTLE = 20.0
 """Seconds for a finding to be gone after its repair: views of the cluster are a few of Patroni's loops old."""
 STEADY = 8.0
-"""Seconds for what is left to stay the same: members of Raft dial each other again after 5 s (pysyncobj's
-connectionRetryTime), and Patroni looks every few seconds."""
+"""Seconds for what is left to stay the same: members of Raft dial each other every second (ADR 0022; every 5 s
+with an image of before), and Patroni looks every few seconds."""
 PAUSE = 1.0
 """Seconds between two looks."""
 
