@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from kbpg.hosts.port import Joint
 from kbpg.hosts.script import Reading, compose
 
+from .shell_answers import answers_of
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -112,13 +114,8 @@ class Word:
 )
 def test_questions_of_one_kind_are_asked_at_once(shell: str, prepared: str, said: str, status: int) -> None:
     asks = [Word("a", prepared), Ask("x", "echo $all"), Word("b", prepared)]
-    composed = compose(asks, "boundary")
-    assert composed.keys == ("a", "b", "x")
-    done = subprocess.run([shell, "-s"], input=composed.text, capture_output=True, check=True, timeout=20)
-    reading = Reading(composed)
-    reading.add(True, done.stdout)
-    assert reading.add(False, done.stderr)
-    answers = reading.answers(0)
+    answers = answers_of(asks, shell=shell)
+    assert list(answers) == ["a", "b", "x"]
     assert [(answers[key].stdout, answers[key].status) for key in "ab"] == [
         (f"{said} a\n", status),
         (f"{said} b\n", status),

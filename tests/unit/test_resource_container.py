@@ -18,7 +18,6 @@ from kbpg.errors import HostError
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.fake import FakeFile, FakeHost
 from kbpg.hosts.port import Output
-from kbpg.hosts.script import Reading, compose
 from kbpg.model import Impact, Status
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines, state_of
@@ -28,6 +27,7 @@ from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.privilege import Health
 
 from .fake_docker import image, with_docker
+from .shell_answers import answers_of
 from .small_cluster import context, knowing, site, stage, step
 
 IMAGE, INPUTS = "app:latest", "a1b2c3d4e5f6" * 5 + "0000"
@@ -456,13 +456,7 @@ def test_containers_and_images_are_asked_in_one_call(
     program = tmp_path / "docker"
     program.write_text(f"#!/bin/sh\n{docker}")
     program.chmod(0o755)
-    composed = compose([CONTAINERS, images], "boundary")
-    text = composed.text.replace(b"PATH=$PATH:", f"PATH={tmp_path}:$PATH:".encode())
-    done = subprocess.run(["sh", "-s"], input=text, capture_output=True, check=True, timeout=20)
-    reading = Reading(composed)
-    reading.add(True, done.stdout)
-    reading.add(False, done.stderr)
-    answers = reading.answers(0)
+    answers = answers_of([CONTAINERS, images], programs=tmp_path)
     if label is None:
         assert {answer.status for answer in answers.values()} == {46}
         return

@@ -17,12 +17,12 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact
 from kbpg.hosts.fake import FakeDirectory, FakeFile, FakeHost
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
-from kbpg.hosts.script import Reading, compose
 from kbpg.model import ABSENT, Impact, Placed, Resource, Status
 from kbpg.resources.directory import Directory, DirectoryFact
 from kbpg.resources.file import RUN_KEY, File, FileFact, FileState, digest
 
 from .fake_docker import with_docker
+from .shell_answers import answers_of
 from .small_cluster import ValueFact, answer_value, context, put, stage, step
 
 PATH = "/opt/app/app.conf"
@@ -263,19 +263,7 @@ def test_a_path_that_stat_refuses_does_not_hide_the_others(fault: str, tmp_path:
     for name in ("a", "broken"):
         (tmp_path / name).write_text(name)
     facts = [FileFact(str(tmp_path / name)) for name in ("a", "broken")]
-    composed = compose(facts, "boundary")
-    done = subprocess.run(
-        ["sh", "-s"],
-        input=composed.text,
-        env={"PATH": f"{program.parent}:/usr/bin:/bin"},
-        capture_output=True,
-        check=True,
-        timeout=20,
-    )
-    reading = Reading(composed)
-    reading.add(True, done.stdout)
-    reading.add(False, done.stderr)
-    answers = reading.answers(0)
+    answers = answers_of(facts, programs=program.parent)
     found = facts[0].parse(answers[facts[0].key])
     assert found is not None
     assert found.text == "a"

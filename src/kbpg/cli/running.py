@@ -52,8 +52,6 @@ def apply(
     requirements hold too.
     """
     started = time.monotonic()
-    # Passwords and certificates that nobody keeps must not reach a cluster: only step 00 writes new ones down
-    kept = not writing
     ahead = stages_of(steps, after)
     with Console(color=options.color) as console:
         progress = Progress(console)
@@ -63,11 +61,12 @@ def apply(
             doing,
             then=READING,
             lock=True,
-            credentials_exist=kept,
+            # Passwords and certificates that nobody keeps must not reach a cluster: only step 00 writes new ones down
+            credentials_exist=not writing,
             renewing=writing,
             meanwhile=ahead,
         ) as session:
-            if kept:
+            if not writing:
                 demand_written(session.context.pki, session.context.inventory.pki_path)
             report = _apply(session, options, progress, ahead, steps(), after)
         seconds = time.monotonic() - started

@@ -9,6 +9,7 @@ from kbpg.engine.site import Site
 from kbpg.facts import Facts, NotKnown, ShellFact
 from kbpg.hosts.port import Output
 from kbpg.model import ABSENT, Change, Resource, Want
+from kbpg.resources.paths import NOTHING_THERE
 
 CHOWN_TIMEOUT = 600.0
 """Seconds to give all files of a large database back to their owner; about a million files a minute."""
@@ -41,13 +42,13 @@ class DataDirectoryFact(ShellFact[DataDirectory | None]):
         """Return the fragment. Files that PostgreSQL removes meanwhile are no error."""
         path = shlex.quote(self.path)
         return (
-            f"[ -d {path} ] || exit 44; stat -L -c '%u:%g %a' {path} && "
+            f"[ -d {path} ] || exit {NOTHING_THERE}; stat -L -c '%u:%g %a' {path} && "
             f"{{ find {path}/ -maxdepth 2 ! -uid {self.uid} -print -quit 2>/dev/null; true; }}"
         )
 
     def parse(self, output: Output) -> DataDirectory | None:
         """Read the answer."""
-        if output.status == 44:
+        if output.status == NOTHING_THERE:
             return None
         if not output.ok:
             raise NotKnown(f"{self.path} cannot be read: {output.stderr.strip()}")
