@@ -34,6 +34,12 @@ SALT = b"\x15%q\xe6\xbb\x02\xa6\xf8\x13q\x90\xcf6+\x1e\xeb"  # pysyncobj/encrypt
 ITERATIONS = 100_000  # the same
 TIMEOUT = 3.0
 """Seconds: a member answers between two ticks of 50 ms; pysyncobj's own tool would wait 900 s."""
+SETTLING = 1.0
+"""Seconds after which a partner that is not connected counts as away: `connectionRetryTime` of the image (ADR 0022).
+Followers send each other nothing, and pysyncobj drops a connection that was silent for 3.5 s as soon as one of them
+does speak: at each election, for about 25 ms (measured; `__processConnectionTimeout` in tcp_connection.py)."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks in that time: two of pysyncobj's ticks."""
 STATES = {0: "follower", 1: "candidate", 2: "leader"}  # _RAFT_STATE in pysyncobj/syncobj.py
 MAX_MESSAGE = 1 << 20
 """Bytes; a status is under 2 kB."""
@@ -81,8 +87,21 @@ class RaftFact(CallFact[RaftStatus]):
         return f"raft:{self.port}"
 
     def ask(self, reader: Reader) -> RaftStatus:
-        """Return the status; raises `NotKnown` where the member does not answer or the password differs."""
-        return _status(command(reader, self.port, self.password, ["status"], former=self.former))
+        """Return the status; raises `NotKnown` where the member does not answer or the password differs.
+
+        A partner in it that is not connected was away for `SETTLING` seconds.
+        """
+        ends = time.monotonic() + SETTLING
+        while True:
+            status = status_now(reader, self.port, self.password, former=self.former)
+            if all(status.partners.values()) or time.monotonic() >= ends:
+                return status
+            time.sleep(LOOK_AGAIN)
+
+
+def status_now(reader: Reader, port: int, password: Secret, *, former: Secret | None = None) -> RaftStatus:
+    """Return what the host's member says in this moment; raises as `command` does."""
+    return _status(command(reader, port, password, ["status"], former=former))
 
 
 def command(

@@ -14,7 +14,7 @@ from kbpg.credentials import Found, generate
 from kbpg.errors import HostError
 from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
 from kbpg.firewall.fact import Rules, RulesFact
-from kbpg.health.asking import Questions, placed, wanted
+from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
 from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
 from kbpg.health.snapshot import Snapshot
@@ -90,12 +90,13 @@ class World:
 
     def __init__(self, text: str = INVENTORY) -> None:
         self.context = context(text)
+        self._placed: tuple[Context, Items] | None = None
         self.ask = Questions.of(self.context)
         self.unreachable: dict[str, HostError] = {}
         self.taken: float | None = None
         self.answers: dict[str, dict[str, Any]] = {}
         self.named: dict[str, dict[str, Any]] = {}
-        for host, facts in wanted(self.context, placed(self.context)).items():
+        for host, facts in wanted(self.context, self._items).items():
             for fact in facts:
                 self.named.setdefault(host, {})[fact.key] = fact
                 self.answers.setdefault(host, {})[fact.key] = self._answer(host, fact)
@@ -107,7 +108,7 @@ class World:
         for fact in self.named[CONTROLLER].values():
             if isinstance(fact, StoredFact):
                 self.say(CONTROLLER, fact, self._answer(CONTROLLER, fact))
-        for _, item in placed(self.context):
+        for _, item in self._items:
             self._as_wanted(item.place, item.resource)
 
     # --- breaking it ---------------------------------------------------------------------------------
@@ -214,16 +215,24 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """Return it as a diagnosis sees it."""
-        knowledge = Knowledge()
-        for host, answers in self.answers.items():
-            knowledge.put(host, answers)
-        return Snapshot(
-            self.context, Facts(knowledge, CLUSTER), placed(self.context), self.unreachable, self.taken
-        )
+        return Snapshot(self.context, self._facts(), self._items, self.unreachable, self.taken)
 
     def diagnose(self) -> Diagnosis:
         """Return what is found."""
         return judge(self.snapshot())
+
+    def _facts(self, place: str = CLUSTER) -> Facts:
+        knowledge = Knowledge()
+        for host, answers in self.answers.items():
+            knowledge.put(host, answers)
+        return Facts(knowledge, place)
+
+    @property
+    def _items(self) -> Items:
+        """Return what the steps want by the context of now: rendered once for each, it is most of a test's time."""
+        if self._placed is None or self._placed[0] is not self.context:
+            self._placed = (self.context, placed(self.context))
+        return self._placed[1]
 
     # --- a healthy one -------------------------------------------------------------------------------
 
@@ -357,7 +366,7 @@ class World:
 
     def _as_wanted(self, place: str, resource: Resource) -> None:
         """Let a place have what a resource wants there."""
-        seen = self.snapshot().facts.at(place)
+        seen = self._facts(place)
         if isinstance(resource, File) and resource.want(seen) is ABSENT:
             self.say(place, FileFact(resource.path, resource.secret), None)
         elif isinstance(resource, File):

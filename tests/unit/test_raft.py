@@ -94,20 +94,27 @@ class Line:
 Behaviour = Callable[[Line], object]
 
 
+@pytest.fixture(autouse=True)
+def _one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe the first answer, whoever is away in it."""
+    monkeypatch.setattr(raft, "SETTLING", 0.0)
+
+
 @contextlib.contextmanager
-def member(behaviour: Behaviour) -> Iterator[FakeHost]:
-    """Run a member that behaves like this, once; what it raises fails the test."""
+def member(*behaviours: Behaviour) -> Iterator[FakeHost]:
+    """Run a member that behaves like this, a connection each; what it raises fails the test."""
     raised: list[Exception] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            stream, _ = listener.accept()
-            with stream:
-                stream.settimeout(DEADLINE)
-                try:
-                    behaviour(Line(stream))
-                except Exception as error:  # noqa: BLE001 (handed to the test)
-                    raised.append(error)
+            for behaviour in behaviours:
+                stream, _ = listener.accept()
+                with stream:
+                    stream.settimeout(DEADLINE)
+                    try:
+                        behaviour(Line(stream))
+                    except Exception as error:  # noqa: BLE001 (handed to the test)
+                        raised.append(error)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -117,8 +124,8 @@ def member(behaviour: Behaviour) -> Iterator[FakeHost]:
     assert raised == []
 
 
-def ask(behaviour: Behaviour, password: str = PASSWORD) -> RaftStatus:
-    with member(behaviour) as host:
+def ask(*behaviours: Behaviour, password: str = PASSWORD) -> RaftStatus:
+    with member(*behaviours) as host:
         return RaftFact(PORT, Secret(password)).ask(host)
 
 
@@ -174,6 +181,19 @@ def test_a_status_is_read_whole() -> None:
     status = ask(answering(STATUS))
     assert figures(status) == ("192.0.2.1:7000", True, 7, 1234, 99)
     assert status.partners == {"192.0.2.2:7000": True, "192.0.2.3:7000": False}
+
+
+def test_a_partner_that_is_away_for_a_moment_is_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raft, "SETTLING", DEADLINE)
+    back = {**STATUS, "raft_term": 8, "partner_node_status_server_192.0.2.3:7000": 2}
+    status = ask(answering(STATUS), answering(STATUS), answering(back))
+    assert (status.term, status.partners) == (8, {"192.0.2.2:7000": True, "192.0.2.3:7000": True})
+
+
+def test_a_partner_that_stays_away_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raft, "SETTLING", 0.15)
+    monkeypatch.setattr(raft, "LOOK_AGAIN", 0.2)
+    assert ask(answering(STATUS), answering(STATUS)).partners["192.0.2.3:7000"] is False
 
 
 def test_a_member_may_know_no_leader() -> None:

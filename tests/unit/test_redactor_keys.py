@@ -28,6 +28,7 @@ LINES = KEY.reveal().splitlines()[1:-1]
         " ".join(LINES),
         *LINES,
     ],
+    ids=["pem", "json", "repr", "shell", "one line", *(f"line {number}" for number in range(len(LINES)))],
 )
 def test_no_line_of_a_known_key_is_shown(spelled: str) -> None:
     shown = Redactor(keys=[KEY]).mask(f"before {spelled} after")

@@ -207,7 +207,7 @@ WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("step", "name", "change", "line"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("step", "name", "change", "line"), WRONG, ids=[line for *_, line in WRONG])
 def test_what_is_wrong_is_said(step: int, name: str, change: Callable[[Answers], object], line: str) -> None:
     answers = well()
     change(answers)

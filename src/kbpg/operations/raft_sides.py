@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kbpg.engine.site import Site
 from kbpg.facts import NotKnown
-from kbpg.raft import OtherPassword, RaftFact, RaftStatus
+from kbpg.raft import OtherPassword, RaftStatus, status_now
 from kbpg.raft_admin import holds_without
 
 
@@ -53,9 +53,9 @@ def look(site: Site) -> Sides:
 
     def ask(name: str) -> None:
         try:
-            new[name] = RaftFact(port, own).ask(site.hosts[name])
+            new[name] = status_now(site.hosts[name], port, own)
         except OtherPassword:
-            old[name] = RaftFact(port, before).ask(site.hosts[name])
+            old[name] = status_now(site.hosts[name], port, before)
 
     def told(name: str) -> None:
         try:

@@ -25,7 +25,7 @@ from kbpg.inventory.reserved import READ_SUFFIX
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.operations.patroni_change import UNAUTHORIZED
 from kbpg.patroni import REST_USER
-from kbpg.raft import OtherPassword, RaftFact
+from kbpg.raft import OtherPassword, status_now
 from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.secret import Secret
@@ -195,7 +195,7 @@ def _by_sql(site: Site, name: str, host: str, login: Login, query: str, *, repli
 def _member(port: int, host: Reader, password: Secret) -> bool:
     """Ask a member of Raft for its status, with this password and no other."""
     try:
-        RaftFact(port, password).ask(host)
+        status_now(host, port, password)
     except OtherPassword:
         return False
     except NotKnown as reason:
