@@ -67,14 +67,17 @@ def moved(settings: dict[str, Any], host: str, new: str) -> None:
 
 
 def away(move: Move) -> None:
-    """Give the host its new address, and leave the old one to SSH."""
+    """Give the host its new address, and leave the old one to SSH.
+
+    What the host says to itself stays: to its second address it comes from its first one (`ip route show table local`).
+    """
     rest = "! --dport 22"
     move.before.sh(
         move.host,
         f"ip addr add {move.new}/24 dev eth0"
         f" && ip route replace {move.network} dev eth0 scope link src {move.new}"
-        f" && iptables -I INPUT -d {move.old} -p tcp {rest} -j DROP"
-        f" && iptables -I OUTPUT -s {move.old} -p tcp {rest.replace('dport', 'sport')} -j DROP",
+        f" && iptables -I INPUT ! -i lo -d {move.old} -p tcp {rest} -j DROP"
+        f" && iptables -I OUTPUT ! -o lo -s {move.old} -p tcp {rest.replace('dport', 'sport')} -j DROP",
     )
 
 
