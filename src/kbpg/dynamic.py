@@ -35,15 +35,21 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
         "synchronous_mode": synchronous_mode(inventory),
         "synchronous_mode_strict": inventory.cluster.synchronous == "strict",
         "synchronous_node_count": synchronous_nodes(len(inventory.db)),
+        **({"member_slots_ttl": timers.member_slots_ttl} if _is_patroni_4(inventory) else {}),
         "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": dict(parameters)},
     }
+
+
+def _is_patroni_4(inventory: Inventory) -> bool:
+    """Return whether this Patroni knows quorum commit and slots that outlive a member's key: new in 4.0.0."""
+    return version_tuple(inventory.versions.patroni) >= (4, 0, 0)
 
 
 def synchronous_mode(inventory: Inventory) -> str | bool:
     """Return Patroni's synchronous_mode: `quorum` where it is known (since 4.0), else true; false for off."""
     if inventory.cluster.synchronous == "off":
         return False
-    return "quorum" if version_tuple(inventory.versions.patroni) >= (4, 0, 0) else True
+    return "quorum" if _is_patroni_4(inventory) else True
 
 
 def synchronous_nodes(nodes: int) -> int:

@@ -17,6 +17,7 @@ See docs/adr/0016-watchdog.md. Runs in the container, with its Python and nothin
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -48,6 +49,10 @@ class Garbled(OSError):
     """It speaks, but with TLS where none was expected, or without it."""
 
 
+class Untrusted(Garbled):
+    """It speaks TLS, with a certificate that is not to be trusted: it has expired, or nobody knows its authority."""
+
+
 class Patroni:
     """Patroni's REST API on this node, as its own configuration in `directory` says."""
 
@@ -61,24 +66,41 @@ class Patroni:
         self._login = f"{login.get('username')}:{login.get('password')}"
         # What it speaks now: its files may say otherwise until they are loaded
         self._secure = "certfile" in settings
-        tls = Path(directory) / "tls"
-        self._tls = ssl.create_default_context(cafile=str(tls / "ca.crt"))
-        self._tls.load_cert_chain(tls / "server.crt", tls / "server.key")
+        self._certificates, self._stamp = Path(directory) / "tls", (0, 0)
+        self._trust()
+
+    def _trust(self) -> None:
+        """Trust the authority that is on disk now: certificates are renewed while this goes on."""
+        file = self._certificates / "ca.crt"
+        status = file.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            self._tls, self._stamp = ssl.create_default_context(cafile=str(file)), stamp
 
     def ask(self, path: str) -> dict[str, Any]:
-        """Return its answer; an error status has a body too. Raises `Refused`, OSError, ValueError, HTTPException."""
+        """Return its answer; an error status has a body too. Raises `Refused`, OSError, ValueError, HTTPException.
+
+        It shows no certificate: none is asked for here, and one that has expired meanwhile would be refused.
+        """
+        with contextlib.suppress(OSError):
+            self._trust()
         return self._request("GET", path, None)
 
     def wake(self) -> None:
         """Let it look at PostgreSQL now: a change of its settings that changes nothing (patroni/api.py)."""
+        self._tls.load_cert_chain(self._certificates / "server.crt", self._certificates / "server.key")
         self._request("PATCH", "/config", b'{"kbpg_wakes_patroni": null}')
 
     def _request(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         try:
             return self._spoken(method, path, body)
-        except Garbled:
+        except Garbled as first:
             self._secure = not self._secure
-            return self._spoken(method, path, body)
+            try:
+                return self._spoken(method, path, body)
+            except Garbled:
+                self._secure = not self._secure
+                raise first from None
 
     def _spoken(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         token = base64.b64encode(self._login.encode()).decode()
@@ -98,6 +120,8 @@ class Patroni:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 raise Refused from None
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise Untrusted(error.reason.verify_message) from error
             if isinstance(error.reason, (ssl.SSLError, ConnectionResetError)):
                 raise Garbled from error
             raise
@@ -112,6 +136,7 @@ class Silence:
         self._seen: object = None
         self._well = time.monotonic()
         self._limit = 0.0
+        self._said = ""
 
     def look(self) -> float:
         """Ask once, and return the seconds by which a leader is overdue; 0 or less where all is well."""
@@ -126,9 +151,19 @@ class Silence:
                 self._well, self._seen = time.monotonic(), node.get("dcs_last_seen")
         except Refused:
             self._armed = False
+        except Untrusted as error:
+            # It answers, so it does not stand still; whether it sees the consensus, nobody can tell. A cluster must
+            # not end with its certificates.
+            self._well = time.monotonic()
+            self._complain(str(error))
         except (OSError, ValueError, http.client.HTTPException):
             pass
         return time.monotonic() - self._well - self._limit if self._armed else 0.0
+
+    def _complain(self, why: str) -> None:
+        if why != self._said:
+            self._said = why
+            say(f"cannot tell whether Patroni is well: {why}")
 
     def _read_limit(self) -> float:
         """Return the limit by the timers in force; 0 where a leader may go on without the consensus."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 from tests.lab.conftest import DB, PROXIES, Lab
+from tests.lab.faults import psql
 
 pytestmark = pytest.mark.lab
 EACH = [
@@ -31,6 +33,8 @@ def test_docker_shows_what_was_asked_for(host: str, name: str, converged: Lab) -
     assert (options["CapDrop"], options["CapAdd"] or []) == (["ALL"], [])
     assert options["SecurityOpt"] == ["no-new-privileges"]
     assert options["PidsLimit"] == (4096 if name == "patroni" else 1024)
+    assert options["OomScoreAdj"] == (-900 if name == "patroni" else 0)
+    assert options["LogConfig"]["Type"] == "json-file"
     assert sorted(options["Tmpfs"]) == sorted(WRITABLE[name])
 
 
@@ -52,6 +56,14 @@ def test_no_process_has_a_capability_or_can_get_one(host: str, name: str, conver
             held = {key: value for key, value in process.items() if key != "Name"}
             assert len(held) == 5, process
             assert set(held.values()) == {"0" * 16}, process
+
+
+@pytest.mark.parametrize("host", DB)
+def test_memory_that_runs_out_ends_a_session_and_not_the_node(host: str, converged: Lab) -> None:
+    """By what the kernel goes by: Patroni, its watchdog and the postmaster come last, what serves a client does not."""
+    assert int(psql(converged, host, "select pg_read_file('/proc/self/oom_score_adj')")) == 0
+    script = 'for each in 1 "$(head -n 1 $PGDATA/postmaster.pid)"; do cat /proc/$each/oom_score_adj; done'
+    assert converged.sh(host, f"docker exec -u 999 patroni sh -c {shlex.quote(script)}").split() == ["-900", "-900"]
 
 
 @pytest.mark.parametrize(("host", "name"), EACH)

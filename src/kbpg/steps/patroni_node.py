@@ -41,8 +41,12 @@ WATCHDOG = "watchdog.py"
 RELOAD_POSTGRESQL = '[ ! -e "$PGDATA/postmaster.pid" ] || kill -HUP "$(head -n 1 "$PGDATA/postmaster.pid")"'
 TRANSPORT_DEADLINE = 15.0
 """Seconds for Patroni to load its files: it does so in its next round, `loop_wait` seconds later at most."""
-SHM_SIZE = 1 << 30
-"""Bytes of /dev/shm, a limit and not a reservation: parallel queries and HNSW builds share memory there."""
+SHM_SIZE = 8 << 30
+"""Bytes of /dev/shm, a limit and not a reservation: a parallel HNSW build takes all of `maintenance_work_mem` there
+at once (up to 2 GB, tuning.py), and parallel hash joins their `work_mem` each."""
+OOM_SCORE = -900
+"""The kernel's last choice when memory runs out. PostgreSQL's own processes for clients and work go back to 0 (the
+image's PG_OOM_ADJUST_FILE; PostgreSQL's manual, 18.4.4), so one session dies, and not the leader."""
 
 
 class NodeContainer(Container):
@@ -152,6 +156,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         read_only=True,
         cap_drop=ALL,
         pids_limit=pids_limit(max_connections(context.inventory)),
+        oom_score=OOM_SCORE,
         health=Health(_ready(context.inventory.cluster.superuser)),
     )
 
