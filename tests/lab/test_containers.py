@@ -63,7 +63,10 @@ def test_memory_that_runs_out_ends_a_session_and_not_the_node(host: str, converg
     """By the kernel's measure Patroni, its watchdog and the postmaster come last, what serves a client does not."""
     assert int(psql(converged, host, "select pg_read_file('/proc/self/oom_score_adj')")) == 0
     script = 'for each in 1 "$(head -n 1 $PGDATA/postmaster.pid)"; do cat /proc/$each/oom_score_adj; done'
-    assert converged.sh(host, f"docker exec -u 999 patroni sh -c {shlex.quote(script)}").split() == ["-900", "-900"]
+    assert converged.sh(host, f"docker exec -u 999 patroni sh -c {shlex.quote(script)}").split() == [
+        "-900",
+        "-900",
+    ]
 
 
 @pytest.mark.parametrize(("host", "name"), EACH)
