@@ -90,7 +90,6 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
             "CapDrop": options.get("cap-drop"),
             "CapAdd": options.get("cap-add"),
             "SecurityOpt": options.get("security-opt"),
-            "OomScoreAdj": int(options.get("oom-score-adj", ["0"])[0]),
             "PidsLimit": int(options["pids-limit"][0]) if "pids-limit" in options else None,
         },
     }

@@ -448,7 +448,6 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "CapDrop": list(spec.cap_drop),
             "SecurityOpt": ["no-new-privileges"],
             "PidsLimit": spec.pids_limit,
-            "OomScoreAdj": spec.oom_score,
         },
     }
 

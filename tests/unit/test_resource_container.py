@@ -45,7 +45,6 @@ SPEC = ContainerSpec(
     read_only=True,
     cap_drop=("ALL",),
     pids_limit=256,
-    oom_score=-900,
     health=Health("app --ping"),
 )
 CONTAINERS = ContainersFact(("app", "other"))
@@ -146,7 +145,6 @@ DRIFTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "cap_add": lambda c: c["HostConfig"].update(CapAdd=["SYS_ADMIN"]),
     "security_opt": lambda c: c["HostConfig"].update(SecurityOpt=["no-new-privileges", "seccomp=unconfined"]),
     "pids_limit": lambda c: c["HostConfig"].update(PidsLimit=100_000),
-    "oom_score": lambda c: c["HostConfig"].update(OomScoreAdj=0),
     "health": lambda c: c["Config"].pop("Healthcheck"),
 }
 
@@ -183,7 +181,6 @@ def test_each_options_drift_is_seen_and_recreates_the_container(option: str, wor
         ("read_only", False),
         ("cap_drop", ()),
         ("pids_limit", 512),
-        ("oom_score", 0),
         ("health", Health("app --ping", interval=10)),
         ("health", Health("app --pong")),
         ("health", None),

@@ -31,8 +31,7 @@ class ContainerSpec:
     (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
     "path:options". `restart_for` digests what the program reads only when it starts, so that a change of it
     recreates the container. `user` is "uid:gid", "" for the image's; `pids_limit` counts processes and threads, 0
-    for no limit; `oom_score` is from -1000 to 1000, 0 for the kernel's own. What the last six are for:
-    docs/containers.md.
+    for no limit. What the last five are for: docs/containers.md.
     """
 
     name: str
@@ -48,7 +47,6 @@ class ContainerSpec:
     read_only: bool = False
     cap_drop: tuple[str, ...] = ()
     pids_limit: int = 0
-    oom_score: int = 0
     health: Health | None = None
 
     def argv(self) -> list[str]:
@@ -73,7 +71,6 @@ class ContainerSpec:
         options += ["--read-only"] if self.read_only else []
         options += [f"--cap-drop={name}" for name in self.cap_drop]
         options += [f"--pids-limit={self.pids_limit}"] if self.pids_limit else []
-        options += [f"--oom-score-adj={self.oom_score}"] if self.oom_score else []
         return options + (self.health.options() if self.health else [])
 
     def digest(self) -> str:
@@ -107,7 +104,6 @@ class ContainerSpec:
             "cap_add": "",
             "security_opt": NO_NEW_PRIVILEGES,
             "pids_limit": self.pids_limit,
-            "oom_score": self.oom_score,
             "health": self.health.text() if self.health else NO_HEALTH,
         }
 
@@ -147,7 +143,6 @@ def state_of(container: Mapping[str, Any]) -> State:
         "cap_add": " ".join(sorted(host.get("CapAdd") or [])),
         "security_opt": security_of(host),
         "pids_limit": max(host.get("PidsLimit") or 0, 0),
-        "oom_score": host.get("OomScoreAdj") or 0,
         "health": health_of(config),
     }
 

@@ -44,9 +44,6 @@ TRANSPORT_DEADLINE = 15.0
 SHM_SIZE = 8 << 30
 """Bytes of /dev/shm, a limit and not a reservation: a parallel HNSW build takes all of `maintenance_work_mem` there
 at once (up to 2 GB, tuning.py), and parallel hash joins their `work_mem` each."""
-OOM_SCORE = -900
-"""The kernel's last choice when memory runs out. PostgreSQL's own processes for clients and work go back to 0 (the
-image's PG_OOM_ADJUST_FILE; PostgreSQL's manual, 18.4.4), so one session dies, and not the leader."""
 
 
 class NodeContainer(Container):
@@ -156,7 +153,6 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         read_only=True,
         cap_drop=ALL,
         pids_limit=pids_limit(max_connections(context.inventory)),
-        oom_score=OOM_SCORE,
         health=Health(_ready(context.inventory.cluster.superuser)),
     )
 
