@@ -33,7 +33,6 @@ def test_docker_shows_what_was_asked_for(host: str, name: str, converged: Lab) -
     assert (options["CapDrop"], options["CapAdd"] or []) == (["ALL"], [])
     assert options["SecurityOpt"] == ["no-new-privileges"]
     assert options["PidsLimit"] == (4096 if name == "patroni" else 1024)
-    assert options["OomScoreAdj"] == (-900 if name == "patroni" else 0)
     assert options["LogConfig"]["Type"] == "json-file"
     assert sorted(options["Tmpfs"]) == sorted(WRITABLE[name])
 
@@ -61,11 +60,11 @@ def test_no_process_has_a_capability_or_can_get_one(host: str, name: str, conver
 @pytest.mark.parametrize("host", DB)
 def test_memory_that_runs_out_ends_a_session_and_not_the_node(host: str, converged: Lab) -> None:
     """By the kernel's measure Patroni, its watchdog and the postmaster come last, what serves a client does not."""
-    assert int(psql(converged, host, "select pg_read_file('/proc/self/oom_score_adj')")) == 0
+    assert int(psql(converged, host, "select pg_read_file('/proc/self/oom_score_adj')")) == 500
     script = 'for each in 1 "$(head -n 1 $PGDATA/postmaster.pid)"; do cat /proc/$each/oom_score_adj; done'
     assert converged.sh(host, f"docker exec -u 999 patroni sh -c {shlex.quote(script)}").split() == [
-        "-900",
-        "-900",
+        "0",
+        "0",
     ]
 
 
