@@ -69,13 +69,14 @@ def moved(settings: dict[str, Any], host: str, new: str) -> None:
 def away(move: Move) -> None:
     """Give the host its new address, and leave the old one to SSH.
 
-    What the host says to itself stays: to its second address it comes from its first (`ip route show table local`).
+    To its second address on a network a host speaks from its first one (`ip route show table local`), unless told.
     """
     rest = "! --dport 22"
     move.before.sh(
         move.host,
         f"ip addr add {move.new}/24 dev eth0"
         f" && ip route replace {move.network} dev eth0 scope link src {move.new}"
+        f" && ip route replace table local local {move.new} dev eth0 scope host src {move.new}"
         f" && iptables -I INPUT ! -i lo -d {move.old} -p tcp {rest} -j DROP"
         f" && iptables -I OUTPUT ! -o lo -s {move.old} -p tcp {rest.replace('dport', 'sport')} -j DROP",
     )
