@@ -32,6 +32,7 @@ from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.steps.s00_credentials import CredentialsFact
+from kbpg.tuning import UNLISTED_CONNECTIONS
 
 from .health_world import FOUND, GB, INVENTORY, World
 from .pki_world import DAY, NOW
@@ -723,6 +724,27 @@ def test_a_stopped_container_does_not_hide_its_neighbour() -> None:
     world.stop("proxy-1", "haproxy")
     forgotten_pause(world)
     assert shown(world) == [("proxy-1", "container-stopped"), ("proxy-1", "pgbouncer-paused")]
+
+
+@pytest.mark.parametrize(
+    ("database", "size", "remedy"),
+    [
+        ("keybuzz", 50, "raise pgbouncer.pool_size in the inventory"),
+        ("byhand", UNLISTED_CONNECTIONS, "list the database in the inventory (databases) with a pool_size"),
+    ],
+)
+def test_clients_of_a_database_that_the_inventory_does_not_name_wait_for_a_pool_of_its_own(
+    database: str, size: int, remedy: str
+) -> None:
+    world = World()
+    waiting(world)
+    pooler = world.get("proxy-1", world.ask.pooler)
+    pools = tuple({**row, "database": database} for row in pooler.pools)
+    world.change("proxy-1", world.ask.pooler, pools=pools)
+    finding = only(world)
+    assert finding.id == "pgbouncer-waiting"
+    assert finding.evidence == (f"50 server connections are active, pool size {size}",)
+    assert finding.remedy == f"{remedy}, then kbpg apply-all"
 
 
 def test_data_is_not_removed_without_a_leader_of_the_same_cluster() -> None:
