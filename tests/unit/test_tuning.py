@@ -194,6 +194,12 @@ def test_the_inventory_has_the_last_word() -> None:
     assert [found[name] for name in names] == [77, "3MB", "on", "off", 1.5]
 
 
+def test_the_log_holds_what_standbys_need_and_more_where_the_inventory_says_so() -> None:
+    assert tuning.parameters(GB, 1, DEFAULT)["wal_level"] == "replica"
+    inventory = changed(postgresql={"parameters": {"wal_level": "logical"}})
+    assert tuning.parameters(GB, 1, inventory)["wal_level"] == "logical"
+
+
 @pytest.mark.parametrize(("pgvector", "workers"), [("0.8.1", 0), ("0.7.4", 0), ("0.8.2", 4), ("0.10.0", 4)])
 def test_parallel_index_builds_are_off_while_pgvector_overflows(pgvector: str, workers: int) -> None:
     inventory = changed(versions={"pgvector": pgvector})
