@@ -134,9 +134,12 @@ def _environment() -> Environment:
     environment.globals.update(
         auth_connections=tuning.AUTH_CONNECTIONS,
         database_connections=tuning.database_connections,
+        maintenance_connections=tuning.maintenance_connections,
         old_suffix=OLD_SUFFIX,
+        other_connections=tuning.OTHER_CONNECTIONS,
         read_suffix=READ_SUFFIX,
         superuser_connections=tuning.SUPERUSER_CONNECTIONS,
+        unlisted_connections=tuning.UNLISTED_CONNECTIONS,
     )
     return environment
 

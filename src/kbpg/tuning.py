@@ -22,9 +22,15 @@ KB, MB, GB = 1024, 1024**2, 1024**3
 AUTH_CONNECTIONS = 5
 """Server connections one PgBouncer keeps at most for its auth query; pgbouncer.ini.j2 sets the same limit."""
 SUPERUSER_CONNECTIONS = 10
-"""The same for the cluster's superuser."""
+"""The same for the cluster's superuser, in each database."""
+OTHER_CONNECTIONS = 5
+"""The same for any other role in `postgres`, where nobody works for long and where passwords are looked up."""
+UNLISTED_CONNECTIONS = 12
+"""The same in a database that the inventory does not name, for all roles together: one for each client of a drill,
+whose database is such a one, also while a single proxy serves them all."""
 DIRECT_CONNECTIONS = 40
-"""Room for connections past the pools: through HAProxy, Patroni, kbpg, backups, monitoring."""
+"""Room for connections past the pools: through HAProxy, Patroni, kbpg, backups, monitoring. It is also all there is
+for a second database that the inventory does not name: see `connections_needed`."""
 RESERVED_CONNECTIONS = 5
 """superuser_reserved_connections: Patroni and a human always get in."""
 STEP = 256 * MB
@@ -105,22 +111,38 @@ def max_connections(inventory: Inventory) -> int:
 
 
 def connections_needed(inventory: Inventory) -> int:
-    """Return the connections of all full pools, and those that go past the pools."""
+    """Return the connections of all full pools, and those that go past the pools.
+
+    Every database in pgbouncer.ini has a `max_db_connections`; this is the sum of them in all PgBouncers. A database
+    that the inventory does not name has one too, but PgBouncer has no limit for how many of these it serves (its
+    `max_user_connections` is one for each user, whose number has no limit either): one of them is counted.
+    """
     # Reads count too: when no standby serves them, the leader does
     own = database_connections(inventory) + inventory.pgbouncer.read_pool_size
-    others = sum(2 * database.pool_size for database in inventory.databases)
-    one = own + others + AUTH_CONNECTIONS
+    named = sum(2 * database.pool_size for database in inventory.databases)
+    one = own + named + 2 * maintenance_connections(inventory) + UNLISTED_CONNECTIONS
     return len(inventory.proxies) * one + DIRECT_CONNECTIONS + RESERVED_CONNECTIONS
 
 
 def database_connections(inventory: Inventory) -> int:
-    """Return the server connections that one PgBouncer needs for the application's database.
+    """Return the server connections that one PgBouncer opens at most to the application's database.
 
-    With more roles than the application and the superuser it is also the limit for all of them together.
+    That is what the pools of the application and of the superuser come to; other roles share it with them.
     """
     pool = inventory.pgbouncer
-    superuser = SUPERUSER_CONNECTIONS if pool.superuser_access else 0
-    return pool.pool_size + pool.reserve_pool_size + superuser
+    return pool.pool_size + pool.reserve_pool_size + _superuser_connections(inventory)
+
+
+def maintenance_connections(inventory: Inventory) -> int:
+    """Return the server connections that one PgBouncer opens at most to `postgres`, and as many for reads of it.
+
+    A full pool of the superuser and one of another role leave the auth query its own: whoever logs in needs it.
+    """
+    return AUTH_CONNECTIONS + _superuser_connections(inventory) + OTHER_CONNECTIONS
+
+
+def _superuser_connections(inventory: Inventory) -> int:
+    return SUPERUSER_CONNECTIONS if inventory.pgbouncer.superuser_access else 0
 
 
 def _memory(memory: int, connections: int) -> dict[str, Parameter]:

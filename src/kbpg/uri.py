@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from kbpg.inventory import Inventory
 
 CONNECT_TIMEOUT = 3
-"""Seconds a client gives one address before it tries the next; libpq's minimum is 2."""
+"""Seconds a client gives one address before it tries the next, or fails and can try again; libpq's minimum is 2.
+Without it a client waits minutes for an address that does not answer."""
 
 
 TCP_USER_TIMEOUT = 1000
-"""Milliseconds that what a client sent may stay unacknowledged by the proxy's kernel until the connection counts as
-lost. Without it a client whose proxy lost its power waits for a quarter of an hour (tcp(7), tcp_retries2). The kernel
-acknowledges while a query runs, however long: this does not limit queries."""
+"""Milliseconds that what a client sent may stay unacknowledged by the kernel of the proxy, or of the load balancer,
+until the connection counts as lost. Without it a client whose proxy lost its power waits for a quarter of an hour
+(tcp(7), tcp_retries2). The kernel acknowledges while a query runs, however long: this does not limit queries."""
 
 
 class Kind(StrEnum):
@@ -60,12 +61,11 @@ def uri(
         name, password = role, credentials.roles[role]
     shown = _encoded(password.reveal()) if show_password else MASK
     port = _port(inventory, kind)
-    addresses = _addresses(inventory)
-    hosts = ",".join(f"{_host(address)}:{port}" for address in addresses)
-    options = urlencode(_options(inventory, kind, several=len(addresses) > 1), quote_via=quote)
+    hosts = ",".join(f"{_host(address)}:{port}" for address in _addresses(inventory))
+    options = urlencode(_options(inventory, kind), quote_via=quote)
     database = database or inventory.cluster.database
     database = _encoded(read_name(database) if kind == Kind.READ_ONLY_POOLED else database)
-    return f"postgresql://{_encoded(name)}:{shown}@{hosts}/{database}{'?' if options else ''}{options}"
+    return f"postgresql://{_encoded(name)}:{shown}@{hosts}/{database}?{options}"
 
 
 def _addresses(inventory: Inventory) -> list[str]:
@@ -78,12 +78,11 @@ def _port(inventory: Inventory, kind: Kind) -> int:
     return ports.pgbouncer if kind.pooled else ports.replicas if kind == Kind.READ_ONLY else ports.primary
 
 
-def _options(inventory: Inventory, kind: Kind, *, several: bool) -> dict[str, str]:
+def _options(inventory: Inventory, kind: Kind) -> dict[str, str]:
     options = verified(inventory)
-    if several:
-        # Without it a client waits minutes for a dead first address before it tries the second.
-        options["connect_timeout"] = str(CONNECT_TIMEOUT)
-        options["tcp_user_timeout"] = str(TCP_USER_TIMEOUT)
+    # With one address too: a load balancer that moves to another machine leaves its clients as silent a connection.
+    options["connect_timeout"] = str(CONNECT_TIMEOUT)
+    options["tcp_user_timeout"] = str(TCP_USER_TIMEOUT)
     if kind == Kind.DIRECT:
         # Right after a failover HAProxy may still lead to the old leader. Not through PgBouncer: it repeats
         # the in_hot_standby of its first server connection to every client (pgbouncer issue 859), so that one

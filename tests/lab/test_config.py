@@ -186,22 +186,22 @@ def test_a_paused_cluster_is_left_alone(converged: Lab, inventory: Path) -> None
 def test_a_command_that_is_killed_is_finished_by_apply_all(converged: Lab, inventory: Path) -> None:
     lab = converged
     lab.await_whole(60)
-    with killed_at_end(lab.start("config", "set", "max_connections=300", inventory=inventory)) as running:
-        lab.until(lambda: "max_connections: 300" in inventory.read_text(), 30, "the inventory is written")
+    with killed_at_end(lab.start("config", "set", "max_connections=400", inventory=inventory)) as running:
+        lab.until(lambda: "max_connections: 400" in inventory.read_text(), 30, "the inventory is written")
         running.kill()
         assert running.wait(10) == -signal.SIGKILL
     lab.apply(inventory)
-    assert everywhere(lab, "max_connections") == {"300"}
+    assert everywhere(lab, "max_connections") == {"400"}
     settled(lab, inventory)
 
 
 def test_a_standby_alone_cannot_shrink_and_says_why(converged: Lab, inventory: Path) -> None:
     """Comes after the test above, whose larger max_connections is still in force."""
     lab = converged
-    assert everywhere(lab, "max_connections") == {"300"}
+    assert everywhere(lab, "max_connections") == {"400"}
     standby = next(host for host in DB if host != lab.leader())
     inventory.write_text(
-        inventory.read_text().replace("postgresql:\n", "postgresql:\n  max_connections: 260\n", 1)
+        inventory.read_text().replace("postgresql:\n", "postgresql:\n  max_connections: 360\n", 1)
     )
     ran = lab.kbpg("apply-all", "--limit", standby, inventory=inventory)
     assert ran.code == 1, ran.everything
@@ -209,5 +209,5 @@ def test_a_standby_alone_cannot_shrink_and_says_why(converged: Lab, inventory: P
         "hint: max_connections shrinks, and a standby keeps the leader's until that was restarted" in ran.err
     )
     lab.apply(inventory)
-    assert everywhere(lab, "max_connections") == {"260"}
+    assert everywhere(lab, "max_connections") == {"360"}
     settled(lab, inventory)

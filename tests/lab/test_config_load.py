@@ -26,8 +26,8 @@ def inventory(converged: Lab) -> Iterator[Path]:
     "setting",
     [
         pytest.param("shared_buffers=320MB", marks=pytest.mark.faults),
-        "max_connections=300",
-        pytest.param("max_connections=260", marks=pytest.mark.faults),
+        "max_connections=400",
+        pytest.param("max_connections=360", marks=pytest.mark.faults),
         pytest.param("shared_buffers=256MB", marks=pytest.mark.faults),
     ],
 )

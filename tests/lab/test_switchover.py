@@ -278,7 +278,7 @@ def test_figures_of_rolling_restarts(converged: Lab, load: Load) -> None:
 @pytest.mark.timeout(900)
 def test_figures_of_changed_connections(converged: Lab, load: Load) -> None:
     lab, runs = converged, []
-    for number, wanted in enumerate((250, 220) * 2):
+    for number, wanted in enumerate((350, 340) * 2):
         path = lab.directory / f"switchover-{number % 2}.yaml"
         inventory = lab.edited(
             path, lambda s, wanted=wanted: s.setdefault("postgresql", {}).update(max_connections=wanted)

@@ -157,6 +157,7 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
             "postgresql.parameters.max_parallel_maintenance_workers: must stay 0",
         ),
         (["synchronous_commit=off"], "postgresql.parameters.synchronous_commit:"),
+        (["wal_level=minimal"], "postgresql.parameters.wal_level: wanted replica or logical"),
     ],
 )
 def test_the_rules_of_the_inventory_hold(file: Path, words: list[str], message: str) -> None:

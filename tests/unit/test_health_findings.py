@@ -22,6 +22,7 @@ from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import LEADER_ROLES
 from kbpg.pki import Names, issuing
 from kbpg.pki.completing import HOST_USAGES
+from kbpg.pki.names import names_of
 from kbpg.pki.reading import Purpose
 from kbpg.raft import RaftStatus
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
@@ -32,6 +33,7 @@ from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.steps.s00_credentials import CredentialsFact
+from kbpg.tuning import UNLISTED_CONNECTIONS
 
 from .health_world import FOUND, GB, INVENTORY, World
 from .pki_world import DAY, NOW
@@ -723,6 +725,62 @@ def test_a_stopped_container_does_not_hide_its_neighbour() -> None:
     world.stop("proxy-1", "haproxy")
     forgotten_pause(world)
     assert shown(world) == [("proxy-1", "container-stopped"), ("proxy-1", "pgbouncer-paused")]
+
+
+@pytest.mark.parametrize(
+    ("tls", "between", "asked"),
+    [
+        ("require", False, "--cacert /srv/kb/haproxy/tls/ca.crt https"),
+        ("off", False, "http"),
+        # until every HAProxy checks both ways, Patroni speaks what it spoke before
+        ("require", True, "http"),
+        ("off", True, "--cacert /srv/kb/haproxy/tls/ca.crt https"),
+    ],
+)
+def test_a_proxy_asks_patroni_in_the_way_that_patroni_speaks(tls: str, between: bool, asked: str) -> None:
+    text = INVENTORY.replace(
+        "cluster: {name: test}", f"cluster: {{name: test, base_dir: /srv/kb}}\ntls: {tls}"
+    )
+    world = World(text)
+    world.context = dataclasses.replace(world.context, between=between)
+    all_down(world)
+    (no_leader,) = world.diagnose().of("haproxy-no-leader")
+    assert no_leader.remedy.endswith(f" 'curl -sSI -m 3 {asked}://192.0.2.1:8008/primary'")
+
+    world = World(text)
+    world.context = dataclasses.replace(world.context, between=between)
+    servers = world.get("proxy-1", world.ask.haproxy)
+    down = [dataclasses.replace(s, status="DOWN", check="L4TOUT") if s.name == "db-2" else s for s in servers]
+    world.say("proxy-1", world.ask.haproxy, tuple(down))
+    (replica,) = world.diagnose().of("haproxy-replica-down")
+    assert replica.remedy.endswith(f" 'curl -sSI -m 3 {asked}://192.0.2.2:8008/replica'")
+
+
+def test_a_db_host_shows_any_proxy_a_certificate_for_its_address() -> None:
+    inventory = World().context.inventory
+    names = names_of(inventory)
+    assert all(host.address in names[host.name].texts() for host in inventory.db)
+
+
+@pytest.mark.parametrize(
+    ("database", "size", "remedy"),
+    [
+        ("keybuzz", 50, "raise pgbouncer.pool_size in the inventory"),
+        ("byhand", UNLISTED_CONNECTIONS, "list the database in the inventory (databases) with a pool_size"),
+    ],
+)
+def test_clients_of_a_database_that_the_inventory_does_not_name_wait_for_a_pool_of_its_own(
+    database: str, size: int, remedy: str
+) -> None:
+    world = World()
+    waiting(world)
+    pooler = world.get("proxy-1", world.ask.pooler)
+    pools = tuple({**row, "database": database} for row in pooler.pools)
+    world.change("proxy-1", world.ask.pooler, pools=pools)
+    finding = only(world)
+    assert finding.id == "pgbouncer-waiting"
+    assert finding.evidence == (f"50 server connections are active, pool size {size}",)
+    assert finding.remedy == f"{remedy}, then kbpg apply-all"
 
 
 def test_data_is_not_removed_without_a_leader_of_the_same_cluster() -> None:

@@ -269,6 +269,8 @@ def test_timers_at_their_bounds(timers: str, fine: bool) -> None:
         "cluster: {name: k, synchronous: off}\npostgresql: {parameters: {synchronous_commit: off}}",
         "postgresql: {parameters: {synchronous_commit: remote_apply}}",
         "postgresql: {parameters: {max_wal_senders: 3, max_locks_per_transaction: 256}}",
+        "postgresql: {parameters: {wal_level: logical}}",
+        "postgresql: {parameters: {wal_level: replica}}",
         "ports: {postgresql: 6432, pgbouncer: 8008}",
         "cluster: {name: k, superuser: postgres, load_balancer: db.example.com}",
         "cluster: {name: k, base_dir: /srv/pg/cluster-1}",
@@ -277,6 +279,21 @@ def test_timers_at_their_bounds(timers: str, fine: bool) -> None:
 )
 def test_what_a_rule_must_not_refuse(text: str) -> None:
     assert inventory(text).hosts
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("minimal", 'got "minimal": standbys could not follow'),
+        ("hot_standby", 'got "hot_standby"'),  # an old word for replica, which PostgreSQL shows as replica
+        ("LOGICAL", 'got "LOGICAL"'),  # so that it is written as PostgreSQL shows it
+        ("2", "got 2"),
+    ],
+)
+def test_standbys_and_patroni_need_a_level_of_wal(value: str, why: str) -> None:
+    where = "inventory.yaml:2: postgresql.parameters.wal_level"
+    found = problems(f"postgresql: {{parameters: {{wal_level: {value}}}}}")
+    assert found == [f"{where}: wanted replica or logical, {why}"]
 
 
 def test_two_mistakes_in_one_section_are_both_named() -> None:

@@ -224,6 +224,16 @@ def test_a_change_that_needs_restarts_says_so(parameters: dict[str, Any], impact
     assert compare(Placed(CLUSTER, DynamicConfig(CONTEXT)), knowing(found, CLUSTER)).impact is impact
 
 
+def test_another_level_of_wal_is_a_restart_of_every_node() -> None:
+    """All that decides is that pg_settings calls it a parameter of the postmaster, as PostgreSQL 16 does."""
+    wanted = context("postgresql: {parameters: {wal_level: logical}}\n")
+    found = answers(right())
+    found["db-2"][LeaderSettings(wanted).settings.key] = (("wal_level", "replica"),)
+    compared = compare(Placed(CLUSTER, DynamicConfig(wanted)), knowing(found, CLUSTER))
+    assert compared.lines == ("postgresql.parameters.wal_level: replica → logical",)
+    assert compared.impact is Impact.SWITCHOVER
+
+
 def test_a_configuration_that_is_right_is_left_alone() -> None:
     assert drift(lambda config: None).change is None
     wanted = right()["postgresql"]["parameters"]["max_connections"]

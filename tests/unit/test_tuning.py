@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbpg import dynamic, tuning
+from kbpg.drills.workload import Crowd
 from kbpg.inventory import Inventory, load
+from kbpg.inventory.databases import OwnDatabase
+from kbpg.render import render
+from kbpg.tls import Transport
 from kbpg.tuning import GB, MB
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +44,7 @@ def changed(**sections: dict[str, Any]) -> Inventory:
             {
                 "shared_buffers": "2GB",
                 "effective_cache_size": "6GB",
-                "work_mem": "8MB",
+                "work_mem": "6MB",
                 "maintenance_work_mem": "512MB",
                 "max_wal_size": "4GB",
                 "max_parallel_workers": 4,
@@ -53,7 +57,7 @@ def changed(**sections: dict[str, Any]) -> Inventory:
             {
                 "shared_buffers": "32GB",
                 "effective_cache_size": "192GB",
-                "work_mem": "256MB",
+                "work_mem": "231MB",
                 "maintenance_work_mem": "2GB",
                 "max_wal_size": "8GB",
                 "max_worker_processes": 64,
@@ -132,13 +136,50 @@ def test_a_few_megabytes_less_memory_change_nothing() -> None:
     assert tuning.parameters(some, 4, DEFAULT) == tuning.parameters(some - 5 * MB, 4, DEFAULT)
 
 
+def promised(inventory: Inventory) -> list[dict[str, dict[str, str]]]:
+    """Return for each proxy the databases in its pgbouncer.ini, by name, with their settings."""
+    found = []
+    for host in inventory.proxies:
+        text = render("pgbouncer/pgbouncer.ini.j2", inventory=inventory, host=host, tls=Transport("require"))
+        section = text.partition("[databases]\n")[2].partition("[pgbouncer]\n")[0]
+        lines = [line.split(" = ") for line in section.splitlines() if " = " in line]
+        found.append({name: dict(re.findall(r"(\w+)=('[^']*'|\S+)", values)) for name, values in lines})
+    return found
+
+
 @pytest.mark.parametrize("pool_size", [1, 50, 500])
 @pytest.mark.parametrize("superuser_access", [True, False])
-def test_all_pools_of_all_pgbouncers_fit_with_room_to_spare(pool_size: int, superuser_access: bool) -> None:
-    inventory = changed(pgbouncer={"pool_size": pool_size, "superuser_access": superuser_access})
-    pools = len(inventory.proxies) * (pool_size + inventory.pgbouncer.reserve_pool_size)
+@pytest.mark.parametrize("more", [{}, {"databases": (OwnDatabase(name="shop", pool_size=7),)}])
+def test_all_pools_of_all_pgbouncers_fit_with_room_to_spare(
+    pool_size: int, superuser_access: bool, more: dict[str, Any]
+) -> None:
+    pools = {"pool_size": pool_size, "superuser_access": superuser_access}
+    inventory = changed(pgbouncer=pools).model_copy(update=more)
+    databases = promised(inventory)
+    assert {"keybuzz", "keybuzz_ro", "postgres", "postgres_ro", "*"} <= databases[0].keys()
+    opened = sum(int(each["max_db_connections"]) for proxy in databases for each in proxy.values())
     reserved = int(tuning.parameters(GB, 1, inventory)["superuser_reserved_connections"])
-    assert tuning.max_connections(inventory) >= max(100, pools + reserved + tuning.DIRECT_CONNECTIONS)
+    assert tuning.max_connections(inventory) >= max(100, opened + reserved + tuning.DIRECT_CONNECTIONS)
+
+
+@pytest.mark.parametrize("superuser_access", [True, False])
+def test_the_limit_of_a_database_keeps_no_pool_of_it_from_being_full(superuser_access: bool) -> None:
+    inventory = changed(pgbouncer={"superuser_access": superuser_access})
+    superuser = tuning.SUPERUSER_CONNECTIONS if superuser_access else 0
+    for databases in promised(inventory):
+        assert int(databases["keybuzz"]["max_db_connections"]) == 50 + 10 + superuser
+        for name in ("postgres", "postgres_ro"):
+            # logins go on while the superuser and one other role fill their pools
+            people = superuser + int(databases[name]["pool_size"])
+            assert int(databases[name]["max_db_connections"]) == tuning.AUTH_CONNECTIONS + people
+        others = {name: each for name, each in databases.items() if name != "keybuzz"}
+        assert {each["reserve_pool_size"] for each in others.values()} == {"0"}
+
+
+def test_the_clients_of_a_drill_have_a_server_connection_each() -> None:
+    """Its database is one that the inventory does not name, and a single proxy may serve them all."""
+    (limits, _) = ((each["*"]["pool_size"], each["*"]["max_db_connections"]) for each in promised(DEFAULT))
+    assert min(map(int, limits)) >= Crowd().pooled
 
 
 def test_the_inventory_has_the_last_word() -> None:
@@ -151,6 +192,12 @@ def test_the_inventory_has_the_last_word() -> None:
     found = tuning.parameters(GB, 1, inventory)
     names = ("max_connections", "work_mem", "jit", "log_checkpoints", "my.own")
     assert [found[name] for name in names] == [77, "3MB", "on", "off", 1.5]
+
+
+def test_the_log_holds_what_standbys_need_and_more_where_the_inventory_says_so() -> None:
+    assert tuning.parameters(GB, 1, DEFAULT)["wal_level"] == "replica"
+    inventory = changed(postgresql={"parameters": {"wal_level": "logical"}})
+    assert tuning.parameters(GB, 1, inventory)["wal_level"] == "logical"
 
 
 @pytest.mark.parametrize(("pgvector", "workers"), [("0.8.1", 0), ("0.7.4", 0), ("0.8.2", 4), ("0.10.0", 4)])

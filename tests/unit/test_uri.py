@@ -30,6 +30,8 @@ proxies:
 
 VERIFIED = "sslmode=verify-full&sslrootcert=%2Fhere%2Fcredentials%2Fpki%2Fca.crt"
 """What every connection string has unless the inventory says `tls: off`."""
+PATIENT = "connect_timeout=3&tcp_user_timeout=1000"
+"""What every connection string has, however many addresses it names."""
 
 
 def inventory(cluster: str = "", ports: str = "", more: str = "") -> Inventory:
@@ -50,22 +52,20 @@ def credentials() -> Credentials:
         (
             Kind.DIRECT,
             "postgresql://kb_app:app@192.0.2.11:5432,192.0.2.12:5432/keybuzz"
-            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000&target_session_attrs=read-write",
+            f"?{VERIFIED}&{PATIENT}&target_session_attrs=read-write",
         ),
         (
             Kind.POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz"
-            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000",
+            f"postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz?{VERIFIED}&{PATIENT}",
         ),
         (
             Kind.READ_ONLY,
             "postgresql://kb_app:app@192.0.2.11:5433,192.0.2.12:5433/keybuzz"
-            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000&options=-c%20default_transaction_read_only%3Don",
+            f"?{VERIFIED}&{PATIENT}&options=-c%20default_transaction_read_only%3Don",
         ),
         (
             Kind.READ_ONLY_POOLED,
-            "postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro"
-            f"?{VERIFIED}&connect_timeout=3&tcp_user_timeout=1000",
+            f"postgresql://kb_app:app@192.0.2.11:6432,192.0.2.12:6432/keybuzz_ro?{VERIFIED}&{PATIENT}",
         ),
     ],
 )
@@ -78,15 +78,15 @@ def test_both_proxies(kind: Kind, expected: str, credentials: Credentials) -> No
     [
         (
             Kind.DIRECT,
-            f"postgresql://kb_app:***@192.0.2.10:15432/keybuzz?{VERIFIED}&target_session_attrs=read-write",
+            f"postgresql://kb_app:***@192.0.2.10:15432/keybuzz?{VERIFIED}&{PATIENT}&target_session_attrs=read-write",
         ),
-        (Kind.POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz?{VERIFIED}"),
+        (Kind.POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz?{VERIFIED}&{PATIENT}"),
         (
             Kind.READ_ONLY,
-            f"postgresql://kb_app:***@192.0.2.10:15433/keybuzz?{VERIFIED}"
+            f"postgresql://kb_app:***@192.0.2.10:15433/keybuzz?{VERIFIED}&{PATIENT}"
             "&options=-c%20default_transaction_read_only%3Don",
         ),
-        (Kind.READ_ONLY_POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz_ro?{VERIFIED}"),
+        (Kind.READ_ONLY_POOLED, f"postgresql://kb_app:***@192.0.2.10:16432/keybuzz_ro?{VERIFIED}&{PATIENT}"),
     ],
 )
 def test_load_balancer_and_other_ports(kind: Kind, expected: str, credentials: Credentials) -> None:
@@ -96,14 +96,18 @@ def test_load_balancer_and_other_ports(kind: Kind, expected: str, credentials: C
 
 def test_without_tls_nothing_is_verified(credentials: Credentials) -> None:
     clear = inventory(", load_balancer: 192.0.2.10", more="tls: off")
-    assert uri(clear, credentials, Kind.POOLED) == "postgresql://kb_app:***@192.0.2.10:6432/keybuzz"
-    assert uri(clear, credentials, Kind.DIRECT).endswith("/keybuzz?target_session_attrs=read-write")
+    assert (
+        uri(clear, credentials, Kind.POOLED) == f"postgresql://kb_app:***@192.0.2.10:6432/keybuzz?{PATIENT}"
+    )
+    assert uri(clear, credentials, Kind.DIRECT).endswith(
+        f"/keybuzz?{PATIENT}&target_session_attrs=read-write"
+    )
 
 
 @pytest.mark.parametrize("address", ["2001:db8::1", "2001:db8:1:2:3:4:5:6"])
 def test_an_ipv6_address_stands_in_brackets(address: str, credentials: Credentials) -> None:
     text = uri(inventory(f', load_balancer: "{address}"'), credentials, Kind.POOLED)
-    assert text == f"postgresql://kb_app:***@[{address}]:6432/keybuzz?{VERIFIED}"
+    assert text == f"postgresql://kb_app:***@[{address}]:6432/keybuzz?{VERIFIED}&{PATIENT}"
     assert conninfo_to_dict(text)["host"] == address
 
 
@@ -135,6 +139,13 @@ def test_libpq_reads_back_what_was_meant(password: str, kind: Kind) -> None:
     assert (read["user"], read["password"], read["dbname"]) == ("kb_app", password, database)
     assert read.get("options") in (None, "-c default_transaction_read_only=on")
     assert read["host"] == "192.0.2.11,192.0.2.12"
+
+
+def test_a_single_proxy_is_given_up_as_soon_as_two_are(credentials: Credentials) -> None:
+    both = inventory()
+    one = both.model_copy(update={"proxies": both.proxies[:1]})
+    read = conninfo_to_dict(uri(one, credentials, Kind.POOLED))
+    assert (read["host"], read["connect_timeout"], read["tcp_user_timeout"]) == ("192.0.2.11", "3", "1000")
 
 
 @pytest.mark.parametrize("user", [TRICKY, "%41", "a b+c", "?x=y#z", "[::1]", "ü😀"])

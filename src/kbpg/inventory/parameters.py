@@ -17,7 +17,6 @@ from kbpg.inventory.show import shown
 
 Parameter = str | int | float | bool
 
-_PATRONI = "Patroni sets it"
 _RECOVERY = "Patroni writes the recovery settings of every node itself"
 _FILES = "kbpg decides where files are"
 
@@ -28,8 +27,7 @@ OWNED: dict[str, str] = {
     "max_connections": "set postgresql.max_connections",
     "synchronous_standby_names": "Patroni sets it from the standbys that are there: set cluster.synchronous",
     "password_encryption": "kbpg wants SCRAM-SHA-256 everywhere",
-    "wal_level": _PATRONI,
-    "hot_standby": _PATRONI,
+    "hot_standby": "Patroni sets it",
     "wal_log_hints": "Patroni keeps it on, pg_rewind needs it",
     "full_page_writes": "it stays on, pg_rewind needs it",
     "fsync": "it stays on: without it a power cut destroys the data",

@@ -59,6 +59,8 @@ RULES = """\
   `synchronous_mode: true` with named standbys: the death of one stalls commits for up to `ttl`.
 - `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
 - `synchronous_commit` may not be `off` or `local`, unless `cluster.synchronous` is `off`.
+- `wal_level` is `replica` or `logical`. A change restarts every node; before the way back logical slots have to be
+  dropped (see [configuration.md](configuration.md#logical-replication)).
 """
 
 

@@ -32,6 +32,9 @@ PATRONI_MINIMUMS = {
 }
 """`CMDLINE_OPTIONS` of patroni/postgresql/config.py; less is replaced by Patroni's default."""
 
+WAL_LEVELS = ("replica", "logical")
+"""What the same options leave of PostgreSQL's words for `wal_level`: anything else becomes Patroni's default."""
+
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
 
@@ -127,6 +130,14 @@ def durable_commits(inventory: Inventory) -> Iterator[Found]:
         )
 
 
+def wal_level(inventory: Inventory) -> Iterator[Found]:
+    value = inventory.postgresql.parameters.get("wal_level")
+    if value is None or value in WAL_LEVELS:
+        return
+    why = ": standbys could not follow" if value == "minimal" else ""
+    yield ("postgresql", "parameters", "wal_level"), f"wanted replica or logical, got {shown(value)}{why}"
+
+
 def parameter_minimums(inventory: Inventory) -> Iterator[Found]:
     for name, minimum in PATRONI_MINIMUMS.items():
         value = inventory.postgresql.parameters.get(name)
@@ -172,6 +183,7 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),
     ((("cluster", "synchronous"), (*_PARAMETERS, "synchronous_commit")), durable_commits),
+    (((*_PARAMETERS, "wal_level"),), wal_level),
     (((*_PARAMETERS,),), parameter_minimums),
     ((("ssh",),), host_rules.no_jump_to_itself),
 )

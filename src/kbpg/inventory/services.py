@@ -109,7 +109,9 @@ class Pgbouncer(Section):
     max_client_connections: int = Field(
         2000, ge=1, le=1_000_000, description="client connections one PgBouncer accepts"
     )
-    pool_size: int = Field(50, ge=1, le=10_000, description="server connections per user and database")
+    pool_size: int = Field(
+        50, ge=1, le=10_000, description="server connections per user of the application's database"
+    )
     reserve_pool_size: int = Field(
         10, ge=0, le=10_000, description="additional server connections when clients wait too long"
     )

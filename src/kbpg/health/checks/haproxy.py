@@ -9,7 +9,8 @@ from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Severity
 from kbpg.health.questions import Server
 from kbpg.health.snapshot import Snapshot
-from kbpg.layout import HAPROXY
+from kbpg.layout import HAPROXY, layout
+from kbpg.tls import CA_FILE, DIRECTORY
 
 DOWN = (*CONTAINER_FAULT, "haproxy-silent")
 ROUTED = (*DOWN, *LEADERLESS, "haproxy-route-wrong", "haproxy-no-leader")
@@ -47,7 +48,7 @@ def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
             continue
         leader = snapshot.leader
         about = (leader,) if leader else tuple(snapshot.context.db_names)
-        remedy = _reach(snapshot, proxy, leader) if leader else "{kbpg} status"
+        remedy = _reach(snapshot, proxy, leader, "/primary") if leader else "{kbpg} status"
         yield Seen(
             proxy,
             f"no server is up for port {snapshot.inventory.ports.primary}"
@@ -58,10 +59,17 @@ def no_leader(snapshot: Snapshot) -> Iterable[Seen]:
         )
 
 
-def _reach(snapshot: Snapshot, proxy: str, host: str) -> str:
-    """Return the command that asks Patroni on `host` from the proxy, as HAProxy does."""
-    address, port = snapshot.inventory.host(host).address, snapshot.inventory.ports.patroni
-    return snapshot.on_host(proxy, f"curl -sSI -m 3 http://{address}:{port}/primary")
+def _reach(snapshot: Snapshot, proxy: str, host: str, path: str) -> str:
+    """Return the command that asks Patroni on `host` from the proxy, as HAProxy does.
+
+    With TLS it verifies by the authority's certificate that the proxy's HAProxy has: a db host's is good for its
+    address (pki/names.py). None of its own is wanted for a question (patroni.yml.j2, verify_client).
+    """
+    where = f"{snapshot.inventory.host(host).address}:{snapshot.inventory.ports.patroni}{path}"
+    if not snapshot.context.transport.rest:
+        return snapshot.on_host(proxy, "curl -sSI -m 3", f"http://{where}")
+    authority = f"{layout(snapshot.context).haproxy}/{DIRECTORY}/{CA_FILE}"
+    return snapshot.on_host(proxy, "curl -sSI -m 3", "--cacert", authority, f"https://{where}")
 
 
 def wrong_route(snapshot: Snapshot) -> Iterable[Seen]:
@@ -106,7 +114,7 @@ def no_replicas(snapshot: Snapshot) -> Iterable[Seen]:
                 proxy,
                 f"{name} is down for the read-only port {port}{alone}",
                 _lines([servers[name]]),
-                _reach(snapshot, proxy, name).replace("/primary", "/replica"),
+                _reach(snapshot, proxy, name, "/replica"),
                 about=(name,),
                 subject=name,
             )

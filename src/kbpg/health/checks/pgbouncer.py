@@ -13,6 +13,7 @@ from kbpg.inventory import read_name
 from kbpg.layout import PGBOUNCER
 from kbpg.model import ABSENT, CLUSTER
 from kbpg.resources.auth_query import AuthQuery
+from kbpg.tuning import UNLISTED_CONNECTIONS
 
 PATIENCE = 1
 """Seconds a client may wait for a server before it is worth a line; a full pool in passing waits milliseconds."""
@@ -155,16 +156,28 @@ def waiting(snapshot: Snapshot) -> Iterable[Seen]:
             clients, seconds = _number(row, "cl_waiting"), _number(row, "maxwait")
             if row.get("database") == "pgbouncer" or not clients or seconds < PATIENCE:
                 continue
-            busy = _number(row, "sv_active")
-            pool = f"{row.get('user')}@{row.get('database')}"
+            busy, database = _number(row, "sv_active"), str(row.get("database"))
+            pool = f"{row.get('user')}@{database}"
+            size, remedy = snapshot.inventory.pgbouncer.pool_size, ""
+            if database not in _named(snapshot):
+                size = UNLISTED_CONNECTIONS
+                remedy = (
+                    "list the database in the inventory (databases) with a pool_size, then {kbpg} apply-all"
+                )
             yield Seen(
                 proxy,
                 f"{clients} clients of {pool} wait, the first for {seconds} s",
-                (
-                    f"{busy} server connections are active, pool size {snapshot.inventory.pgbouncer.pool_size}",
-                ),
+                (f"{busy} server connections are active, pool size {size}",),
+                remedy,
                 subject=pool,
             )
+
+
+def _named(snapshot: Snapshot) -> set[str]:
+    """Return the databases that have a line of their own in pgbouncer.ini."""
+    inventory = snapshot.inventory
+    names = {inventory.cluster.database, "postgres", *(each.name for each in inventory.databases)}
+    return names | {read_name(name) for name in names}
 
 
 def _number(row: Row, name: str) -> int:
