@@ -10,6 +10,7 @@ from kbpg.cli import documents, texts
 from kbpg.cli.closing import command
 from kbpg.cli.opening import working, workplace
 from kbpg.cli.progress import Progress
+from kbpg.cli.spoken import unspoken
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome
@@ -52,6 +53,7 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
         Console(color=options.color) as console,
         working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
     ):
+        session.learn(unspoken(words))
         demand_written(session.context.pki, session.context.inventory.pki_path)
         work = _Work(session, console, edited, wanted)
         return work.done(as_json=options.json)
