@@ -31,7 +31,7 @@ from kbpg.steps import ALL
 
 def show(options: Options) -> int:
     """Show the configuration and return the exit code: 0 when cluster and inventory agree, 3 otherwise."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "config show", lock=False, partial=True, credentials_exist=True
         ) as session:
@@ -50,7 +50,7 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
     wanted = assignments(words, unset)
     edited = edit(options.inventory, wanted)
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
     ):
         session.learn(unspoken(words))
