@@ -38,6 +38,10 @@ def _run(arguments: Sequence[str], options: Options) -> int:
     except typer.Abort:
         return endings.aborted(options)
     except Exception as error:  # noqa: BLE001 (the last line of defence: no traceback reaches a user)
+        from kbpg.facts import NotKnown  # --help and the like do without it
+
+        if isinstance(error, NotKnown):
+            return endings.failed(KbpgError(error.reason, hint="kbpg diagnose"), options)
         return endings.crashed(error, options)
     return endings.interrupted(options) if code == endings.INTERRUPTED else int(code or 0)
 

@@ -1,5 +1,7 @@
 """What the user sees: styled lines, a spinner on a terminal, JSON. The only module that knows rich.
 
+All of it is masked here, since a log or a server that is quoted may say a password; what is to be shown exactly, such
+as a password that was asked for, goes past it (`cli/exact.py`).
 Data goes to standard output, progress and logs to standard error. Nothing is said by colour alone; there is
 none where a stream is no terminal, with --no-color, or where $NO_COLOR is set (https://no-color.org).
 """
@@ -12,9 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
+
+from kbpg.secret import Mask, masked
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -51,18 +55,20 @@ def plain(lines: Iterable[Line]) -> str:
 class Console:
     """Where lines go. Use it as a context manager: the spinner ends with it.
 
-    `color` allows colour, where the streams are terminals; `terminal` (default: whether standard error is
-    one) decides about the spinner.
+    `mask` hides secrets in all that is printed. `color` allows colour, where the streams are terminals; `terminal`
+    (default: whether standard error is one) decides about the spinner.
     """
 
     def __init__(
         self,
         *,
+        mask: Mask,
         color: bool = True,
         out: TextIO | None = None,
         err: TextIO | None = None,
         terminal: bool | None = None,
     ) -> None:
+        self._mask = mask
         self._out, self._err = out or sys.stdout, err or sys.stderr
         dumb = os.environ.get("TERM") == "dumb"
         self._color = color and not dumb and not os.environ.get("NO_COLOR")
@@ -92,19 +98,19 @@ class Console:
     def data(self, document: Any) -> None:
         """Print a JSON document, the whole of standard output."""
         self.rest()
-        print(json.dumps(document, indent=2, ensure_ascii=False), file=self._out)
+        print(json.dumps(masked(document, self._mask), indent=2, ensure_ascii=False), file=self._out)
 
     def ask(self, question: str) -> bool:
         """Put a yes/no question to whoever sits at the terminal; everything but yes is no."""
         self.rest()
-        self._err.write(f"{question} [y/N] ")
+        self._err.write(f"{self._mask(question)} [y/N] ")
         self._err.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def busy(self, doing: str) -> None:
         """Show on a terminal what is going on, and for how long already."""
         with self._lock:
-            self._doing, self._since = doing, time.monotonic()
+            self._doing, self._since = self._mask(doing), time.monotonic()
             if self._terminal and self._live is None:
                 self._live = self._spinner()
                 self._live.start()
@@ -119,7 +125,7 @@ class Console:
     # --- inside --------------------------------------------------------------------------------------
 
     def _print(self, stream: TextIO, lines: Iterable[Line]) -> None:
-        lines = list(lines)
+        lines = [replace(line, text=self._mask(line.text)) for line in lines]
         with self._lock:
             spinning = stream is self._err and self._live is not None
             if not spinning and not (self._color and stream.isatty()):

@@ -123,6 +123,11 @@ class Knowledge:
         """Keep answers; a `NotKnown` instance is an answer too."""
         self._answers.setdefault(host, {}).update(answers)
 
+    def take(self, newer: Knowledge) -> None:
+        """Keep all answers of `newer` instead of these; the others stay."""
+        for host, answers in newer._answers.items():
+            self.put(host, answers)
+
     def get(self, host: str, key: str) -> object:
         """Return the answer; raises `NotKnown` where there is none, or the reason was kept."""
         answer = self._answers.get(host, {}).get(key, NotKnown("was not asked"))
@@ -143,7 +148,7 @@ class Knowledge:
         """Drop these answers of one host."""
         answers = self._answers.get(host, {})
         for key in keys:
-            answers.pop(key, None)  # two fixes that look again at the same time may both get here
+            answers.pop(key, None)
 
     def forget_keys(self, keys: set[str]) -> None:
         """Drop these answers on every host."""

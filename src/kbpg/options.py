@@ -47,6 +47,10 @@ class Options:
     journals: list[Journal] = field(default_factory=list, repr=False)
     ending: str = ""
 
+    def masked(self, text: str) -> str:
+        """Return `text` without the secrets that are known now: `mask` becomes another as a session is opened."""
+        return self.mask(text)
+
     @property
     def inventory(self) -> Path:
         """Return the inventory's path: the option, else $KBPG_INVENTORY, else inventory.yaml."""

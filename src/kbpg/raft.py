@@ -43,6 +43,8 @@ LOOK_AGAIN = 0.1
 STATES = {0: "follower", 1: "candidate", 2: "leader"}  # _RAFT_STATE in pysyncobj/syncobj.py
 MAX_MESSAGE = 1 << 20
 """Bytes; a status is under 2 kB."""
+UNFORESEEN = (ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError)
+"""What reading an answer may raise that is none: pickle names some, and rules none out (its manual, "Exceptions")."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def command(
     """Return what the host's member answers to a utility command, within `timeout` seconds for each password.
 
     The commands are in `transport.py` and `syncobj.py` of pysyncobj; all but `status` are in the journal. Raises
-    `NotKnown` where it does not answer, `OtherPassword` where it knows neither.
+    `NotKnown` where it does not answer, or not in a way that can be read, `OtherPassword` where it knows neither,
+    `HostError` where the host is lost.
     """
     with nullcontext() if words == ["status"] else noted(reader, ("Raft", *words)):
         try:
@@ -134,15 +137,29 @@ def _answer(reader: Reader, port: int, password: Secret, words: list[str], timeo
             return _Conversation(stream, _shared(password)).ask(words)
     except EOFError:
         raise OtherPassword(f"Raft on port {port}: closed the connection: another password?") from None
-    except (ConnectionError, TimeoutError) as error:
+    except OSError as error:
         raise NotKnown(f"Raft on port {port}: {error}") from None
     except (InvalidToken, zlib.error, pickle.UnpicklingError, struct.error):
         raise OtherPassword(f"Raft on port {port} speaks with another password") from None
+    except UNFORESEEN as error:
+        raise NotKnown(f"Raft on port {port}: {_unexpected(error)}") from None
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected answer ({type(error).__name__}: {error})"
 
 
 def _status(answer: Any) -> RaftStatus:
+    """Return the status that a member answered; raises `NotKnown` where it is none."""
     if not isinstance(answer, dict):
         raise NotKnown(f"Raft answered {type(answer).__name__} where its status was asked")
+    try:
+        return _read(answer)
+    except UNFORESEEN as error:
+        raise NotKnown(_unexpected(error)) from None
+
+
+def _read(answer: dict[str, Any]) -> RaftStatus:
     prefix = "partner_node_status_server_"
     leader = answer.get("leader")
     return RaftStatus(

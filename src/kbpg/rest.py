@@ -14,6 +14,7 @@ from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
 from kbpg.hosts.secured import secured
 from kbpg.secret import Secret
+from kbpg.secret_settings import without_secrets
 
 TIMEOUT = 5.0
 """Seconds for one question: Patroni answers from memory, so a slower answer is a finding."""
@@ -59,12 +60,14 @@ def request(
 ) -> Response:
     """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
 
-    Those are in the journal. Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
+    Those are in the journal, without values of settings that may be secrets. Raises `OSError` (refused, timed out),
+    `http.client.HTTPException` or `HostError`.
     """
     text = None if body is None else json.dumps(body)
     if method == "GET":
         return _exchange(reader, method, port, path, text, login, timeout)
-    with noted(reader, (method, path, *([text] if text else []))) as note:
+    told = [] if body is None else [json.dumps(without_secrets(body))]
+    with noted(reader, (method, path, *told)) as note:
         answer = _exchange(reader, method, port, path, text, login, timeout)
         note.status = 0 if answer.status < 300 else f"HTTP {answer.status}"
         return answer

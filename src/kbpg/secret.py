@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 MASK = "***"
+
+Mask = Callable[[str], str]
+"""Hides the secrets that it knows in a text."""
+
+
+def masked(document: Any, mask: Mask) -> Any:
+    """Return a JSON document with every text in it masked; the names stay as they are."""
+    if isinstance(document, str):
+        return mask(document)
+    if isinstance(document, Mapping):
+        return {name: masked(each, mask) for name, each in document.items()}
+    if isinstance(document, list | tuple):
+        return [masked(each, mask) for each in document]
+    return document
 
 
 class Secret:

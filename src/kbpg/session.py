@@ -161,9 +161,7 @@ def open_session(
     if credentials_exist and found is None:
         _demand(context, found)
     with ExitStack() as stack:
-        redactor = Redactor(all_secrets(context.credentials), keys=context.pki.private_keys())
-        if context.former:
-            redactor.add(all_secrets(context.former))
+        redactor = Redactor.of(context)
         about = author(options.words, options.inventory)
         journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kbpg.__main__ import run
+from kbpg.engine.redactor import Redactor
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts, NotKnown
@@ -172,6 +173,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     ) -> Iterator[Session]:
         world.opened.append(how)
         context, found = read_context(options, credentials_exist=how.get("credentials_exist", False))
+        options.mask = Redactor.of(context).mask
         if meanwhile:
             meanwhile(context)
         hosts = {name: LocalHost(name=name) for name in DATABASES + PROXIES if name not in world.unreachable}

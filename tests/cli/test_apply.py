@@ -12,7 +12,10 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from kbpg.__main__ import run
+from kbpg.engine.site import Site
 from kbpg.facts import NotKnown
+
+from .conftest import PASSWORD, Thing
 
 CONFIGURATION = "file:/opt/keybuzz/haproxy/haproxy.cfg"
 Capture = pytest.CaptureFixture[str]
@@ -183,3 +186,20 @@ def test_plan_as_json(whole: Any, capsys: Capture) -> None:
     assert document["ok"] == 17
     assert document["unmet"] == []
     assert [change["resource"] for change in document["changes"]] == [CONFIGURATION]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_password_in_the_log_of_a_container_that_fails_is_masked(
+    whole: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    def evidence(self: Thing, site: Site) -> list[str]:
+        return [f"ERROR: ALTER ROLE kb_app PASSWORD '{PASSWORD}-b'"]
+
+    monkeypatch.setattr(Thing, "evidence", evidence)
+    whole.states["db-2", "container:patroni"] = {"state": "restarting"}
+    whole.does_nothing("db-2", "container:patroni")
+    capsys.readouterr()
+    assert run(["apply-all", *form]) == 1
+    text = said(capsys)
+    assert "PASSWORD '***'" in text
+    assert PASSWORD not in text

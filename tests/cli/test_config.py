@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbpg.__main__ import run
+from kbpg.cli import opening
+from kbpg.errors import UsageError
+from kbpg.operations import config_set
+from kbpg.secret import Secret
+from kbpg.session import Session
 
 from .conftest import World
 
@@ -67,3 +75,24 @@ def test_an_inventory_that_was_wrong_before_is_named_with_its_line(
     untouched.write_text(untouched.read_text() + "failover: quick\n")
     assert run(["config", "set", "work_mem=1MB"]) == 2
     assert "inventory.yaml:9: failover: wanted fast, balanced or tolerant" in capsys.readouterr().err
+
+
+def test_what_the_command_line_hides_is_masked_before_the_first_question(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Secret] = []
+    opened = opening.open_session
+
+    @contextmanager
+    def learning(*args: Any, **how: Any) -> Iterator[Session]:
+        with opened(*args, **how) as session:
+            yield replace(session, learn=learned.extend)
+
+    monkeypatch.setattr(opening, "open_session", learning)
+
+    def tried(*args: Any) -> None:
+        assert learned == [Secret("push --token=hush")]
+        raise UsageError("enough")
+
+    monkeypatch.setattr(config_set, "tried", tried)
+    assert run(["config", "set", "archive_command=push --token=hush", "work_mem=4MB"]) == 2

@@ -13,6 +13,7 @@ import pytest
 
 from kbpg.__main__ import run
 from kbpg.errors import CommandFailed, InventoryError, LockHeld, Refused
+from kbpg.facts import NotKnown
 
 Capture = pytest.CaptureFixture[str]
 SECRET = "wonderful-secret-0123456789"
@@ -51,6 +52,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
             1,
             "error: db-1: `psql` ended with exit code 2\n  no pg_hba.conf entry\n  password ***\n",
         ),
+        (NotKnown("waits for a leader"), 1, "error: waits for a leader\nhint: kbpg diagnose\n"),
     ],
 )
 def test_an_error_is_shown_as_lines(

@@ -210,6 +210,14 @@ def test_a_value_does_not_get_out_of_its_quotes() -> None:
     assert "'search_path=a'\"'\"'; touch /tmp/x; '\"'\"''" in script
 
 
+def test_the_name_of_the_question_tells_values_apart_and_no_value() -> None:
+    """The journal has the names of all questions."""
+    first, second = (TrialFact("archive_command", f"push --token={each}", 16).key for each in "ab")
+    assert first != second
+    assert "token" not in first
+    assert first == TrialFact("archive_command", "push --token=a", 16).key
+
+
 def test_libraries_are_looked_for_where_postgresql_does() -> None:
     fact = LibrariesFact("pg_stat_statements, '$libdir/plugins/x',/opt/y.so", "/usr/lib/16")
     for path in ("/usr/lib/16/pg_stat_statements.so", "/opt/y.so"):

@@ -33,7 +33,11 @@ class Terminal(io.StringIO):
 def consoles(*, color: bool = True, terminal: bool = True) -> tuple[Console, io.StringIO, io.StringIO]:
     kind = Terminal if terminal else io.StringIO
     out, err = kind(), kind()
-    return Console(color=color, out=out, err=err), out, err
+    return Console(mask=masked, color=color, out=out, err=err), out, err
+
+
+def masked(text: str) -> str:
+    return text.replace("hunter22", "***")
 
 
 def test_text_without_colour() -> None:
@@ -47,6 +51,22 @@ def test_a_pipe_gets_plain_text() -> None:
         console.say(LINES)
         console.result(LINES)
     assert (out.getvalue(), err.getvalue()) == (TEXT, TEXT)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_whatever_is_printed_is_masked(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is quoted in a failure may say a password."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y"))
+    console, out, err = consoles(terminal=terminal)
+    with console:
+        console.busy("asks hunter22")
+        console.say([Line("said hunter22", Style.BAD)])
+        console.result([Line("found hunter22")])
+        console.ask("really hunter22?")
+        console.data({"outcomes": [{"lines": ["said hunter22"], "number": 1, "none": None}]})
+    assert "hunter22" not in out.getvalue() + err.getvalue()
+    assert "said ***" in err.getvalue()
+    assert '"said ***"' in out.getvalue()
 
 
 def test_a_terminal_gets_the_same_text_in_colour() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,14 +15,16 @@ import pytest
 from psycopg import errors
 
 from kbpg.engine.gather import gather
+from kbpg.engine.site import Site
 from kbpg.errors import ConnectionLost
 from kbpg.facts import CallFact, Fact, Knowledge, LocalFact, Login, NotKnown, RestFact, ShellFact, SqlFact
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output, Reader
 from kbpg.model import CONTROLLER
+from kbpg.operations.place import site_of
 from kbpg.secret import Secret
 
-from .small_cluster import CountingHost, ValueFact, answer_value, hosts, put
+from .small_cluster import CountingHost, ValueFact, answer_value, context, hosts, put, run
 
 PASSWORD = Secret("a-very-secret-password")
 SUPERUSER = Login("kb_admin", PASSWORD, "postgres", 5432)
@@ -110,6 +112,41 @@ def test_a_host_that_is_lost_knows_nothing_and_the_others_do() -> None:
     assert reason(knowledge, "db-1", a) == "the connection is lost"
     assert knowledge.get("db-2", a.key) is None
     assert reason(knowledge, "db-9", a) == "db-9 is not connected"
+
+
+Places = Callable[[dict[str, CountingHost]], Site]
+"""Makes a place to work on outside of a run, or in one."""
+
+
+def _of_run(on: dict[str, CountingHost]) -> Site:
+    return run(on).reading.site("db-1")
+
+
+def _of_operation(on: dict[str, CountingHost]) -> Site:
+    return site_of(context(), on, FakeHost("controller"), lambda place, text: None)
+
+
+@pytest.mark.parametrize("place", [_of_run, _of_operation])
+def test_while_a_question_is_asked_again_its_answer_of_before_is_there(place: Places) -> None:
+    """Fixes of other hosts look at the same time: to them it was asked."""
+    world, a, b = hosts(["db-1"]), ValueFact("a"), ValueFact("b")
+    site = place(world)
+    meanwhile: list[str | None] = []
+
+    def answer(host: FakeHost, question: Any) -> Output:
+        meanwhile.append(site.facts.known(a, "db-1"))
+        return answer_value(host, question)
+
+    put(world["db-1"], a="1", b="1")
+    world["db-1"].answers = {ValueFact: answer}
+    site.look({"db-1": [a, b]})
+    put(world["db-1"], a="2", b="2")
+    facts = site.look({"db-1": [a]})
+    assert meanwhile == [None, None, "1"]
+    assert (facts.get(a, "db-1"), facts.get(b, "db-1")) == ("2", "1")
+    put(world["db-1"], a="?")
+    with pytest.raises(NotKnown, match="waits for something"):
+        site.look({"db-1": [a]}).get(a, "db-1")
 
 
 # --- the controller, other protocols -----------------------------------------------------------------

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from kbpg.credentials import generate
 from kbpg.errors import AccessDenied, Exit
 from kbpg.health import catalogue
 from kbpg.health.check import Check, Seen
@@ -817,6 +818,17 @@ def test_no_secret_is_in_a_finding() -> None:
     text = str([f.document() for f in world.diagnose().findings])
     assert password not in text
     assert "c2FsdA==" not in text
+    assert "ALTER ROLE kb_app PASSWORD '***'" in text
+
+
+def test_in_an_unfinished_rotation_the_password_of_before_is_in_no_finding_either() -> None:
+    """It may be the one in force."""
+    world, former = World(), generate("kb_admin", "kb_app")
+    world.context = dataclasses.replace(world.context, former=former)
+    world.stop("db-2", "patroni", "restarting")
+    world.log("db-2", "patroni", f"ERROR: ALTER ROLE kb_app PASSWORD '{former.app_password.reveal()}'")
+    text = str([f.document() for f in world.diagnose().findings])
+    assert former.app_password.reveal() not in text
     assert "ALTER ROLE kb_app PASSWORD '***'" in text
 
 

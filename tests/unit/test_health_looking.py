@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from kbpg.errors import ConnectionLost
+from kbpg.errors import ConnectionLost, KbpgError
 from kbpg.facts import NotKnown
 from kbpg.health.looking import look
 from kbpg.health.questions import LogsFact, UsageFact
@@ -81,6 +81,22 @@ def test_a_lost_host_says_why() -> None:
         facts.get(USAGE, "db-1")
     with pytest.raises(NotKnown, match="db-2 is not connected"):
         facts.get(USAGE, "db-2")
+
+
+class Unwritable(Host):
+    """A host whose commands cannot be written down."""
+
+    def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
+        raise KbpgError("the journal .kbpg/journal/x.jsonl cannot be written: No space left on device")
+
+
+def test_a_journal_that_cannot_be_written_is_no_silence_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is raised where the answers are wanted: nobody reads what a thread prints, nor is the host to blame."""
+    printed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    with pytest.raises(KbpgError, match="cannot be written: No space left on device"):
+        look({"db-1": Unwritable(hangs=False)}, {"db-1": [USAGE, CONTAINERS]}, deadline=5)
+    assert printed == []
 
 
 @pytest.mark.parametrize("later", ["a:7000", None])

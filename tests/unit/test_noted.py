@@ -70,6 +70,13 @@ def test_requests_that_change_something_are_noted(journal: Kept, server: int) ->
     ]
 
 
+def test_a_setting_that_may_be_a_secret_is_sent_and_not_noted(journal: Kept, server: int) -> None:
+    body = {"postgresql": {"parameters": {"archive_command": "push --token=hush", "work_mem": "4MB"}}}
+    rest.request(LocalHost(journal, name="db-1"), "PATCH", server, "/config", body)
+    told = '{"postgresql": {"parameters": {"archive_command": "***", "work_mem": "4MB"}}}'
+    assert journal.kept == [("db-1", ("PATCH", "/config", told), 0)]
+
+
 def test_what_could_not_be_asked_is_noted_as_failed(journal: Kept) -> None:
     host = LocalHost(journal, name="db-1")
     with pytest.raises(ZeroDivisionError), noted(host, ("Raft", "remove", "a:1")):

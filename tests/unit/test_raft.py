@@ -386,6 +386,38 @@ def test_an_answer_that_is_no_status_is_unknown(answer: object, why: str) -> Non
     assert refusal(answering(answer)).startswith(why)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {**STATUS, "raft_term": "x"}, {**STATUS, "raft_term": None}, dict([(1, 2), *STATUS.items()])],
+)
+def test_who_asks_a_member_alone_is_told_the_same(answer: object) -> None:
+    """Not all who ask do so through `gather`, which takes whatever an answer raises for an unknown one."""
+    with member(answering(answer)) as host, pytest.raises(NotKnown, match="unexpected answer"):
+        raft.status_now(host, PORT, Secret(PASSWORD))
+
+
+UNREADABLE = {
+    "AttributeError": b"c_codecs\nencode\n(K\x01K\x02tR.",
+    "TypeError": pickle.dumps(5, 2),
+    "ValueError": b"Inone\n.",
+    "ValueError: not enough": pickle.dumps((1,), 2),
+    "TypeError of a node": b"cpysyncobj.node\nTCPNode\n)\x81K\x01b.",
+    "KeyError": b"cpysyncobj.node\nTCPNode\n)\x81}b.",
+}
+
+
+@pytest.mark.parametrize("error", UNREADABLE)
+def test_a_message_that_cannot_be_read_is_no_other_password(error: str) -> None:
+    def odd(line: Line) -> None:
+        line.receive()
+        line.send_packed(zlib.compress(UNREADABLE[error]))
+
+    with member(odd) as host, pytest.raises(NotKnown, match="unexpected answer") as caught:
+        raft.status_now(host, PORT, Secret(PASSWORD))
+    assert not isinstance(caught.value, raft.OtherPassword)
+    assert error.split()[0].rstrip(":") in caught.value.reason
+
+
 @pytest.mark.parametrize("packed", [b"", b"not compressed", zlib.compress(b""), zlib.compress(b"\x80")])
 def test_bytes_that_are_no_message_are_unknown(packed: bytes) -> None:
     def garbled(line: Line) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from kbpg.cli.repairing import Asking, _masked, closing
+from kbpg.cli.repairing import Asking, closing
 from kbpg.console import Console, plain
 from kbpg.errors import HostError, Refused
 from kbpg.health.finding import Action, Finding, Repair, Severity
 from kbpg.health.repair.course import Attempt, Verdict
 from kbpg.options import Options
+from kbpg.secret import masked
 
 REPAIR = Repair(Action.REINITIALIZE, "db-2", "clone db-2 anew from db-1", "its data is removed first")
 FINDING = Finding(
@@ -28,7 +29,9 @@ FINDING = Finding(
 
 
 def guide(err: io.StringIO, *, terminal: bool = True, **how: Any) -> Asking:
-    return Asking(Console(err=err, out=io.StringIO(), terminal=False), Options(**how), terminal=terminal)
+    options = Options(**how)
+    console = Console(mask=options.masked, err=err, out=io.StringIO(), terminal=False)
+    return Asking(console, options, terminal=terminal)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("yes\n", True), ("n\n", False), ("", False)])
@@ -77,7 +80,7 @@ def test_a_password_in_an_error_is_masked() -> None:
     guide(err, mask=mask).ended(attempt)
     assert "hunter2" not in err.getvalue()
     assert "said ***" in err.getvalue()
-    document = _masked(attempt.document(), mask)
+    document = masked(attempt.document(), mask)
     assert document["error"] == ["db-2: said ***"]
     assert document["repair"]["host"] == "db-2"
 

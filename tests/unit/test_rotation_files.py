@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,6 +110,29 @@ def test_who_holds_it_is_seen(found: Found) -> None:
     assert rotation.under_way(found.path)
     os.close(held)
     assert not rotation.under_way(found.path)
+
+
+def test_who_holds_it_is_not_waited_for(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "LOOK", 0.1, raising=False)
+    new = rotation.begin(found, ["PATRONI_REST_PASS"])
+    held = rotation.hold(new)
+    # One that waited would wait for this, and get it
+    freed = threading.Timer(5.0, os.close, (held,))
+    freed.start()
+    with pytest.raises(LockHeld, match="passwords are being rotated by another kbpg") as caught:
+        rotation.hold(new)
+    assert caught.value.hint == "wait for its end; what it leaves: kbpg credentials rotate --resume"
+    freed.cancel()
+    os.close(held)
+    os.close(rotation.hold(new))
+
+
+def test_a_look_whether_it_is_held_is_in_nobodys_way(found: Found) -> None:
+    new = rotation.begin(found, ["PATRONI_REST_PASS"])
+    looking = os.open(new.path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.1, os.close, (looking,)).start()
+    os.close(rotation.hold(new))
 
 
 # --- other commands ------------------------------------------------------------------------------------

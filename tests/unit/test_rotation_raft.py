@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbpg import raft
 from kbpg.context import Context
 from kbpg.credentials import load, rotation
-from kbpg.errors import NotConverged, Refused
+from kbpg.engine.site import Site
+from kbpg.errors import ConnectionLost, NotConverged, Refused
 from kbpg.facts import NotKnown
+from kbpg.hosts.local import LocalHost
 from kbpg.operations import raft_sides
+from kbpg.operations.place import site_of
 from kbpg.operations.raft_sides import Sides, next_one
+from kbpg.operations.rotation_proof import prove
 from kbpg.raft import RaftStatus
 from kbpg.raft_admin import member_fact
 from kbpg.session import read_context
@@ -206,3 +211,33 @@ def test_amid_it_members_are_asked_with_both_passwords(world: World) -> None:
     ]
     assert load(world.path, ["reporting"]) is not None
     assert world.paused.isdisjoint(PROXIES)
+
+
+@pytest.fixture
+def lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose db-2 has lost its connection."""
+    plain = raft._answer
+
+    def answer(reader: Any, *words: Any) -> object:
+        if reader.name == "db-2":
+            raise ConnectionLost("db-2", "the SSH connection was lost")
+        return plain(reader, *words)
+
+    monkeypatch.setattr(raft, "_answer", answer)
+    context, _ = read_context(world.options, credentials_exist=True)
+    return site_of(context, world.hosts, LocalHost(), lambda place, text: None)
+
+
+def test_a_member_whose_host_is_lost_is_silent(lost: Site) -> None:
+    seen = raft_sides.look(lost)
+    assert (set(seen.new), seen.silent) == ({"db-1", "db-3"}, {"db-2": "the SSH connection was lost"})
+
+
+def test_a_host_that_is_lost_ends_no_proof_of_the_others(lost: Site, world: World) -> None:
+    world.rafts["db-3"] = "another"
+    with pytest.raises(NotConverged, match="not proven") as caught:
+        prove(lost, ["RAFT_PASS"])
+    assert caught.value.detail == (
+        "db-2: Raft: the new password could not be tried: the SSH connection was lost",
+        "db-3: Raft: the new password is refused",
+    )

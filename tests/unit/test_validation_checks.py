@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
+from kbpg.credentials import generate
 from kbpg.errors import Exit, HostError, Unreachable
 from kbpg.facts import NotKnown
 from kbpg.health.validation.acceptance import Acceptance, Outcome, Verdict, judged
 from kbpg.health.validation.aside import NoResult
 from kbpg.health.validation.catalogue import ALL
-from kbpg.health.validation.run import examine, validate
+from kbpg.health.validation.run import Validation, examine, validate
 from kbpg.health.validation.subject import pooler_config
 from kbpg.health.views import views
 
@@ -260,6 +262,16 @@ def test_a_secret_in_what_a_check_says_is_masked() -> None:
     (result,) = examine(whole, [leaking])
     assert password not in result.summary + "".join(result.evidence)
     assert "***" in result.summary
+
+
+def test_in_an_unfinished_rotation_the_password_of_before_is_masked_too() -> None:
+    former = generate("kb_admin", "kb_app")
+    whole = subject()
+    whole = dataclasses.replace(whole, context=dataclasses.replace(whole.context, former=former))
+    password = former.superuser_password.reveal()
+    (result,) = examine(whole, [_check(lambda _: judged([f"password={password}"], "", []))])
+    assert result.summary == "password=***"
+    assert Validation(whole, (), datetime.now(UTC), 0.0, 0.0).mask(password) == "***"
 
 
 def test_one_problem_is_said_once_and_several_are_counted() -> None:

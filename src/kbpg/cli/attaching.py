@@ -50,7 +50,7 @@ def _psql(options: Options, words: Sequence[str], host: str | None, *, pooled: b
     context, _ = read_context(options, credentials_exist=True)
     options.patience = None if host else PATIENCE
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         opened(
             options,
             console,
@@ -127,7 +127,7 @@ def logs(
     container = log.container_of(context, host, component)
     argv = log.command(container, follow=follow, since=since, lines=lines)
     try:
-        with Console(color=options.color) as console:
+        with Console(color=options.color, mask=options.masked) as console:
             _show_log(console, options, host, argv)
     except BrokenPipeError:
         return _left()

@@ -26,7 +26,7 @@ NAMED = 3
 
 def runs(options: Options, *, last: int, hosts: Collection[str], changes: bool) -> int:
     """List the `last` runs that ran something on `hosts` (none: any), with `changes` more than looks; return 0."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         names = _names(options)
         found = []
         for record in _records(console, options, names):
@@ -59,7 +59,7 @@ def show(options: Options, which: str, *, hosts: Collection[str], changes: bool)
     except journals.Unreadable as problem:
         raise KbpgError(str(problem)) from problem
     kept = record.only(hosts, acts=changes)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         if options.json:
             entries = [_entry(entry) for entry in kept.entries]
             console.data({**_document(record.only(hosts)), "entries": entries})

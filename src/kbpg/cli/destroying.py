@@ -24,7 +24,7 @@ def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:
     if confirm is not None and confirm != name:
         raise UsageError(f"--confirm {confirm}: the cluster's name is {name}")
     options.patience = PATIENCE
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         console.busy("connecting to the hosts")
         with opened(options, console, "destroy", lock=True, partial=True, credentials_exist=True) as session:
             removed = _destroy(session, console, options, wanted, confirm)

@@ -28,7 +28,7 @@ def diagnose(options: Options) -> int:
     """Say what is wrong, and return the exit code: 0 healthy, 1 critical, 3 warnings only."""
     options.patience = PATIENCE
     ahead = Ahead(placed)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         console.busy("connecting to the hosts")
         with opened(
             options,

@@ -30,7 +30,7 @@ from kbpg.report.files import DRILL_FILES, write
 
 def listed(options: Options) -> int:
     """Print every drill, and return the exit code. No inventory is needed."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         if options.json:
             console.data(
                 [{"name": drill.name, "title": drill.title, "summary": drill.summary} for drill in ALL]
@@ -62,7 +62,7 @@ def run(options: Options, order: Order, directory: Path | None, i_mean_it: str, 
     if directory is not None:
         prepare(directory)
     crowd = Crowd(pooled=clients)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         found = _all(options, console, order, drills, crowd)
         document = build(found, inventory)
         written = write(directory, document, DRILL_FILES) if directory is not None else []

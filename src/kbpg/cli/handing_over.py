@@ -27,7 +27,7 @@ from kbpg.session import Session
 def switchover(options: Options, to: str, without: Sequence[str], *, cut: bool) -> int:
     """Hand the leadership over, say what was found before and what came of it, and return the exit code."""
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "switchover") as (session, site),
     ):
         _all_proxies(session, without)
@@ -56,7 +56,7 @@ def _shown(done: Handover) -> list[Line]:
 def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
     """Restart PostgreSQL on these db hosts, or on all, and return the exit code."""
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "restart") as (session, site),
     ):
         names = session.context.db_names
@@ -80,7 +80,7 @@ def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
 def reinit(options: Options, host: str) -> int:
     """Clone a replica anew, after asking, and return the exit code."""
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "reinit", Amid.MEND) as (session, site),
     ):
         names = session.context.db_names

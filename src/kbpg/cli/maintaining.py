@@ -28,7 +28,7 @@ from kbpg.session import read_context
 
 def pause(options: Options, *, paused: bool) -> int:
     """Switch Patroni's maintenance mode on or off, show where that was seen, and return the exit code."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with _opened(options, console, "pause" if paused else "resume") as site:
             seen = pausing.pause(site) if paused else pausing.resume(site)
         if options.json:
@@ -60,7 +60,7 @@ def failover(options: Options, to: str, *, accept_loss: bool) -> int:
     context, _ = read_context(options, credentials_exist=True)
     if context.inventory.host(to).role != "db":
         raise UsageError(f"{to} runs no PostgreSQL", hint=f"one of {', '.join(context.db_names)}")
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with _opened(options, console, "failover") as site:
             seen = look(site, to)
             console.rest()

@@ -26,7 +26,7 @@ CONFIRMATION = "rebuild"
 
 def status(options: Options) -> int:
     """Show all members side by side, and return the exit code: 0 when they are one, 1 otherwise."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "raft status", lock=False, partial=True, credentials_exist=True
         ) as session:
@@ -42,7 +42,7 @@ def remove(options: Options, address: str) -> int:
     """Remove a member for good, show what is left, and return the exit code."""
     if not re.fullmatch(r"\S+:\d{1,5}", address):
         raise UsageError(f"not an address with a port: {address}", hint="such as 10.0.0.123:7000")
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options,
             console,
@@ -66,7 +66,7 @@ def remove(options: Options, address: str) -> int:
 
 def rebuild(options: Options, without: tuple[str, ...]) -> int:
     """Rebuild the consensus and return the exit code; says what it found and will do, and asks first."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "raft rebuild", lock=True, partial=True, credentials_exist=True, amid=Amid.MEND
         ) as session:

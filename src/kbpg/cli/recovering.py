@@ -32,7 +32,7 @@ def recover(options: Options, *, ask: bool, new: bool) -> int:
     path = context.inventory.credentials_path
     if found is not None:
         raise CredentialsError(f"{path}: is there already", hint="move it away first, if it is the wrong one")
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         seen = _look(console, options, context)
         if refusal := recovering.why_not_recover(context, seen):
             raise refusal

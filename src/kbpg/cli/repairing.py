@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from kbpg.cli import diagnosing
 from kbpg.cli.opening import PATIENCE, opened
@@ -47,9 +46,7 @@ class Asking:
     def ended(self, attempt: Attempt) -> None:
         """Show how it ended."""
         self._console.rest()
-        # What a log or a server says may hold a password
-        mask = self._options.mask
-        self._console.say(Line(mask(line.text), line.style) for line in attempt_lines(attempt))
+        self._console.say(attempt_lines(attempt))
 
 
 def attempt_lines(attempt: Attempt) -> list[Line]:
@@ -68,7 +65,7 @@ def repair(options: Options) -> int:
     """Mend what can be mended and return the exit code of what is left: 0 healthy, 1 critical, 3 warnings only."""
     options.patience = PATIENCE
     terminal = sys.stdin.isatty()
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         progress = Progress(console)
         console.busy("connecting to the hosts")
         with opened(
@@ -82,7 +79,7 @@ def repair(options: Options) -> int:
             console.data(
                 {
                     **diagnosing.document(diagnosis, session.unreachable),
-                    "repairs": [_masked(attempt.document(), options.mask) for attempt in attempts],
+                    "repairs": [attempt.document() for attempt in attempts],
                 }
             )
         else:
@@ -99,15 +96,6 @@ def _course(session: Session, options: Options, progress: Progress, guide: Askin
         return found.limited(options.limit) if options.limit else found
 
     return Course(look, lambda what: perform(bench, what), guide)
-
-
-def _masked(value: Any, mask: Callable[[str], str]) -> Any:
-    """Return a JSON value with all its texts masked."""
-    if isinstance(value, dict):
-        return {key: _masked(each, mask) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_masked(each, mask) for each in value]
-    return mask(value) if isinstance(value, str) else value
 
 
 def closing(attempts: Sequence[Attempt], could_ask: bool) -> list[Line]:

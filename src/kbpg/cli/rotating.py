@@ -38,7 +38,7 @@ def rotate(options: Options, words: Sequence[str], *, resume: bool, cut: bool) -
     if context.former is not None and found is not None:
         _require_same(context, found, names)
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         working(
             options,
             console,
@@ -67,7 +67,7 @@ def _names(options: Options, context: Context, words: Sequence[str], *, resume: 
 
 
 def _nothing_left(options: Options) -> int:
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         if options.json:
             console.data(_document((), resumed=False, proven=()))
         else:

@@ -53,7 +53,7 @@ def apply(
     """
     started = time.monotonic()
     ahead = stages_of(steps, after)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         progress = Progress(console)
         with working(
             options,
@@ -109,7 +109,7 @@ def _apply(
 def plan(options: Options, steps: Steps) -> int:
     """Say what `apply` would change, and return the exit code."""
     ahead = stages_of(steps)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "plan", then=READING, lock=False, renewing=True, meanwhile=ahead
         ) as session:

@@ -10,6 +10,7 @@ from kbpg.cli import documents, texts
 from kbpg.cli.closing import command
 from kbpg.cli.opening import working, workplace
 from kbpg.cli.progress import Progress
+from kbpg.cli.spoken import unspoken
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome
@@ -30,7 +31,7 @@ from kbpg.steps import ALL
 
 def show(options: Options) -> int:
     """Show the configuration and return the exit code: 0 when cluster and inventory agree, 3 otherwise."""
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "config show", lock=False, partial=True, credentials_exist=True
         ) as session:
@@ -49,9 +50,10 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
     wanted = assignments(words, unset)
     edited = edit(options.inventory, wanted)
     with (
-        Console(color=options.color) as console,
+        Console(color=options.color, mask=options.masked) as console,
         working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
     ):
+        session.learn(unspoken(words))
         demand_written(session.context.pki, session.context.inventory.pki_path)
         work = _Work(session, console, edited, wanted)
         return work.done(as_json=options.json)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from kbpg.secret import MASK
+from kbpg.secret import MASK, Secret
+from kbpg.secret_settings import may_be_secret, to_be_masked
 
 _VALUED = ("-i", "--inventory", "--limit")
 """Global options whose value is the next word."""
@@ -13,8 +14,6 @@ _OPAQUE = ("psql",)
 """Commands whose arguments are another program's, such as SQL with a password in it."""
 _USERINFO = re.compile(r"(://)[^/@\s]*@")
 _PREFIX = re.compile(r"postgresql\.(parameters\.)?|timers\.")
-_SECRET = re.compile(r"(?i)pass|secret|token|conninfo|_command|\.")
-"""Names of settings that may hold one: connection strings, commands to run, an extension's own settings."""
 
 
 def spoken(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -29,6 +28,17 @@ def spoken(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(_masked, arguments))
 
 
+def unspoken(assignments: Sequence[str]) -> list[Secret]:
+    """Return the values of `KEY=VALUE …` that `spoken` leaves out, for who masks other texts.
+
+    Without those that are no secret for all that is known of their names, such as a number: `to_be_masked`.
+    """
+    pairs = (word.partition("=")[::2] for word in assignments)
+    return [
+        Secret(value) for name, value in pairs if to_be_masked(_own(name), value) or _USERINFO.search(value)
+    ]
+
+
 def _words(arguments: Sequence[str]) -> Iterator[int]:
     """Yield where the words stand that are neither options nor the values of global ones."""
     value = False
@@ -41,5 +51,9 @@ def _words(arguments: Sequence[str]) -> Iterator[int]:
 def _masked(word: str) -> str:
     word = _USERINFO.sub(rf"\1{MASK}@", word)
     name, equals, _ = word.partition("=")
-    own = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
-    return f"{name}={MASK}" if equals and not name.startswith("-") and _SECRET.search(own) else word
+    return f"{name}={MASK}" if equals and not name.startswith("-") and may_be_secret(_own(name)) else word
+
+
+def _own(name: str) -> str:
+    """Return a setting's own name, without where the inventory has it."""
+    return _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name

@@ -19,6 +19,7 @@ from kbpg.console import Console, Line
 from kbpg.credentials.model import PASSWORDS
 from kbpg.errors import Exit
 from kbpg.options import Options
+from kbpg.secret import masked
 from kbpg.session import Session, open_session
 from kbpg.status.asking import take
 from kbpg.status.screen import document, lines
@@ -43,7 +44,7 @@ def status(options: Options, *, every: float | None = None) -> int:
     """
     options.patience = PATIENCE
     try:
-        with Console(color=options.color) as console:
+        with Console(color=options.color, mask=options.masked) as console:
             console.busy("connecting to the hosts")
             ask = console.ask if sys.stdin.isatty() else None
             with open_session(
@@ -99,10 +100,14 @@ def _output(console: Console, options: Options) -> Iterator[Show]:
     """Yield what shows one refresh: in place on a terminal, else a block of lines, or a line of JSON."""
     console.rest()
     if options.json:
-        yield lambda standing: print(json.dumps(document(standing), ensure_ascii=False), flush=True)
+        yield lambda standing: print(
+            json.dumps(masked(document(standing), options.masked), ensure_ascii=False), flush=True
+        )
     elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         with screen(color=options.color and not os.environ.get("NO_COLOR")) as draw:
-            yield lambda standing: draw(lines(standing))
+            yield lambda standing: draw(
+                Line(options.masked(line.text), line.style) for line in lines(standing)
+            )
     else:
         yield lambda standing: console.result([*lines(standing), Line()])
 

@@ -53,7 +53,7 @@ def run(options: Options, directory: Path | None) -> int:
         raise UsageError("validate is about the whole cluster and takes no --limit")
     if directory is not None:
         prepare(directory)
-    with Console(color=options.color) as console:
+    with Console(color=options.color, mask=options.masked) as console:
         console.busy("connecting to the hosts")
         ask = console.ask if sys.stdin.isatty() else None
         with (

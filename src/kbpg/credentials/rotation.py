@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from kbpg.credentials.completing import complete
 from kbpg.credentials.found import Found, load
 from kbpg.credentials.model import ROLE, generate_password, role_password_name
 from kbpg.credentials.store import render, write
-from kbpg.errors import CredentialsError, UsageError
+from kbpg.errors import CredentialsError, LockHeld, UsageError
 from kbpg.secret import Secret
 
 KINDS = MappingProxyType(
@@ -36,6 +37,8 @@ KINDS = MappingProxyType(
 ALONE = "RAFT_PASS"
 """It is rotated by itself, and last: each node gets the file with it just before its restart."""
 RESUME = "kbpg credentials rotate --resume"
+LOOK = 1.0
+"""Seconds after which a lock on the new file is no mere look (`under_way`), which takes a moment."""
 
 
 def names_for(words: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
@@ -125,10 +128,29 @@ def under_way(path: str | os.PathLike[str]) -> bool:
 
 
 def hold(new: Found) -> int:
-    """Say, until the descriptor that is returned is closed, or kbpg ends, that the rotation is under way."""
+    """Say, until the descriptor that is returned is closed, or kbpg ends, that the rotation is under way.
+
+    Raises `LockHeld` where another kbpg says so.
+    """
     descriptor = os.open(new.path, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+    ends = time.monotonic() + LOOK
+    while not (locked := _locked(descriptor)) and time.monotonic() < ends:
+        time.sleep(LOOK / 20)
+    if locked:
+        return descriptor
+    os.close(descriptor)
+    raise LockHeld(
+        "passwords are being rotated by another kbpg", hint=f"wait for its end; what it leaves: {RESUME}"
+    )
+
+
+def _locked(descriptor: int) -> bool:
+    """Return whether the file is locked now, for nobody else."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def changed(old: Found, new: Found) -> tuple[str, ...]:

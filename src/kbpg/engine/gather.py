@@ -46,6 +46,19 @@ def gather(
             knowledge.put(name, answers)
 
 
+def gather_again(
+    readers: Mapping[str, Reader], knowledge: Knowledge, wanted: Mapping[str, Sequence[Fact[object]]]
+) -> None:
+    """Ask every host of `wanted`, all side by side, and put the answers in place of those of before.
+
+    Those stay until then: several fixes look at the same time, and none may find that another's question was not
+    asked. What fails is kept as in `gather`.
+    """
+    newer = Knowledge()
+    gather(readers, newer, wanted)
+    knowledge.take(newer)
+
+
 def _jobs(reader: Reader, facts: Iterable[Fact[object]]) -> list[Job]:
     facts = list(facts)
     shell = [fact for fact in facts if isinstance(fact, ShellFact)]

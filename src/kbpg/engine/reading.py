@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kbpg.context import Context
-from kbpg.engine.gather import gather
+from kbpg.engine.gather import gather, gather_again
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.hosts.port import Writer
@@ -49,9 +49,7 @@ class Reading:
 
     def refresh(self, wanted: Wanted) -> None:
         """Ask again."""
-        for name, facts in wanted.items():
-            self.knowledge.drop(name, {fact.key for fact in facts})
-        self.ask(wanted)
+        gather_again(self.hosts, self.knowledge, wanted)
 
     def forget(self, items: Iterable[Placed]) -> None:
         """Drop what fixes made stale: all of their hosts' facts, what they looked at, live facts anywhere."""

@@ -10,11 +10,16 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import yaml
 
+from kbpg.credentials import all_secrets
 from kbpg.secret import MASK, Secret
+
+if TYPE_CHECKING:
+    from kbpg.context import Context
 
 SHORTEST = 4
 """Characters: a shorter value is not looked for, or every text would be full of masks."""
@@ -34,6 +39,14 @@ class Redactor:
         self._spellings = frozenset(line for key in keys for line in _key_lines(key.reveal()))
         self._pattern: re.Pattern[str] | None = None
         self.add(secrets)
+
+    @classmethod
+    def of(cls, context: Context) -> Redactor:
+        """Return what knows every secret of `context`, in an unfinished rotation the passwords of before too."""
+        redactor = cls(all_secrets(context.credentials), keys=context.pki.private_keys())
+        if context.former:
+            redactor.add(all_secrets(context.former))
+        return redactor
 
     def add(self, secrets: Iterable[Secret]) -> None:
         """Know these secrets too."""

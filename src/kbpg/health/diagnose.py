@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kbpg.credentials import all_secrets
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import Exit
 from kbpg.health import catalogue
@@ -91,7 +90,7 @@ def examine(
 def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosis:
     """Return what the checks (default: all) find in a snapshot; pure."""
     chosen = catalogue.ALL if checks is None else checks
-    mask = Redactor(all_secrets(snapshot.context.credentials), keys=snapshot.context.pki.private_keys()).mask
+    mask = Redactor.of(snapshot.context).mask
     found: list[Finding] = []
     passed = 0
     for check in chosen:

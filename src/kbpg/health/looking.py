@@ -30,7 +30,8 @@ _OF_DOCKER = (ContainersFact, ImagesFact, LogsFact, NeighboursFact, SystemFact)
 def look(readers: Mapping[str, Reader], wanted: Wanted, *, deadline: float = DEADLINE) -> Facts:
     """Ask everything side by side and return what was answered within `deadline` seconds.
 
-    What hangs goes on in threads that end with the connections; nothing they say later is looked at.
+    What hangs goes on in threads that end with the connections; nothing they say later is looked at. Raises what
+    is no answer of a host, such as the `KbpgError` of a journal that cannot be written.
     """
     knowledge = Knowledge()
     _ask(readers, wanted, deadline, knowledge)
@@ -48,7 +49,7 @@ def _electing(facts: Facts, raft: Mapping[str, Sequence[RaftFact]]) -> bool:
 
 
 def _ask(readers: Mapping[str, Reader], wanted: Wanted, deadline: float, knowledge: Knowledge) -> None:
-    """Ask everything side by side, and keep what was answered within `deadline` seconds."""
+    """Ask everything side by side, and keep what was answered within `deadline` seconds. Raises as `look` does."""
     ends = time.monotonic() + deadline
     jobs = [_Job(readers, name, group) for name, facts in wanted.items() for group in _groups(name, facts)]
     for job in jobs:
@@ -66,13 +67,19 @@ class _Job(threading.Thread):
         self.host = host
         self._readers = {name: reader for name, reader in readers.items() if name == host}
         self._facts, self._knowledge, self._done = facts, Knowledge(), False
+        self._error: BaseException | None = None
 
     def run(self) -> None:
-        gather(self._readers, self._knowledge, {self.host: self._facts})
-        self._done = True
+        try:
+            gather(self._readers, self._knowledge, {self.host: self._facts})
+            self._done = True
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the answers are taken
+            self._error = error
 
     def answers(self, deadline: float) -> dict[str, object]:
-        """Return the answers, each a `NotKnown` where the job is not done."""
+        """Return the answers, each a `NotKnown` where the job is not done. Raises what ended the job."""
+        if self._error:
+            raise self._error
         if not self._done:
             return {fact.key: NotKnown(f"no answer within {deadline:g} s") for fact in self._facts}
         seen = Facts(self._knowledge, self.host)

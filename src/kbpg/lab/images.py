@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from kbpg.lab.docker import build, inspect
-from kbpg.lab.standin import PG16_14, build_debian, build_pgvector, build_python
+from kbpg.lab.standin import build_debian, build_pgvector, build_python
 from kbpg.lab.standin.packages import LABEL as STAND_IN
 from kbpg.lab.templates import lab_templates
 
@@ -19,7 +19,6 @@ Report = Callable[[str], None]
 DEBIAN = "debian:trixie-slim"
 PYTHON = "python:3.12-slim-trixie"
 PGVECTOR = "pgvector/pgvector:0.8.1-pg16-trixie"
-PGVECTOR_LATER = "pgvector/pgvector:0.8.5-pg16-trixie"
 # In the order in which the stand-ins need each other.
 BASES: dict[str, Callable[[str], None]] = {
     DEBIAN: build_debian,
@@ -69,15 +68,6 @@ def ensure_base_images(report: Report) -> None:
                 continue
         report(f"no registry in reach: building a stand-in for {base.tag} from packages")
         BASES[base.tag](base.tag)
-
-
-def ensure_later_pgvector(report: Report = print) -> None:
-    """See that PGVECTOR_LATER is there: a later PostgreSQL 16 and pgvector, for upgrade tests."""
-    ensure_base_images(report)
-    if inspect("image", PGVECTOR_LATER) or _pull(PGVECTOR_LATER):
-        return
-    report(f"no registry in reach: building a stand-in for {PGVECTOR_LATER} from packages")
-    build_pgvector(PGVECTOR_LATER, PG16_14)
 
 
 def _pull(tag: str) -> bool:

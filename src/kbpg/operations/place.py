@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kbpg.engine.gather import gather
+from kbpg.engine.gather import gather_again
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.model import CLUSTER
@@ -23,9 +23,7 @@ def site_of(context: Context, hosts: Mapping[str, Writer], controller: Writer, s
     knowledge = Knowledge()
 
     def refresh(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
-        for name, facts in wanted.items():
-            knowledge.drop(name, {fact.key for fact in facts})
-        gather(hosts, knowledge, wanted)
+        gather_again(hosts, knowledge, wanted)
 
     def tell(text: str) -> None:
         say(CLUSTER, text)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from kbpg.engine.site import Site
+from kbpg.errors import HostError
 from kbpg.facts import NotKnown
 from kbpg.raft import OtherPassword, RaftStatus, status_now
 from kbpg.raft_admin import holds_without
@@ -60,8 +61,8 @@ def look(site: Site) -> Sides:
     def told(name: str) -> None:
         try:
             ask(name)
-        except NotKnown as reason:
-            silent[name] = reason.reason
+        except (NotKnown, HostError) as silence:
+            silent[name] = silence.reason
 
     with ThreadPoolExecutor(len(context.db_names)) as pool:
         list(pool.map(told, context.db_names))

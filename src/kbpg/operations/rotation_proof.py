@@ -198,8 +198,8 @@ def _member(port: int, host: Reader, password: Secret) -> bool:
         status_now(host, port, password)
     except OtherPassword:
         return False
-    except NotKnown as reason:
-        raise Untold(reason.reason) from reason
+    except (NotKnown, HostError) as silence:
+        raise Untold(silence.reason) from silence
     return True
 
 

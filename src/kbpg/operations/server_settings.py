@@ -10,11 +10,14 @@ from typing import Any
 from kbpg.facts import Login, NotKnown, ShellFact, SqlFact
 from kbpg.hosts.port import Output
 from kbpg.layout import OWNER, PATRONI
+from kbpg.resources.file import digest
 
 DATA = "/var/lib/postgresql/data/pgdata"
 """The data directory in the container: templates/patroni/patroni.yml.j2."""
 INSIDE = ("docker", "exec", "-u", OWNER, PATRONI)
 PRELOADED = "shared_preload_libraries"
+DIGITS = 16
+"""Hexadecimal ones that tell a value from another in the name of a question."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class TrialFact(ShellFact[Trial]):
 
     @property
     def key(self) -> str:
-        """Return the name of the question."""
-        return f"setting:{self.name}={self.value}"
+        """Return the name of the question, which the journal has: the value may hold a password."""
+        return f"setting:{self.name}:{digest(self.value.encode(), secret=True)[:DIGITS]}"
 
     @property
     def script(self) -> str:

@@ -12,6 +12,7 @@ from kbpg.health.validation.subject import HaproxyVersionFact
 from kbpg.prediction import data_loss, recovery_times
 from kbpg.report.standing import topology
 from kbpg.resources.preflight.system import SystemFact
+from kbpg.secret import masked
 from kbpg.uri import Kind, uri
 
 if TYPE_CHECKING:
@@ -45,19 +46,8 @@ def build(validation: Validation, drills: Mapping[str, float] | None = None) -> 
         "connection_strings": _strings(subject),
         "versions": _versions(subject),
     }
-    masked: Document = _masked(document, validation.mask)
-    return masked
-
-
-def _masked(value: Any, mask: Any) -> Any:
-    """Return the same values with every text masked: no secret should be there, and none gets out."""
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, Mapping):
-        return {key: _masked(each, mask) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(each, mask) for each in value]
-    return value
+    told: Document = masked(document, validation.mask)
+    return told
 
 
 def _recovery(subject: Subject, drills: Mapping[str, float]) -> Document:

@@ -76,15 +76,6 @@ def fact(settings: Sequence[Setting]) -> SysctlFact:
     return SysctlFact(tuple(setting.name for setting in settings))
 
 
-def deviations(settings: Sequence[Setting], have: Mapping[str, int]) -> list[str]:
-    """Return one line for each setting that is not as kbpg would set it: `vm.swappiness is 60, better 1`."""
-    return [
-        f"{each.name} is {have[each.name]}, better {each.wanted(have[each.name])}"
-        for each in settings
-        if each.name in have and have[each.name] != each.wanted(have[each.name])
-    ]
-
-
 def content(settings: Sequence[Setting], have: Mapping[str, int]) -> bytes:
     """Return the file for the next boot: the wanted values of what the kernel has."""
     lines = [f"{each.name} = {each.wanted(have[each.name])}" for each in settings if each.name in have]

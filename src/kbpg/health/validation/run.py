@@ -11,7 +11,7 @@ import psycopg
 
 from kbpg import sql
 from kbpg.context import Context
-from kbpg.credentials import Found, all_secrets
+from kbpg.credentials import Found
 from kbpg.engine.redactor import Redactor
 from kbpg.errors import Exit, HostError
 from kbpg.facts import NotKnown
@@ -55,9 +55,7 @@ class Validation:
     @property
     def mask(self) -> Callable[[str], str]:
         """Return what hides every secret in a text."""
-        return Redactor(
-            all_secrets(self.subject.context.credentials), keys=self.subject.context.pki.private_keys()
-        ).mask
+        return Redactor.of(self.subject.context).mask
 
 
 def validate(
@@ -86,7 +84,7 @@ def validate(
 
 def examine(subject: Subject, checks: Sequence[Acceptance], say: Progress = _silent) -> list[Result]:
     """Make the checks in their order and return their results, without a secret in any text."""
-    mask = Redactor(all_secrets(subject.context.credentials), keys=subject.context.pki.private_keys()).mask
+    mask = Redactor.of(subject.context).mask
     results: dict[str, Result] = {}
     titles = {check.id: check.title.format(**subject.words) for check in checks}
     for check in checks:

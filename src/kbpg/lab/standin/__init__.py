@@ -7,7 +7,7 @@ They carry the public images' tags, so that the project's Dockerfiles run unchan
 from __future__ import annotations
 
 from kbpg.lab.standin.debian import build_debian
-from kbpg.lab.standin.pgvector import PG16_11, PG16_14, Recipe, build_pgvector
+from kbpg.lab.standin.pgvector import PG16_11, Recipe, build_pgvector
 from kbpg.lab.standin.python import build_python
 
-__all__ = ["PG16_11", "PG16_14", "Recipe", "build_debian", "build_pgvector", "build_python"]
+__all__ = ["PG16_11", "Recipe", "build_debian", "build_pgvector", "build_python"]

@@ -51,16 +51,6 @@ PG16_11 = Recipe(
     tools_sha256="c02f8f5b6b606fa386b8f8cb1a15f97b61262edc85ec7017ad96bebede776d7e",
 )
 
-# For upgrade tests: the next minor version, with a later pgvector.
-PG16_14 = Recipe(
-    minor="16.14",
-    pgvector="0.8.5",
-    server_version="16.14.0-beta.17",
-    server_sha256="dfe7ecd8365ab907786e5f3d69179399f9675ac800153219efb2590257c2d551",
-    tools_version="0.6.0",
-    tools_sha256="4cfb6276750a05a142135c077a9ed7e30d439ce2bb38f29f0db3fb958cc6d1a9",
-)
-
 
 def build_pgvector(tag: str, recipe: Recipe = PG16_11) -> None:
     """Build `tag` from the packages that `recipe` names."""
