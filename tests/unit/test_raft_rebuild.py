@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from kbpg.cli import raft_doctor
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
@@ -20,11 +22,13 @@ from kbpg.operations import raft_rebuild
 from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before
 from kbpg.operations.raft_rebuild import Rebuild, whole
+from kbpg.options import Options
 from kbpg.patroni import NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState
+from kbpg.session import Session
 
 from .fake_docker import with_docker
 from .small_cluster import CREDENTIALS, DATABASES, context
@@ -227,3 +231,47 @@ def test_a_node_that_certainly_holds_nothing_is_no_obstacle(
     assert Rebuild(cluster.site()).look().positions["db-1"] == NO_DATA
     assert Rebuild(cluster.site()).run(LOST) == "db-2"
     assert cluster.joined == ["db-1", "db-3"]
+
+
+def ordered(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """Give the command, and let `meanwhile` happen until the word is typed."""
+
+    @contextmanager
+    def working(*_: object, **__: object) -> Iterator[Session]:
+        yield cast(Session, None)
+
+    def typed() -> bool:
+        meanwhile()
+        return True
+
+    monkeypatch.setattr(raft_doctor, "working", working)
+    monkeypatch.setattr(raft_doctor, "workplace", lambda *_: cluster.site())
+    monkeypatch.setattr(raft_doctor, "_typed", typed)
+    raft_doctor.rebuild(Options(), ())
+
+
+def test_a_quorum_that_came_back_before_the_answer_is_left_alone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def back() -> None:
+        cluster.leader, cluster.joined = "db-1", ["db-2", "db-3"]
+
+    with pytest.raises(Refused, match="sees a quorum: there is nothing to rebuild"):
+        ordered(cluster, monkeypatch, back)
+    assert cluster.journal == []
+
+
+def test_a_leader_that_was_to_be_joined_and_died_before_the_answer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.dies_after = ("db-2", "docker start")
+    with pytest.raises(HostError, match="killed here"):
+        Rebuild(cluster.site()).run(LOST)
+    cluster.journal.clear()
+
+    def dies() -> None:
+        cluster.leader = ""
+
+    with pytest.raises(Refused, match="db-2 led when this was asked, and does not now"):
+        ordered(cluster, monkeypatch, dies)
+    assert cluster.journal == []
