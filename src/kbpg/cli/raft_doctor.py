@@ -181,7 +181,7 @@ def _steps(before: Before) -> list[str]:
     if before.chosen is None:
         return []
     return [
-        f"stop Patroni and PostgreSQL on {', '.join(before.states)}",
+        f"stop Patroni and PostgreSQL on {', '.join(n for n in before.states if n not in before.bare)}",
         "move the Raft directories aside; the data directories stay as they are",
         f"start {before.chosen} alone, whose data reaches farthest, and wait until it leads",
         joining,
