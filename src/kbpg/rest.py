@@ -56,15 +56,17 @@ def request(
     *,
     login: tuple[str, Secret] | None = None,
     timeout: float = TIMEOUT,
+    anyway: bool = False,
 ) -> Response:
     """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
 
-    Those are in the journal. Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
+    Those are in the journal, and are not sent where the host's lock was lost, unless `anyway`. Raises `OSError`
+    (refused, timed out), `http.client.HTTPException` or `HostError`.
     """
     text = None if body is None else json.dumps(body)
     if method == "GET":
         return _exchange(reader, method, port, path, text, login, timeout)
-    with noted(reader, (method, path, *([text] if text else []))) as note:
+    with noted(reader, (method, path, *([text] if text else [])), anyway=anyway) as note:
         answer = _exchange(reader, method, port, path, text, login, timeout)
         note.status = 0 if answer.status < 300 else f"HTTP {answer.status}"
         return answer
