@@ -183,7 +183,8 @@ def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = C
 def restart_patroni(site: Site, host: str) -> str:
     """Restart the Patroni container of the replica `host` and return what was done.
 
-    Raises `Refused` where it leads, or where another one is away already; `HostError`, `NotConverged`.
+    Raises `Refused` where it leads, where nobody does, or where Raft would have no quorum without it
+    (`why_not_away`); `HostError`, `NotConverged`.
     """
     watch = Watch(site.context, host)
     _away(site, watch, watch.look(site))
