@@ -12,6 +12,7 @@ The tree::
     │   ├── HostKeyError               unknown key not accepted, or a changed key
     │   ├── AccessDenied               SSH authentication or sudo refused
     │   ├── ConnectionLost             the session ended while a command ran
+    │   ├── LockLost                   the host's lock is held no more, so it is not changed further
     │   ├── CommandFailed              a command ended with a non-zero exit code
     │   └── CommandTimeout             a command went past its deadline
     ├── PreflightFailed                hosts are not fit; nothing was changed
@@ -107,6 +108,17 @@ class AccessDenied(HostError):
 
 class ConnectionLost(HostError):
     """The SSH session ended while something was going on."""
+
+
+class LockLost(HostError):
+    """The host's lock is held no more, so another kbpg may be changing it; `command` was not run there."""
+
+    def __init__(self, host: str, command: str) -> None:
+        super().__init__(
+            host,
+            f"the lock was lost, so `{command}` was not run",
+            hint="somebody ended the process that held it; run the same command again",
+        )
 
 
 class CommandFailed(HostError):

@@ -26,6 +26,10 @@ class NotKnown(Exception):
         self.reason = reason
 
 
+class NotConnected(NotKnown):
+    """There is no connection to the host: it was away, and `--limit` or the command leaves it out."""
+
+
 class Fact(ABC, Generic[T_co]):
     """A question; `key` identifies it on its host. `live` facts are asked again after any change anywhere."""
 
@@ -129,10 +133,10 @@ class Knowledge:
             self.put(host, answers)
 
     def get(self, host: str, key: str) -> object:
-        """Return the answer; raises `NotKnown` where there is none, or the reason was kept."""
+        """Return the answer; raises `NotKnown` where there is none, or the reason, which was kept."""
         answer = self._answers.get(host, {}).get(key, NotKnown("was not asked"))
         if isinstance(answer, NotKnown):
-            raise NotKnown(answer.reason)
+            raise type(answer)(answer.reason)  # a new one: several threads may ask
         return answer
 
     def missing(self, host: str, facts: Sequence[Fact[object]]) -> list[Fact[object]]:
@@ -177,3 +181,13 @@ class Facts:
             return self.get(fact, host)
         except NotKnown:
             return None
+
+    def away(self, fact: Fact[object], host: str) -> bool:
+        """Return whether `fact` is not known because the host is not connected."""
+        try:
+            self.get(fact, host)
+        except NotConnected:
+            return True
+        except NotKnown:
+            pass
+        return False

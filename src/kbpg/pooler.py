@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 QUIET: Final = 5
 """Looks in a row that find nothing being opened, until it is believed."""
+GO_ON: Final = ("RESUME", "ENABLE")
+"""Commands that clients wait for: they are given even where the host's lock was lost."""
 LOGIN_DEADLINE: Final = 5.0
 """Seconds for connections that are being opened to be open: each takes milliseconds. A long transaction keeps one
 that is to be replaced for longer, and nobody waits for that."""
@@ -30,8 +32,11 @@ def console(context: Context) -> Login:
 
 
 def give(host: Reader, connection: psycopg.Connection[Any], text: str) -> None:
-    """Give a console command to an open connection, and note it in the journal. Raises `psycopg.Error`."""
-    with noted(host, ("PgBouncer", text)):
+    """Give a console command to an open connection, and note it in the journal.
+
+    Raises `psycopg.Error`, and `LockLost` for all but `GO_ON`.
+    """
+    with noted(host, ("PgBouncer", text), anyway=text.split()[0] in GO_ON):
         connection.execute(text.encode())
 
 

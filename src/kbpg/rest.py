@@ -57,17 +57,18 @@ def request(
     *,
     login: tuple[str, Secret] | None = None,
     timeout: float = TIMEOUT,
+    anyway: bool = False,
 ) -> Response:
     """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
 
-    Those are in the journal, without values of settings that may be secrets. Raises `OSError` (refused, timed out),
-    `http.client.HTTPException` or `HostError`.
+    Those are in the journal, without values of settings that may be secrets, and are not sent where the host's lock
+    was lost, unless `anyway`. Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
     """
     text = None if body is None else json.dumps(body)
     if method == "GET":
         return _exchange(reader, method, port, path, text, login, timeout)
     told = [] if body is None else [json.dumps(without_secrets(body))]
-    with noted(reader, (method, path, *told)) as note:
+    with noted(reader, (method, path, *told), anyway=anyway) as note:
         answer = _exchange(reader, method, port, path, text, login, timeout)
         note.status = 0 if answer.status < 300 else f"HTTP {answer.status}"
         return answer

@@ -33,7 +33,6 @@ from kbpg.hosts.settings import Ask, Recorder
 from kbpg.inventory import load
 
 if TYPE_CHECKING:
-    from kbpg.engine.lock import Locks
     from kbpg.hosts.ssh import SshHost
     from kbpg.options import Options
     from kbpg.secret import Secret
@@ -196,7 +195,7 @@ def open_session(
         yield Session(context, found, hosts, controller, recorder, unreachable, unknown, redactor.add)
 
 
-def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[Locks]:
+def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[None]:
     from kbpg.engine.lock import Locks
 
     return Locks.acquire(hosts, who=f"{user()}@{socket.gethostname()}", doing=doing)

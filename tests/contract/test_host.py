@@ -293,13 +293,14 @@ def test_forward_to_where_nobody_listens_closes_the_connection(host: Writer) -> 
 
 def test_the_lock_is_had_by_one_at_a_time(hosts: tuple[Any, Any], place: str) -> None:
     first, second = hosts
-    with Locks.acquire([first], who="root@one", doing="apply-all", directory=place) as locks:
-        assert locks.lost == []
+    with Locks.acquire([first], who="root@one", doing="apply-all", directory=place):
+        assert not first.lock_lost()
         with pytest.raises(LockHeld), Locks.acquire([second], who="b", doing="c", directory=place):
             pytest.fail("two have the lock")
     with Locks.acquire([second], who="root@two", doing="step 03", directory=place):
         assert second.guard is not None
     assert second.guard is None
+    assert not second.lock_lost()
 
 
 def test_the_real_host_is_an_ssh_host(hosts: tuple[Any, Any], kind: str) -> None:

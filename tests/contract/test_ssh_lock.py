@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from kbpg.engine.lock import Locks
-from kbpg.errors import HostError, LockHeld
+from kbpg.errors import HostError, LockHeld, LockLost
+from kbpg.hosts.noted import noted
 from kbpg.hosts.ssh import SshHost, connect
 
 from .conftest import Sshd
@@ -192,12 +193,17 @@ def test_every_command_keeps_the_second_file_locked(hosts: tuple[SshHost, SshHos
 
 
 def test_a_lost_lock_stops_the_next_command(hosts: tuple[SshHost, SshHost], tmp_path: Path) -> None:
-    with Locks.acquire([hosts[0]], who="a", doing="b", directory=str(tmp_path)) as locks:
+    with Locks.acquire([hosts[0]], who="a", doing="b", directory=str(tmp_path)):
         holder = dict(line.split(" ", 1) for line in (tmp_path / "kbpg.holder").read_text().splitlines())
         os.kill(int(holder["pid"]), signal.SIGTERM)
         deadline = time.monotonic() + 5
-        while not locks.lost and time.monotonic() < deadline:
+        while not hosts[0].lock_lost() and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert locks.lost == ["db-1"]
-        with pytest.raises(HostError, match="db-1: the lock was lost, so `true` was not run"):
+        with pytest.raises(LockLost, match="db-1: the lock was lost, so `true` was not run"):
             hosts[0].run(["true"])
+        with (
+            pytest.raises(LockLost, match="so `POST /switchover` was not run"),
+            noted(hosts[0], ("POST", "/switchover")),
+        ):
+            pytest.fail("it was sent")
+    assert not hosts[0].lock_lost()

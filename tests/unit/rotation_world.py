@@ -299,6 +299,7 @@ def _rest(world: World) -> Any:
         *,
         login: Any = None,
         timeout: float = 5,
+        anyway: bool = False,
     ) -> rest.Response:
         name = reader.name
         if method == "GET":

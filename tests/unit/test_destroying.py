@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from kbpg.cli import destroying as command
+from kbpg.console import Console
 from kbpg.engine.site import Site
 from kbpg.errors import CommandFailed, KbpgError
 from kbpg.hosts.fake import FakeHost, Program
@@ -18,7 +21,9 @@ from kbpg.operations import destroying
 from kbpg.operations.belongings import Belongings
 from kbpg.operations.destroying import Before, Wanted, destroy, why_not_destroy
 from kbpg.operations.place import site_of
+from kbpg.options import Options
 from kbpg.resources.foreign import DataState, Ownership
+from kbpg.session import Session
 
 from .small_cluster import DATABASES, PROXIES, context
 from .test_belongings import container
@@ -197,6 +202,32 @@ def test_several_that_fail_are_one_error(world: World, monkeypatch: pytest.Monke
     with pytest.raises(KbpgError, match="2 hosts failed") as caught:
         destroy(world.site(), before(), Wanted())
     assert caught.value.hint == "run the same command again"
+
+
+def ordered(world: World, monkeypatch: pytest.MonkeyPatch, *seen: Before) -> None:
+    """Give the command; each look finds the next of `seen`."""
+    looks = iter(seen)
+    monkeypatch.setattr(destroying, "look", lambda site: next(looks))
+    monkeypatch.setattr(command, "workplace", lambda session, console: world.site())
+    session = cast(Session, SimpleNamespace(context=world.context))
+    with Console() as console:
+        command._destroy(session, console, Options(yes=True), Wanted(), None)
+
+
+def test_who_leads_when_the_answer_comes_is_stopped_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered(world, monkeypatch, before(), before(leaders=("db-3",)))
+    stopped = [host for host, did in world.did if did.startswith("stop")]
+    assert stopped[-1] == "db-3"
+
+
+def test_clients_that_came_before_the_answer_are_not_cut_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KbpgError, match="the cluster serves clients"):
+        ordered(world, monkeypatch, before(), before(clients={"through PgBouncer": 3}))
+    assert world.did == []
 
 
 def refused(world: World, found: Before, **wanted: bool) -> str:

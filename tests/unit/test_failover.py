@@ -14,7 +14,12 @@ from kbpg.operations.place import site_of
 
 from .patroni_server import Served, replica, served
 from .small_cluster import DATABASES, context
-from .test_leaderless import SEEN
+from .test_leaderless import SEEN, raft
+
+
+@pytest.fixture(autouse=True)
+def quorum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "look_at_raft", lambda site: raft())
 
 
 def site(hosts: dict[str, FakeHost]) -> Any:
@@ -32,6 +37,22 @@ def test_nothing_is_asked_where_somebody_leads_whatever_was_accepted() -> None:
     world = Served({name: replica() for name in DATABASES})
     with served(world) as hosts, pytest.raises(Refused, match="db-1 leads"):
         failover.fail_over(site(hosts), replace(SEEN, writable=("db-1",)), accept_loss=True)
+    assert world.asked == []
+
+
+def test_a_leader_that_was_elected_since_the_look_is_not_replaced() -> None:
+    world = Served({name: replica() for name in DATABASES})
+    world.nodes["db-3"].update(role="primary")
+    with served(world) as hosts, pytest.raises(Refused, match="no failover: db-3 leads"):
+        failover.fail_over(site(hosts), SEEN, accept_loss=True)
+    assert world.asked == []
+
+
+def test_a_quorum_that_was_lost_since_the_look_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "look_at_raft", lambda site: raft(quorum=False))
+    world = Served({name: replica() for name in DATABASES})
+    with served(world) as hosts, pytest.raises(Refused, match="Raft has no quorum"):
+        failover.fail_over(site(hosts), SEEN, accept_loss=False)
     assert world.asked == []
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from kbpg.engine.lock import Locks
 from kbpg.errors import HostError, LockHeld, Unreachable
 from kbpg.hosts.fake import FakeHolding, FakeHost
+from kbpg.hosts.link import Link
+from kbpg.hosts.ssh import SshHost
 
 
 class Busy(FakeHost):
@@ -35,11 +39,30 @@ def acquire(*hosts: FakeHost) -> None:
 
 def test_all_hosts_are_guarded_while_the_lock_is_held() -> None:
     hosts = [FakeHost("a"), FakeHost("b")]
-    with Locks.acquire(hosts, who="root@here", doing="apply-all") as locks:
+    with Locks.acquire(hosts, who="root@here", doing="apply-all"):
         assert [host.guard.path for host in hosts if host.guard] == ["/run/kbpg.commands.lock"] * 2
-        assert locks.lost == []
+        assert not any(host.lock_lost() for host in hosts)
     assert [host.guard for host in hosts] == [None, None]
     assert [host.held.alive for host in hosts if host.held] == [False, False]
+
+
+def test_a_lock_whose_process_was_ended_is_lost_on_that_host_alone() -> None:
+    hosts = [FakeHost("a"), FakeHost("b")]
+    with Locks.acquire(hosts, who="root@here", doing="apply-all"):
+        assert hosts[0].held is not None
+        hosts[0].held.alive = False
+        assert [host.lock_lost() for host in hosts] == [True, False]
+    assert not hosts[0].lock_lost()
+
+
+@pytest.mark.parametrize(
+    ("connected", "held", "lost"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_a_broken_connection_is_no_lost_lock(connected: bool, held: bool, lost: bool) -> None:
+    host = SshHost("a", "192.0.2.1", cast(Link, SimpleNamespace(alive=connected)), become=())
+    assert not host.lock_lost()
+    host.guard = SimpleNamespace(path="", alive=held)
+    assert host.lock_lost() is lost
 
 
 def test_an_error_inside_lets_go_too() -> None:
@@ -52,8 +75,8 @@ def test_an_error_inside_lets_go_too() -> None:
 
 
 def test_no_hosts_are_no_locks() -> None:
-    with Locks.acquire([], who="root@here", doing="apply-all") as locks:
-        assert locks.lost == []
+    with Locks.acquire([], who="root@here", doing="apply-all"):
+        pass
 
 
 @pytest.mark.parametrize("other", [Busy, Gone])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, cast
 
@@ -11,13 +12,18 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
-from kbpg import pooler, rest, scram, sql
+from kbpg import pooler, raft, rest, scram, sql
 from kbpg.engine.journal import Journal
 from kbpg.engine.redactor import Redactor
 from kbpg.engine.site import Recorded
+from kbpg.errors import LockLost
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.noted import noted
+from kbpg.hosts.port import Writer
+from kbpg.operations.patroni_change import wake
 from kbpg.secret import Secret
+
+from .small_cluster import context
 
 
 class Kept(Journal):
@@ -98,6 +104,64 @@ def test_the_console_of_pgbouncer_is_noted(journal: Kept) -> None:
     pooler.give(LocalHost(journal, name="proxy-1"), cast("psycopg.Connection[Any]", connection), "PAUSE")
     assert connection.taken == b"PAUSE"
     assert journal.kept == [("proxy-1", ("PgBouncer", "PAUSE"), 0)]
+
+
+class Unlocked(LocalHost):
+    """A host whose lock somebody has ended."""
+
+    def lock_lost(self) -> bool:
+        return True
+
+
+def unlocked(journal: Kept) -> Writer:
+    return Recorded(Unlocked(journal, name="db-1"))
+
+
+def test_without_the_lock_patroni_is_asked_and_not_changed(journal: Kept, server: int) -> None:
+    host, login = unlocked(journal), ("kbpg", Secret("hush-hush"))
+    assert rest.request(host, "GET", server, "/cluster").status == 200
+    with pytest.raises(LockLost) as caught:
+        rest.request(host, "POST", server, "/switchover", {"leader": "db-1"}, login=login)
+    assert caught.value.message == (
+        """db-1: the lock was lost, so `POST /switchover {"leader": "db-1"}` was not run"""
+    )
+    assert journal.kept == []
+
+
+def test_without_the_lock_raft_and_postgresql_are_not_changed(
+    journal: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LockLost, match="`Raft remove a:1` was not run"):
+        raft.command(unlocked(journal), 1, Secret("word"), ["remove", "a:1"])
+    connection = Connection()
+
+    @contextmanager
+    def connect(*_: object, **__: object) -> Iterator[Connection]:
+        yield connection
+
+    monkeypatch.setattr(sql, "connect", connect)
+    monkeypatch.setattr(sql, "_shown", lambda statement, _: statement.as_string(None))
+    login = context().superuser()
+    with pytest.raises(LockLost, match=f"`SQL {login.database} CHECKPOINT` was not run"):
+        sql.execute(unlocked(journal), login, SQL("CHECKPOINT"))
+    assert connection.taken == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [("PAUSE", False), ("RECONNECT", False), ("RESUME", True), ("RESUME app", True), ("ENABLE app", True)],
+)
+def test_without_the_lock_clients_still_go_on(journal: Kept, text: str, given: bool) -> None:
+    connection = Connection()
+    with nullcontext() if given else pytest.raises(LockLost):
+        pooler.give(unlocked(journal), cast("psycopg.Connection[Any]", connection), text)
+    assert connection.taken == (text.encode() if given else b"")
+
+
+def test_without_the_lock_a_patroni_that_clients_wait_for_is_woken(journal: Kept, server: int) -> None:
+    inventory = context(f"ports: {{patroni: {server}}}\n")
+    wake(inventory, unlocked(journal))
+    assert [command[:2] for _, command, _ in journal.kept] == [("PATCH", "/config")]
 
 
 def test_sql_is_noted_without_verifiers() -> None:

@@ -141,6 +141,21 @@ def test_an_empty_host_that_is_named_needs_no_container() -> None:
     assert replace(seen, without=("db-2",)).bare == ("db-2",)
 
 
+def test_a_host_whose_docker_is_silent_is_left_out_by_name_and_only_where_raft_is_silent_too() -> None:
+    seen = replace(
+        LOST,
+        consensus=Consensus(MEMBERS, {**LOST.consensus.seen, "db-2": "no answer"}),
+        positions={**LOST.positions, "db-2": "cannot be read"},
+        states={**LOST.states, "db-2": "unknown"},
+    )
+    assert "Docker on db-2 does not answer, so patroni there" in (why_not_rebuild(seen) or "")
+    left_out = replace(seen, without=("db-2",))
+    assert why_not_rebuild(left_out) is None
+    assert left_out.bare == ("db-2",)
+    alive = why_not_rebuild(replace(left_out, consensus=LOST.consensus)) or ""
+    assert alive.startswith("Raft on db-2 still answers")
+
+
 def test_two_leaders_are_no_rebuild_that_goes_on() -> None:
     left = replace(LOST, started="20261123T135809Z", leaders=("db-1", "db-2"), consensus=consensus())
     assert not left.half_done

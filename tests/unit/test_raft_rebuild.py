@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from kbpg.cli import raft_doctor
+from kbpg.console import plain
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
@@ -18,13 +21,15 @@ from kbpg.hosts.port import Output
 from kbpg.layout import DB_CONTAINERS, layout
 from kbpg.operations import raft_rebuild
 from kbpg.operations.position import NO_DATA, Position
-from kbpg.operations.raft_lost import Before
+from kbpg.operations.raft_lost import Before, why_not_rebuild
 from kbpg.operations.raft_rebuild import Rebuild, whole
+from kbpg.options import Options
 from kbpg.patroni import NodeFact, NodeStatus, Standby
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState
+from kbpg.session import Session
 
 from .fake_docker import with_docker
 from .small_cluster import CREDENTIALS, DATABASES, context
@@ -47,6 +52,8 @@ class Cluster:
     joined: list[str] = field(default_factory=list)
     dies_after: tuple[str, str] | None = None
     data: dict[str, DataState] = field(default_factory=dict)
+    mute: str = ""
+    """Where Docker does not answer."""
 
     def __post_init__(self) -> None:
         for number, name in enumerate(DATABASES, 1):
@@ -102,7 +109,7 @@ class Cluster:
             NodeFact(8008).key: self._node(name) if up else NotKnown("no answer"),
             RaftFact(7000, CREDENTIALS.raft_password).key: self._raft(name) if up else NotKnown("no answer"),
             DataFact(PATHS.data).key: self.data.get(name, DataState(PATHS.pgdata, present=True)),
-            DB_CONTAINERS.key: dict(host.containers),
+            DB_CONTAINERS.key: NotKnown("no answer") if name == self.mute else dict(host.containers),
             FileFact(NOTE).key: FileState("0:0", 0o600, "", note.content.decode()) if note else None,
             FileFact(f"{PATHS.base}/kbpg/cluster.json").key: None,
         }
@@ -227,3 +234,69 @@ def test_a_node_that_certainly_holds_nothing_is_no_obstacle(
     assert Rebuild(cluster.site()).look().positions["db-1"] == NO_DATA
     assert Rebuild(cluster.site()).run(LOST) == "db-2"
     assert cluster.joined == ["db-1", "db-3"]
+
+
+def test_a_host_whose_docker_is_silent_is_told_and_can_be_left_out(cluster: Cluster) -> None:
+    cluster.mute = "db-3"
+    seen = Rebuild(cluster.site()).look()
+    assert seen.states == {"db-1": "running", "db-2": "running", "db-3": "unknown"}
+    assert seen.positions["db-3"] == "the position of its data cannot be read: Docker does not answer"
+    assert "--without db-3" in (why_not_rebuild(seen) or "")
+    work = Rebuild(cluster.site(), ("db-3",))
+    before = work.look()
+    assert why_not_rebuild(before) is None
+    assert "stop Patroni and PostgreSQL on db-1, db-2" in plain(raft_doctor.intended(before))
+    assert work.run(before) == "db-2"
+    assert cluster.joined == ["db-1"]
+    assert cluster.hosts["db-3"].journal == []
+
+
+def test_docker_that_falls_silent_amid_a_rebuild_is_an_error_of_its_host(cluster: Cluster) -> None:
+    before, cluster.mute = Rebuild(cluster.site()).look(), "db-3"
+    with pytest.raises(HostError, match="db-3: Docker does not answer") as caught:
+        Rebuild(cluster.site()).run(before)
+    assert caught.value.hint == "run the same command again to go on"
+
+
+def ordered(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """Give the command, and let `meanwhile` happen until the word is typed."""
+
+    @contextmanager
+    def working(*_: object, **__: object) -> Iterator[Session]:
+        yield cast(Session, None)
+
+    def typed() -> bool:
+        meanwhile()
+        return True
+
+    monkeypatch.setattr(raft_doctor, "working", working)
+    monkeypatch.setattr(raft_doctor, "workplace", lambda *_: cluster.site())
+    monkeypatch.setattr(raft_doctor, "_typed", typed)
+    raft_doctor.rebuild(Options(), ())
+
+
+def test_a_quorum_that_came_back_before_the_answer_is_left_alone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def back() -> None:
+        cluster.leader, cluster.joined = "db-1", ["db-2", "db-3"]
+
+    with pytest.raises(Refused, match="sees a quorum: there is nothing to rebuild"):
+        ordered(cluster, monkeypatch, back)
+    assert cluster.journal == []
+
+
+def test_a_leader_that_was_to_be_joined_and_died_before_the_answer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.dies_after = ("db-2", "docker start")
+    with pytest.raises(HostError, match="killed here"):
+        Rebuild(cluster.site()).run(LOST)
+    cluster.journal.clear()
+
+    def dies() -> None:
+        cluster.leader = ""
+
+    with pytest.raises(Refused, match="db-2 led when this was asked, and does not now"):
+        ordered(cluster, monkeypatch, dies)
+    assert cluster.journal == []

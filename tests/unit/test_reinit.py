@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kbpg.engine.site import Site
-from kbpg.errors import NotConverged, Refused
+from kbpg.errors import CommandFailed, CommandTimeout, HostError, NotConverged, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
+from kbpg.hosts.port import Output
 from kbpg.layout import DB_CONTAINERS, layout
 from kbpg.operations import reinit
-from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside
+from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside, start_container
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeStatus, Standby
 from kbpg.raft import RaftStatus
@@ -39,6 +41,7 @@ class Cluster:
     free: int = 10 * GB
     answers: bool = False
     recovers: bool = True
+    silent: bool = False
     hosts: dict[str, FakeHost] = field(default_factory=dict)
 
     def site(self) -> Site:
@@ -68,7 +71,7 @@ class Cluster:
             watch._room.key: (GB, self.free),
             watch._data.key: DataState(PATHS.pgdata, True, "16", "7"),
             watch._record.key: FileState("0:0", 0o600, "", RECORD),
-            DB_CONTAINERS.key: dict(host.containers),
+            DB_CONTAINERS.key: NotKnown("Docker does not answer") if self.silent else dict(host.containers),
         }
 
     def _streams(self, name: str) -> bool:
@@ -146,6 +149,57 @@ def test_a_leader_lost_meanwhile_leaves_the_data_and_starts_the_node_again(clust
         set_aside(cluster.site(), "db-2")
     assert cluster.did() == ["docker stop", "docker start"]
     assert PATHS.pgdata in cluster.hosts["db-2"].directories
+
+
+def failing(cluster: Cluster, *broken: str) -> None:
+    """Let these verbs of Docker on db-2 not end in time."""
+    docker = cluster.hosts["db-2"].programs["docker"]
+
+    def run(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Any:
+        if argv[0] in broken:
+            raise CommandTimeout(host.name, f"`docker {argv[0]}` did not end within 150 s")
+        return docker(host, argv, stdin)
+
+    cluster.hosts["db-2"].programs["docker"] = run
+
+
+def test_a_stop_that_does_not_end_in_time_does_not_leave_the_node_stopped(cluster: Cluster) -> None:
+    failing(cluster, "stop")
+    with pytest.raises(CommandTimeout, match="docker stop"):
+        set_aside(cluster.site(), "db-2")
+    assert cluster.did() == ["docker stop", "docker restart"]
+    assert PATHS.pgdata in cluster.hosts["db-2"].directories
+
+
+def test_a_node_that_cannot_be_started_again_is_said_beside_what_went_wrong(cluster: Cluster) -> None:
+    failing(cluster, "start")
+    cluster.hosts["db-2"].programs["mv"] = lambda host, argv, stdin: Output(1, "", "read-only file system")
+    with pytest.raises(CommandFailed, match="mv") as caught:
+        set_aside(cluster.site(), "db-2")
+    assert caught.value.detail[0] == "read-only file system"
+    assert caught.value.detail[1].startswith("Patroni was not started again: `docker start` did not end")
+    assert "docker start patroni" in caught.value.detail[1]
+
+
+def test_docker_that_falls_silent_meanwhile_does_not_hide_what_went_wrong(cluster: Cluster) -> None:
+    def mv(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+        cluster.silent = True
+        return Output(1, "", "read-only file system")
+
+    cluster.hosts["db-2"].programs["mv"] = mv
+    with pytest.raises(CommandFailed, match="mv"):
+        set_aside(cluster.site(), "db-2")
+    assert cluster.did() == ["docker stop", "mv -T", "docker start"]
+
+
+@pytest.mark.parametrize("act", [set_aside, partial(start_container, name="patroni")])
+def test_docker_that_does_not_answer_is_an_error_of_its_host(
+    cluster: Cluster, act: Callable[[Site, str], str]
+) -> None:
+    cluster.silent = True
+    with pytest.raises(HostError, match="db-2: Docker does not answer"):
+        act(cluster.site(), "db-2")
+    assert cluster.did() == []
 
 
 def test_a_replica_that_does_not_come_back_is_said_with_its_log(

@@ -96,6 +96,10 @@ def test_a_replica_that_is_away_already_may_be_started_again() -> None:
     assert why_not_away(*AWAY, {"db-1": raft("db-1", n2=False, n3=True)}) is None
 
 
+def test_of_five_two_may_be_away() -> None:
+    assert why_not_away(*AWAY, {"db-1": raft("db-1", n2=True, n3=False, n4=True, n5=True)}) is None
+
+
 @pytest.mark.parametrize(
     ("leaders", "statuses", "reason"),
     [

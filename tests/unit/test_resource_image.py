@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from kbpg.engine.run import Run
-from kbpg.errors import CommandFailed, KbpgError
+from kbpg.errors import CommandFailed, HostError, KbpgError
 from kbpg.facts import Facts, Knowledge
 from kbpg.hosts.fake import FakeHost, UnknownToFake
 from kbpg.hosts.port import Output
@@ -215,6 +215,34 @@ def test_a_host_that_cannot_take_it_fails_and_the_others_have_it() -> None:
     assert isinstance(world.error, CommandFailed)
     assert world.error.host == "db-1"
     assert [name for name, host in world.hosts.items() if host.images] == ["db-2", "db-3"]
+
+
+@pytest.mark.parametrize("away", DATABASES)
+def test_a_host_that_is_not_connected_does_not_keep_the_others(away: str) -> None:
+    world = World("build: {on: controller}\n")
+    del world.hosts[away]
+    assert world.apply() is Status.CHANGED
+    assert world.built() == [CONTROLLER, CONTROLLER]
+    assert world.whole()
+    assert world.apply() is Status.OK
+
+
+def test_a_connected_host_whose_docker_does_not_answer_is_no_host_that_is_away() -> None:
+    world = World()
+    world.has(*DATABASES)
+    world.hosts["db-2"].answers[ImagesFact] = lambda host, question: Output(46, "")
+    assert world.apply() is Status.FAILED
+    assert world.error is not None
+    assert "could not be read" in world.error.message
+
+
+def test_an_image_cannot_be_built_on_a_host_that_is_away() -> None:
+    world = World("build: {on: first_db}\n")
+    del world.hosts["db-1"]
+    assert world.apply() is Status.FAILED
+    assert isinstance(world.error, HostError)
+    assert world.error.host == "db-1"
+    assert "not connected" in world.error.reason
 
 
 def test_the_context_of_a_build_is_the_same_bytes_for_the_same_files() -> None:

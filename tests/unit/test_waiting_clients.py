@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -101,6 +102,16 @@ def test_clients_wait_and_go_on(consoles: Consoles) -> None:
     assert consoles.said == {name: ["PAUSE", "RESUME"] for name in PROXIES}
     assert [told(world, name) for name in PROXIES] == [b"hd", b"hd"]
     assert clients.problems == {}
+
+
+def test_clients_go_on_though_the_lock_is_lost_meanwhile(consoles: Consoles) -> None:
+    world = there()
+    with WaitingClients(world, PROXIES, "x") as clients:
+        assert clients.pause()
+        for host in world.hosts.values():
+            host.guard = SimpleNamespace(path="", alive=False)  # type: ignore[attr-defined]
+            assert host.lock_lost()
+    assert consoles.said == {name: ["PAUSE", "RESUME"] for name in PROXIES}
 
 
 def test_an_error_in_between_lets_everybody_go_on(consoles: Consoles) -> None:

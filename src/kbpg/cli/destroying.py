@@ -47,7 +47,8 @@ def _destroy(
         raise refusal
     _agreed(session, console, options, wanted, confirm)
     console.busy("destroy")
-    return destroying.destroy(site, before, wanted)
+    # Once more: nobody limits the time for an answer, and another may lead by now, or clients be back
+    return destroying.destroy(site, destroying.look(site), wanted)
 
 
 def _agreed(

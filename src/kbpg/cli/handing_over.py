@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -17,7 +17,7 @@ from kbpg.errors import Exit, Refused, UsageError
 from kbpg.operations.candidates import candidates, leader
 from kbpg.operations.clients_wait import Manner
 from kbpg.operations.reinit import reinitialize
-from kbpg.operations.rolling_restart import restart_nodes
+from kbpg.operations.rolling_restart import Restarted, restart_nodes
 from kbpg.operations.switchover import Handover
 from kbpg.operations.switchover import switchover as hand_over
 from kbpg.options import Options
@@ -48,9 +48,8 @@ def switchover(options: Options, to: str, without: Sequence[str], *, cut: bool) 
 def _shown(done: Handover) -> list[Line]:
     longest = max(done.waited.values(), default=0.0)
     waited = f"; clients waited {longest:.1f} s at most" if done.waited else "; no PgBouncer runs"
-    lines = [Line(f"{done.leader} leads, {done.leaving} follows{waited}", Style.GOOD)]
-    lines += [Line(f"{name}: {text}", Style.WARNING) for name, text in done.problems.items()]
-    return lines
+    first = Line(f"{done.leader} leads, {done.leaving} follows{waited}", Style.GOOD)
+    return [first, *_waiting(done.problems)]
 
 
 def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
@@ -69,12 +68,22 @@ def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
         console.rest()
         seconds = time.monotonic() - started
         if options.json:
-            console.data({"restarted": done, "seconds": round(seconds, 3)})
-        elif done:
-            console.result([Line(f"restarted: {', '.join(done)} ({seconds:.0f} s)", Style.GOOD)])
+            shown = {"restarted": done.hosts, "seconds": round(seconds, 3), "problems": done.problems}
+            console.data(shown)
         else:
-            console.result([Line("nothing waits for a restart", Style.GOOD)])
-    return int(Exit.OK)
+            console.result(_restarted(done, seconds))
+    return int(Exit.FAILED if done.problems else Exit.OK)
+
+
+def _restarted(done: Restarted, seconds: float) -> list[Line]:
+    if not done.hosts:
+        return [Line("nothing waits for a restart", Style.GOOD), *_waiting(done.problems)]
+    first = Line(f"restarted: {', '.join(done.hosts)} ({seconds:.0f} s)", Style.GOOD)
+    return [first, *_waiting(done.problems)]
+
+
+def _waiting(problems: Mapping[str, str]) -> list[Line]:
+    return [Line(f"{name}: {text}", Style.WARNING) for name, text in problems.items()]
 
 
 def reinit(options: Options, host: str) -> int:

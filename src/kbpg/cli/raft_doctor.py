@@ -77,12 +77,11 @@ def rebuild(options: Options, without: tuple[str, ...]) -> int:
             before = work.look()
             console.rest()
             console.say(intended(before))
-            if why := why_not_rebuild(before):
-                raise Refused(f"not rebuilt: {why}", hint="kbpg raft status shows all members side by side")
+            _refuse(why_not_rebuild(before))
             if not options.yes and not _typed():
                 raise Refused("nothing was changed", hint="--yes goes ahead without asking")
             console.busy("raft rebuild")
-            leader = work.run(before)
+            leader = work.run(_again(work, before))
             found = raft_members.look(site)
         if options.json:
             console.data({"leader": leader, **found.document()})
@@ -92,6 +91,24 @@ def rebuild(options: Options, without: tuple[str, ...]) -> int:
             )
             console.say(_afterwards(session, without))
     return int(Exit.OK)
+
+
+def _refuse(why: str | None) -> None:
+    """Raise `Refused` where there is a reason against the rebuild."""
+    if why:
+        raise Refused(f"not rebuilt: {why}", hint="kbpg raft status shows all members side by side")
+
+
+def _again(work: Rebuild, shown: Before) -> Before:
+    """Return what is so now: nobody limits the time for an answer, and a host may have come back meanwhile.
+
+    Raises `Refused` where nothing may be stopped any more, or where more would be stopped than was agreed to.
+    """
+    now = work.look()
+    _refuse(why_not_rebuild(now))
+    if shown.half_done and not now.half_done:
+        _refuse(f"{', '.join(shown.leaders)} led when this was asked, and does not now; run it again")
+    return now
 
 
 def _typed() -> bool:
@@ -164,7 +181,7 @@ def _steps(before: Before) -> list[str]:
     if before.chosen is None:
         return []
     return [
-        f"stop Patroni and PostgreSQL on {', '.join(before.states)}",
+        f"stop Patroni and PostgreSQL on {', '.join(n for n in before.states if n not in before.bare)}",
         "move the Raft directories aside; the data directories stay as they are",
         f"start {before.chosen} alone, whose data reaches farthest, and wait until it leads",
         joining,

@@ -10,7 +10,18 @@ from typing import Any
 
 from kbpg import rest
 from kbpg.errors import HostError
-from kbpg.facts import CallFact, Fact, Knowledge, LocalFact, Login, NotKnown, RestFact, ShellFact, SqlFact
+from kbpg.facts import (
+    CallFact,
+    Fact,
+    Knowledge,
+    LocalFact,
+    Login,
+    NotConnected,
+    NotKnown,
+    RestFact,
+    ShellFact,
+    SqlFact,
+)
 from kbpg.hosts.port import Reader
 from kbpg.model import CONTROLLER
 
@@ -38,7 +49,7 @@ def gather(
         elif name in readers:
             jobs += [(name, job) for job in _jobs(readers[name], missing)]
         else:
-            knowledge.put(name, {fact.key: NotKnown(f"{name} is not connected") for fact in missing})
+            knowledge.put(name, {fact.key: NotConnected(f"{name} is not connected") for fact in missing})
     if not jobs:
         return
     with ThreadPoolExecutor(min(WORKERS, len(jobs))) as pool:

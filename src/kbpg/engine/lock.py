@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from kbpg.errors import HostError, LockHeld
+from kbpg.hosts.port import Holding
 from kbpg.hosts.settings import Guard
 
 DIRECTORY = "/run"
@@ -43,17 +44,6 @@ exec 9>&-
 echo kbpg-lock:ok
 exec cat >/dev/null
 """
-
-
-class Holding(Protocol):
-    """A process on a host that holds something until `release`; `answer` is what it said first."""
-
-    answer: str
-
-    @property
-    def alive(self) -> bool: ...
-
-    def release(self) -> None: ...
 
 
 class Lockable(Protocol):
@@ -85,34 +75,27 @@ class _Taken:
 
 
 class Locks:
-    """The locks that are held."""
+    """Locks that are held for the length of a context."""
 
-    def __init__(self, taken: Sequence[_Taken]) -> None:
-        self._taken = tuple(taken)
-
-    @classmethod
+    @staticmethod
     @contextlib.contextmanager
     def acquire(
-        cls, hosts: Iterable[Lockable], *, who: str, doing: str, directory: str = DIRECTORY
-    ) -> Iterator[Locks]:
+        hosts: Iterable[Lockable], *, who: str, doing: str, directory: str = DIRECTORY
+    ) -> Iterator[None]:
         """Lock all `hosts` or none, side by side, and let go at the end of the context.
 
-        `who` ("root@install-01") and `doing` ("apply-all") are what others are told. Raises `LockHeld` with
-        who has it, since when and doing what, or the `HostError` of a host where it could not be tried.
+        `who` ("root@install-01") and `doing` ("apply-all") are what others are told. A lock that is lost in between
+        is noticed by whoever would change the host next (`Reader.lock_lost`). Raises `LockHeld` with who has it,
+        since when and doing what, or the `HostError` of a host where it could not be tried.
         """
         since = datetime.now(UTC).isoformat(timespec="seconds")
         words = [" ".join(word.split()) for word in (directory, who, since, doing)]
         argv = ("sh", "-c", _SCRIPT, "kbpg-lock", *words)
         taken = _take_all(list(hosts), argv, f"{directory}/kbpg.commands.lock")
         try:
-            yield cls(taken)
+            yield
         finally:
             _each(_Taken.release, taken)
-
-    @property
-    def lost(self) -> list[str]:
-        """Return the names of hosts whose lock is held no more, because its process or connection ended."""
-        return [taken.host.name for taken in self._taken if not taken.alive]
 
 
 def _take_all(hosts: Sequence[Lockable], argv: Sequence[str], path: str) -> list[_Taken]:

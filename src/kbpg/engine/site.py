@@ -45,6 +45,10 @@ class Recorded(Writer):
         """Write into the journal, as the host does."""
         self._host.note(command, status=status, seconds=seconds)
 
+    def lock_lost(self) -> bool:
+        """Return whether the host's lock is gone, as the host does."""
+        return self._host.lock_lost()
+
     def run(
         self,
         argv: Sequence[str],

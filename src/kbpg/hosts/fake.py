@@ -127,6 +127,11 @@ class FakeHost(Writer):
 
         return Forward(dial)
 
+    def lock_lost(self) -> bool:
+        """Return whether the guard is gone."""
+        guard = self.guard
+        return guard is not None and not guard.alive
+
     def run(
         self,
         argv: Sequence[str],

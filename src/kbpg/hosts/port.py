@@ -111,6 +111,14 @@ class Reader(Protocol):
         """
         return
 
+    def lock_lost(self) -> bool:
+        """Return whether this host was locked for kbpg, and is no more although it is still connected.
+
+        Somebody has ended the process that held the lock, and another kbpg may be at work. Where nothing was locked
+        nothing is lost.
+        """
+        return False
+
 
 class Holding(Protocol):
     """A process on a host that runs until it is let go; `answer` is what it said first."""

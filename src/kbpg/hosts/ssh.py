@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from kbpg.errors import CommandFailed, HostError
+from kbpg.errors import CommandFailed, HostError, LockLost
 from kbpg.hosts import atomic, script
 from kbpg.hosts.become import way_to_root
 from kbpg.hosts.config import resolve
@@ -145,6 +145,11 @@ class SshHost(Writer):
         """Write into the journal what a service was asked to change."""
         self._link.journal.record(self.name, command, status=status, seconds=seconds)
 
+    def lock_lost(self) -> bool:
+        """Return whether the guard is gone and the connection is not: a broken one is told as that."""
+        guard = self.guard
+        return guard is not None and not guard.alive and self.alive
+
     def run(
         self,
         argv: Sequence[str],
@@ -235,12 +240,8 @@ class SshHost(Writer):
     ) -> Iterator[tuple[int, bytes]]:
         """Run `argv`, yield its output as it comes, and leave its exit status in `outcome`."""
         command = self._link.journal.mask(shlex.join(shown))
-        if self.guard and not self.guard.alive and self.alive:
-            raise HostError(
-                self.name,
-                f"the lock was lost, so `{command}` was not run",
-                hint="somebody ended the process that held it; run the same command again",
-            )
+        if self.lock_lost():
+            raise LockLost(self.name, command)
         line = command_line(argv, timeout, become=self._become, guard=self.guard)
         with self._link.recorded(shown) as record:
             started = time.monotonic()

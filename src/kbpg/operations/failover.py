@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
@@ -16,6 +17,7 @@ from kbpg.operations.position import NO_DATA, Position, read_position
 from kbpg.operations.raft_members import look as look_at_raft
 from kbpg.operations.standing import in_recovery
 from kbpg.patroni import NodeFact, NodeStatus
+from kbpg.raft_admin import Consensus
 from kbpg.resources.container import log_lines
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.patroni import INTERVAL
@@ -30,14 +32,19 @@ REFUSALS = (400, 401, 403, 412)
 
 def look(site: Site, host: str) -> Leaderless:
     """Return what is so now of a cluster in which `host` is to lead. Changes nothing."""
+    consensus, nodes, writable = _who_leads(site)
+    return Leaderless(host, consensus, nodes, writable, _positions(site))
+
+
+def _who_leads(site: Site) -> tuple[Consensus, dict[str, NodeStatus | str], tuple[str, ...]]:
+    """Return what Raft says, what each node's Patroni says, and whose PostgreSQL takes writes; quick to read."""
     context = site.context
     names, node, self_ = context.db_names, NodeFact(context.inventory.ports.patroni), in_recovery(context)
     consensus = look_at_raft(site)
-    facts = site.look(dict.fromkeys(names, (node, self_, DataFact(layout(context).data))))
+    facts = site.look(dict.fromkeys(names, (node, self_)))
     nodes = {name: _said(facts, node, name) for name in names}
     rows = {name: facts.known(self_, name) for name in names}
-    writable = tuple(name for name, found in rows.items() if found and found[0][0] is False)
-    return Leaderless(host, consensus, nodes, writable, _positions(site, facts))
+    return consensus, nodes, tuple(name for name, found in rows.items() if found and found[0][0] is False)
 
 
 def _said(facts: Facts, node: NodeFact, name: str) -> NodeStatus | str:
@@ -47,8 +54,10 @@ def _said(facts: Facts, node: NodeFact, name: str) -> NodeStatus | str:
         return f"Patroni does not answer: {reason.reason}"
 
 
-def _positions(site: Site, facts: Facts) -> dict[str, Position | str]:
+def _positions(site: Site) -> dict[str, Position | str]:
+    """Return how far each node's data reaches, or why that is not known. May take minutes (`position.TIMEOUT`)."""
     data = DataFact(layout(site.context).data)
+    facts = site.look(dict.fromkeys(site.context.db_names, (data,)))
 
     def reach(name: str) -> Position | str:
         if name not in site.hosts:
@@ -66,15 +75,26 @@ def _positions(site: Site, facts: Facts) -> dict[str, Position | str]:
 def fail_over(site: Site, seen: Leaderless, *, accept_loss: bool) -> int:
     """Make `seen.host` the leader and return its new timeline.
 
-    Raises `Refused` where it must not lead, or where something would be lost that `accept_loss` does not cover,
-    `HostError` when Patroni refuses, `NotConverged` when it does not lead in time.
+    Raises `Refused` where it must not lead, as was seen or as it is now, or where something would be lost that
+    `accept_loss` does not cover, `HostError` when Patroni refuses, `NotConverged` when it does not lead in time.
     """
     refusal = why_not_fail_over(seen) or (refuse_loss(seen) if seen.farther and not accept_loss else None)
+    refusal = refusal or why_not_fail_over(_again(site, seen))
     if refusal:
         raise refusal
     site.say(f"{seen.host} is to lead, from {seen.positions[seen.host]}")
     _ask(site, seen.host)
     return _await(site, seen.host)
+
+
+def _again(site: Site, seen: Leaderless) -> Leaderless:
+    """Return `seen` with who leads as it is now: a leader may have come up while positions were read.
+
+    Patroni would not mind: whether a candidate is synchronous it asks for a switchover alone, and who leads only
+    where the request names a leader (`is_failover_possible`, patroni/api.py).
+    """
+    consensus, nodes, writable = _who_leads(site)
+    return replace(seen, consensus=consensus, nodes=nodes, writable=writable)
 
 
 def _ask(site: Site, host: str) -> None:

@@ -111,7 +111,7 @@ def why_not_away(
     """Return why Patroni on `host` (its Raft member: `address`) must not be stopped now, or None.
 
     `raft` is what the members that answer say, by host. The leader is left alone, and so is a node without which
-    the others would have no quorum: that is what keeps two Patronis from being away at once.
+    the others would have no quorum: of three Patronis two are never away at once, of five two may be.
     """
     if host in leaders:
         return f"{host} leads: hand over first"

@@ -21,17 +21,27 @@ class NotLetIn(HostError):
     """Patroni takes none of the passwords that kbpg knows."""
 
 
-def ask(context: Context, host: Reader, method: str, path: str, body: Any, timeout: float = 30.0) -> Response:
+def ask(
+    context: Context,
+    host: Reader,
+    method: str,
+    path: str,
+    body: Any,
+    timeout: float = 30.0,
+    *,
+    anyway: bool = False,
+) -> Response:
     """Return Patroni's answer to a request that changes something.
 
     While a rotation of passwords is not ended, the one of before is tried too: Patroni goes on with it from a reload
     until its next round. A node that is about to be adopted may have another user for its REST API: it is asked again
-    with its own. Raises `OSError`, `http.client.HTTPException` or `HostError`, as `rest.request` does.
+    with its own. `anyway` also without the lock. Raises `OSError`, `http.client.HTTPException` or `HostError`, as
+    `rest.request` does.
     """
     port = context.inventory.ports.patroni
 
     def asked(login: tuple[str, Secret]) -> Response:
-        return rest.request(host, method, port, path, body, login=login, timeout=timeout)
+        return rest.request(host, method, port, path, body, login=login, timeout=timeout, anyway=anyway)
 
     login = (REST_USER, context.credentials.rest_password)
     former = (REST_USER, context.former.rest_password) if context.former else login
@@ -58,11 +68,21 @@ def _own_login(context: Context, host: Reader) -> tuple[str, Secret] | None:
 
 
 def change_by_rest(
-    context: Context, host: Reader, method: str, path: str, body: Any, timeout: float = 30.0
+    context: Context,
+    host: Reader,
+    method: str,
+    path: str,
+    body: Any,
+    timeout: float = 30.0,
+    *,
+    anyway: bool = False,
 ) -> None:
-    """Ask Patroni on `host` for a change. Raises `HostError` with its answer when it refuses, `NotLetIn` for 401."""
+    """Ask Patroni on `host` for a change, `anyway` also without the lock.
+
+    Raises `HostError` with its answer when it refuses, `NotLetIn` for 401.
+    """
     try:
-        answer = ask(context, host, method, path, body, timeout)
+        answer = ask(context, host, method, path, body, timeout, anyway=anyway)
     except (OSError, http.client.HTTPException) as error:
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
     if answer.status >= 300:
@@ -75,6 +95,7 @@ def wake(context: Context, host: Reader) -> None:
 
     With Raft nothing wakes a standby when somebody else gets the lock (`Raft._on_set`, patroni/dcs/raft.py, compares
     a path with a time), so it would follow a new leader up to loop_wait later, and commits would wait for it. A PATCH
-    that changes nothing wakes it (`do_PATCH_config`, patroni/api.py): there is no such key to remove.
+    that changes nothing wakes it (`do_PATCH_config`, patroni/api.py): there is no such key to remove. So it is done
+    without the lock, too: clients may be waiting for it.
     """
-    change_by_rest(context, host, "PATCH", "/config", {"kbpg_wakes_patroni": None}, 5.0)
+    change_by_rest(context, host, "PATCH", "/config", {"kbpg_wakes_patroni": None}, 5.0, anyway=True)

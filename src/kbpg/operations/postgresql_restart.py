@@ -23,30 +23,32 @@ START_TIMEOUT = 90
 a word of ours that would be primary_start_timeout, which is 0: it is meant for crashes."""
 
 
-def restart_postgresql(site: Site) -> None:
+def restart_postgresql(site: Site) -> dict[str, str]:
     """Restart PostgreSQL on `site.place` and return when Patroni says that it runs.
 
     A leader is restarted in place; clients of the connected PgBouncers wait until a write through their proxy
-    has succeeded, and for the bound of a pause at most. Raises `HostError`, `NotConverged` where transactions do
-    not end.
+    has succeeded, and for the bound of a pause at most. Returns what is known of clients that may wait longer, by
+    proxy, and says it. Raises `HostError`, `NotConverged` where transactions do not end.
     """
     node = NodeFact(site.context.inventory.ports.patroni)
     status = site.look({site.place: [node]}).known(node)
     if status is None or not status.leads:
         _ask(site, {})
-        return
+        return {}
     checkpoint(site, site.place)
     with clients_wait(
         site, site.place, f"restart of PostgreSQL on {site.place}", LENIENT, stays=True
     ) as clients:
         _ask(site, {"timeout": START_TIMEOUT})
         search = Search(site, site.place, clients.go_on)
-        search.run(list(clients.each), clients.since + bound(site.context))
+        late = search.run(list(clients.each), clients.since + bound(site.context))
         site.say(
             f"{site.place} was restarted in place; clients waited {time.monotonic() - clients.since:.1f} s"
         )
-    for name, problem in clients.problems.items():
+    problems = {name: search.missed(name) for name in late} | clients.problems
+    for name, problem in problems.items():
         site.say(f"{name}: {problem}")
+    return problems
 
 
 def _ask(site: Site, body: Mapping[str, int]) -> None:

@@ -9,14 +9,17 @@ from kbpg.layout import PATRONI
 from kbpg.operations.position import Position, most_advanced, unread
 from kbpg.raft_admin import Consensus
 
+UNKNOWN = "unknown"
+"""The state of a container where Docker does not answer."""
+
 
 @dataclass(frozen=True)
 class Before:
     """What was found before a rebuild.
 
     `started` is the id of one that was left half-way, "" without one; `states` are the containers' by host, "missing"
-    where there is none; `recorded` the system identifiers in the hosts' records. `lost` are the db hosts that are not
-    connected, `without` those that the user goes on without.
+    where there is none, `UNKNOWN` where nobody tells; `recorded` the system identifiers in the hosts' records. `lost`
+    are the db hosts that are not connected, `without` those that the user goes on without.
     """
 
     consensus: Consensus
@@ -40,8 +43,15 @@ class Before:
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """Return the connected hosts without a container that the user goes on without: nothing to stop there."""
-        return tuple(n for n, state in self.states.items() if state == "missing" and n in self.without)
+        """Return the connected hosts that the user goes on without, and where nothing is, or can be, stopped."""
+        return tuple(
+            n for n, state in self.states.items() if state in ("missing", UNKNOWN) and n in self.without
+        )
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Return the connected hosts whose Docker does not answer."""
+        return tuple(n for n, state in self.states.items() if state == UNKNOWN)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -64,6 +74,8 @@ def why_not_rebuild(seen: Before) -> str | None:
             f"{', '.join(missing)} cannot be reached, and its data may be the most advanced; "
             "bring it back, or go on with --without " + " --without ".join(missing)
         )
+    if why := _unstoppable(seen):
+        return why
     stopped = [
         name
         for name, state in seen.states.items()
@@ -74,6 +86,22 @@ def why_not_rebuild(seen: Before) -> str | None:
             f"the container {PATRONI} does not run on {', '.join(stopped)}: start it first, that may be all"
         )
     return _strangers(seen) or (None if seen.half_done else unread(seen.positions, seen.without))
+
+
+def _unstoppable(seen: Before) -> str | None:
+    """Return which node cannot be stopped, as its Docker is silent, and is not left out, or is alive; or None."""
+    if missed := [name for name in seen.silent if name not in seen.without]:
+        return (
+            f"Docker on {', '.join(missed)} does not answer, so {PATRONI} there cannot be stopped; mend that, or "
+            "go on with --without " + " --without ".join(missed)
+        )
+    # It would bring the lost consensus to those who make a new one; of a half-done rebuild it is a member already
+    if alive := [n for n in seen.silent if n in seen.consensus.answering and not seen.half_done]:
+        return (
+            f"Raft on {', '.join(alive)} still answers, and its Docker does not, so it cannot be stopped; mend "
+            "Docker there, or switch the host off"
+        )
+    return None
 
 
 def _strangers(seen: Before) -> str | None:

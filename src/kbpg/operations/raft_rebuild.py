@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -23,7 +23,7 @@ from kbpg.facts import NotKnown
 from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
-from kbpg.operations.raft_lost import Before
+from kbpg.operations.raft_lost import UNKNOWN, Before
 from kbpg.operations.raft_members import look
 from kbpg.operations.raft_note import rebuild_note, started_in
 from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
@@ -60,6 +60,14 @@ def whole(context: Context, host: str) -> str:
     return settings_of(context, context.inventory.host(host))
 
 
+def _state(containers: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """Return the state of Patroni's container: "missing" where there is none, `UNKNOWN` where Docker is silent."""
+    if containers is None:
+        return UNKNOWN
+    found = containers.get(PATRONI)
+    return str(found["State"]["Status"]) if found else "missing"
+
+
 class Rebuild:
     """The rebuild of one cluster, on the hosts that are connected; `say` gets a place and what goes on there."""
 
@@ -87,31 +95,35 @@ class Rebuild:
         facts = site.look(dict.fromkeys(self.names, (DB_CONTAINERS, note, self._record)))
         states, recorded, started = {}, {}, ""
         for name in self.names:
-            found = facts.get(DB_CONTAINERS, name).get(PATRONI)
-            states[name] = str(found["State"]["Status"]) if found else "missing"
-            record, left = facts.get(self._record, name), facts.get(note, name)
+            states[name] = _state(facts.known(DB_CONTAINERS, name))
+            record, left = facts.known(self._record, name), facts.known(note, name)
             recorded[name] = str(read_record(record.text if record else None).get("system_identifier") or "")
             started = started or started_in(left)
         lost = tuple(name for name in self._context.db_names if name not in self.names)
         leaders = tuple(name for name, node in self._nodes().items() if node.leads)
-        return Before(consensus, leaders, self._positions(), states, recorded, started, lost, self._without)
+        positions = self._positions(states)
+        return Before(consensus, leaders, positions, states, recorded, started, lost, self._without)
 
     def _nodes(self) -> dict[str, NodeStatus]:
         facts = self.site.look(dict.fromkeys(self.names, (self._node,)))
         return {name: found for name in self.names if (found := facts.known(self._node, name))}
 
-    def _positions(self) -> dict[str, Position | str]:
+    def _positions(self, states: Mapping[str, str]) -> dict[str, Position | str]:
+        """Return how far each node's data reaches, or why that is not known; Docker reads it, where it answers."""
         facts = self.site.look(dict.fromkeys(self.names, (self._data,)))
 
         def reach(name: str) -> Position | str:
             found = facts.known(self._data, name)
-            bare = found is not None and not found.present
-            return NO_DATA if bare else read_position(self._context, self.site.hosts[name])
+            if found is not None and not found.present:
+                return NO_DATA
+            if states.get(name) == UNKNOWN:
+                return "the position of its data cannot be read: Docker does not answer"
+            return read_position(self._context, self.site.hosts[name])
 
         return self._each(reach)
 
     def _each(self, work: Callable[[str], Result]) -> dict[str, Result]:
-        with ThreadPoolExecutor(len(self.names)) as pool:
+        with ThreadPoolExecutor(max(1, len(self.names))) as pool:
             return dict(zip(self.names, pool.map(work, self.names), strict=True))
 
     # --- doing ---------------------------------------------------------------------------------------
@@ -140,7 +152,7 @@ class Rebuild:
         self._each(lambda name: self._write_note(name, started))
         site.say(f"stopping Patroni and PostgreSQL on {', '.join(self.names)}")
         self._each(self._stop)
-        positions = self._positions()
+        positions = self._positions({})
         chosen = most_advanced(positions)
         if chosen is None or unread(positions, self._without):
             raise self._given_up(positions, before)
@@ -212,10 +224,12 @@ class Rebuild:
     def _join(self, name: str, leader: str, started: str) -> None:
         """Start a partner and wait until it is a member of the consensus and streams."""
         site = self.site
-        found = site.look({name: (DB_CONTAINERS,)}).get(DB_CONTAINERS, name).get(PATRONI)
-        if found is None:
+        state = _state(site.look({name: (DB_CONTAINERS,)}).known(DB_CONTAINERS, name))
+        if state == UNKNOWN:
+            raise HostError(name, "Docker does not answer", hint="run the same command again to go on")
+        if state == "missing":
             raise HostError(name, f"there is no container {PATRONI}", hint="kbpg step 02 makes it")
-        if found["State"]["Status"] != "running":
+        if state != "running":
             self._move_aside(name, started)
             site.hosts[name].run(["docker", "start", PATRONI])
         site.say(f"{name} joins {leader}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged, Refused
+from kbpg.errors import HostError, KbpgError, NotConverged, Refused
+from kbpg.facts import NotKnown
 from kbpg.hosts.by_hand import ssh_command
 from kbpg.layout import DB_CONTAINERS, PATRONI, layout
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
@@ -56,19 +60,53 @@ def set_aside(site: Site, host: str) -> str:
     _away(site, watch, seen)
     path = layout(site.context).pgdata
     aside = f"{path}.broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    remote = site.hosts[host]
-    if _exists(site, host):
-        remote.run(["docker", "stop", "--time", str(STOP_SECONDS), PATRONI], timeout=STOP_SECONDS + 30)
-    try:
+    with _stopped(site, host):
         seen = allowed(site, watch, host)
-        remote.run(["mv", "-T", path, aside])
-    finally:
-        if _exists(site, host):
-            remote.run(["docker", "start", PATRONI])
+        site.hosts[host].run(["mv", "-T", path, aside])
     site.say(f"{host}: the old data is kept in {aside}")
     await_streaming(site, host, clone=seen.leader_size)
     gone = by_hand(site, host, f"rm -rf {aside}")
     return f"{host} was cloned anew from {seen.leader}; once it is not needed: {gone}"
+
+
+@contextmanager
+def _stopped(site: Site, host: str) -> Iterator[None]:
+    """Stop Patroni, where there is a container, for the length of the context, and start it whatever happens.
+
+    Docker by itself does not start what was stopped by hand. Raises what went wrong first, and that it could not be
+    started then is added to it.
+    """
+    there = PATRONI in _containers(site, host, DB_CONTAINERS)
+    # A stop that does not end in time may end later: a start before that would do nothing
+    again = ["restart", "--time", str(STOP_SECONDS)]
+    try:
+        if there:
+            _docker(site, host, "stop", "--time", str(STOP_SECONDS))
+        again = ["start"]
+        yield
+    except BaseException as error:
+        if there:
+            _start_after(error, site, host, again)
+        raise
+    if there:
+        _docker(site, host, *again)
+
+
+def _docker(site: Site, host: str, *words: str) -> None:
+    site.hosts[host].run(["docker", *words, PATRONI], timeout=STOP_SECONDS + 30)
+
+
+def _start_after(error: BaseException, site: Site, host: str, words: Sequence[str]) -> None:
+    """Start Patroni, and add to `error` that this could not be done."""
+    try:
+        _docker(site, host, *words)
+    except HostError as problem:
+        if isinstance(error, KbpgError):
+            command = by_hand(site, host, f"docker start {PATRONI}")
+            error.detail = (
+                *error.detail,
+                f"Patroni was not started again: {problem.reason}; once that is mended: {command}",
+            )
 
 
 def allowed(site: Site, watch: Watch, host: str) -> Standing:
@@ -109,9 +147,12 @@ def _away(site: Site, watch: Watch, seen: Standing) -> None:
         raise Refused(f"Patroni on {seen.host} is not stopped: {why}", hint="kbpg raft status")
 
 
-def _exists(site: Site, host: str) -> bool:
-    fact: ContainersFact = DB_CONTAINERS
-    return PATRONI in site.look({host: (fact,)}).get(fact, host)
+def _containers(site: Site, host: str, fact: ContainersFact) -> Mapping[str, Mapping[str, Any]]:
+    """Return the host's containers, by name, as they are now. Raises `HostError` where Docker does not answer."""
+    try:
+        return site.look({host: (fact,)}).get(fact, host)
+    except NotKnown as silence:
+        raise HostError(host, silence.reason, hint="kbpg diagnose") from None
 
 
 def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = CLONE_START) -> None:
@@ -142,7 +183,8 @@ def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = C
 def restart_patroni(site: Site, host: str) -> str:
     """Restart the Patroni container of the replica `host` and return what was done.
 
-    Raises `Refused` where it leads, or where another one is away already; `HostError`, `NotConverged`.
+    Raises `Refused` where it leads, where nobody does, or where Raft would have no quorum without it
+    (`why_not_away`); `HostError`, `NotConverged`.
     """
     watch = Watch(site.context, host)
     _away(site, watch, watch.look(site))
@@ -156,7 +198,7 @@ def restart_patroni(site: Site, host: str) -> str:
 def start_container(site: Site, host: str, name: str) -> str:
     """Start, or wake, a container as it is and return what was done. Raises `HostError`."""
     fact = DB_CONTAINERS if host in site.context.db_names else ContainersFact((name,))
-    found = site.look({host: (fact,)}).get(fact, host).get(name)
+    found = _containers(site, host, fact).get(name)
     if found is None:
         raise HostError(host, f"there is no container {name}")
     status = str(found["State"]["Status"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
@@ -13,8 +14,16 @@ from kbpg.patroni import NodeFact
 from kbpg.resources.rolling import RestartOrder
 
 
-def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) -> list[str]:
-    """Restart PostgreSQL on these db hosts, replicas first, the leader last, and return them in that order.
+@dataclass
+class Restarted:
+    """The db hosts that were restarted, in order, and what is known of clients that may wait longer, by proxy."""
+
+    hosts: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) -> Restarted:
+    """Restart PostgreSQL on these db hosts, replicas first, the leader last, and return what came of it.
 
     With `pending` only where a parameter waits for it. The leader hands over first, except where a parameter
     shrinks that only its restart in place can shrink; clients of PgBouncer wait either way. Raises `Refused`
@@ -36,15 +45,16 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
             f"not restarted: Patroni on {' and '.join(silent)} does not answer", hint="kbpg diagnose"
         )
     chosen = [n for n in hosts if not pending or ((s := facts.known(node, n)) and s.pending_restart)]
-    done: list[str] = []
+    done = Restarted()
     for (place,) in rollout.waves(dict.fromkeys(chosen, Impact.RESTART), facts):
         there = site.at(place)
         rollout.before(there, Impact.RESTART)
         if not pending or _waits(there, node):
             site.say(f"{place}: PostgreSQL restarts")
-            restart_postgresql(there)
-            done.append(place)
+            done.problems |= restart_postgresql(there)
+            done.hosts.append(place)
         rollout.after(there, Impact.RESTART)
+    done.problems |= rollout.problems
     return done
 
 

@@ -6,8 +6,8 @@ stages of the steps, which compare before they change, so a rotation that was ki
 1. The roles that db hosts log in with (superuser, replicator, rewind_user), then Patroni's files and a reload,
    node by node, which is what REST's password needs too. Connections that exist go on, streaming replication
    included. A standby that connects anew in between is refused, and tries again every wal_retrieve_retry_interval
-   (5 s) until its Patroni has read the file, which a request makes it do at once. Patroni itself comes over the
-   socket, where no password is asked for.
+   (500 ms, `tuning.py`) until its Patroni has read the file, which a request makes it do at once. Patroni itself
+   comes over the socket, where no password is asked for.
 2. PgBouncer's own role, together with its files on all proxies. PgBouncer looks every client's password up with it,
    over connections that it opens and closes as it likes; one that it opens between the ALTER ROLE and the reload is
    refused, and clients that are logging in get an error. So the files are written first, then clients wait (PAUSE:

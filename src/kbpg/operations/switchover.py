@@ -121,7 +121,7 @@ def _reach(site: Site, done: Handover, clients: WaitingClients, ends: float, sto
 
     search = Search(site, done.leader, reached, stop)
     for name in search.run(list(clients.each), ends):
-        done.problems[name] = f"no write reached {done.leader} through it: {search.seen.get(name)}"
+        done.problems[name] = search.missed(name)
 
 
 def _wake(site: Site, name: str, clients: WaitingClients, ends: float) -> None:

@@ -47,6 +47,10 @@ class Search:
             thread.join()
         return [name for name, event in found.items() if not event.is_set()]
 
+    def missed(self, name: str) -> str:
+        """Return that no write came through this proxy, and what was seen instead."""
+        return f"no write reached {self.leader} through it: {self.seen.get(name, 'no try came to an end')}"
+
     def _look(self, name: str, found: threading.Event, ends: float) -> None:
         """Begin a try every `INTERVAL`, whatever became of the others: HAProxy may hold one for seconds."""
         tries: list[threading.Thread] = []

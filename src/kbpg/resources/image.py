@@ -15,7 +15,7 @@ from functools import partial
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.engine.tee import tee
-from kbpg.errors import KbpgError
+from kbpg.errors import HostError, KbpgError
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.hosts.port import Writer
 from kbpg.model import Change, Resource, Want
@@ -26,6 +26,9 @@ BUILD_TIMEOUT = 1800.0
 SEND_TIMEOUT = 1800.0
 """Seconds for one host to take its images: 200 MB over a slow line."""
 ZSTD = ["sh", "-c", "command -v zstd"]
+_ELSEWHERE = (
+    "bring it back, or let the controller build: Docker there, and build.on: controller in the inventory"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,11 @@ class ImageSpec:
 
 
 class Images(Resource):
-    """Every host of `hosts` has every image of `specs`. Lives on the controller: one build serves all."""
+    """Every connected host of `hosts` has every image of `specs`. Lives on the controller: one build serves all.
+
+    So `--limit` does not leave it out, and a host that is not connected is no difference: without `--limit` no run
+    begins then, and with it the others are to be mended before that one is back.
+    """
 
     def __init__(self, name: str, specs: Sequence[ImageSpec], hosts: Sequence[str]) -> None:
         self.id = f"image:{name}"
@@ -71,19 +78,22 @@ class Images(Resource):
 
     def want(self, facts: Facts) -> Want:
         """Return the inputs' digest for each host and image."""
-        return {f"{host} {s.name}": s.inputs[:12] for host in self._hosts for s in self._specs}
+        return {f"{host} {s.name}": s.inputs[:12] for host in self._connected(facts) for s in self._specs}
 
     def have(self, facts: Facts) -> Want:
-        """Return what each host has."""
+        """Return what each host has. Raises `NotKnown` where the Docker of a connected one does not answer."""
         return {
             f"{host} {s.name}": facts.get(self._fact, host).get(s.name, "missing")[:12] or "not kbpg's"
-            for host in self._hosts
+            for host in self._connected(facts)
             for s in self._specs
         }
 
+    def _connected(self, facts: Facts) -> list[str]:
+        return [host for host in self._hosts if not facts.away(self._fact, host)]
+
     def fix(self, site: Site, change: Change) -> None:
         """Build where no image is, then send in parallel to the hosts that lack one."""
-        lacking = [host for host in self._hosts if not self._complete(site.facts, host)]
+        lacking = [host for host in self._connected(site.facts) if not self._complete(site.facts, host)]
         source = self._source(site, lacking) or self._build(site)
         targets = [site.hosts[name] for name in lacking if site.hosts[name] is not source]
         if targets:
@@ -130,15 +140,18 @@ def _load(host: Writer, argv: Sequence[str], chunks: Iterator[bytes]) -> None:
 
 
 def _builder(site: Site) -> Writer:
-    """Return where to build: as the inventory says, or the controller with Docker, else the first db host."""
-    inventory = site.context.inventory
-    first = site.hosts[inventory.db[0].name]
-    if inventory.build.on == "first_db":
-        return first
-    usable = site.controller.run(["docker", "version"], check=False).ok
-    if inventory.build.on == "controller" and not usable:
+    """Return where to build: as the inventory says, or the controller with Docker, else the first db host.
+
+    Raises `KbpgError` where the controller must and has no Docker, `HostError` where the host is not connected.
+    """
+    build, first = site.context.inventory.build, site.context.inventory.db[0].name
+    if build.on != "first_db" and site.controller.run(["docker", "version"], check=False).ok:
+        return site.controller
+    if build.on == "controller":
         raise KbpgError(
             "the controller has no usable Docker to build with",
             hint="start it, or set build.on: first_db in the inventory",
         )
-    return site.controller if usable else first
+    if first not in site.hosts:
+        raise HostError(first, "is not connected, and the images are to be built there", hint=_ELSEWHERE)
+    return site.hosts[first]

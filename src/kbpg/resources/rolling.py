@@ -50,6 +50,8 @@ class OneNodeAtATime:
         self._raft = member_fact(context)
         self._members = {host.name: f"{host.address}:{ports.raft}" for host in context.inventory.db}
         self._joining = False
+        self.problems: dict[str, str] = {}
+        """What is known, after switchovers, of clients that may wait longer, by proxy."""
         self.facts: tuple[Fact[object], ...] = (self._node, self._raft)
 
     def waves(self, impacts: Mapping[str, Impact], facts: Facts) -> Sequence[Sequence[str]]:
@@ -91,8 +93,10 @@ class OneNodeAtATime:
 
     def _give_way(self, site: Site) -> None:
         """Let the leader be changed: somebody else leads from now on."""
-        for name, problem in switchover(site, leaving=site.place).problems.items():
+        problems = switchover(site, leaving=site.place).problems
+        for name, problem in problems.items():
             site.say(f"{name}: {problem}")
+        self.problems |= problems
 
     def after(self, site: Site, impact: Impact) -> None:
         """After a restart: the cluster is whole again. After a start: the node listens for Raft."""
