@@ -210,7 +210,7 @@ def ordered(world: World, monkeypatch: pytest.MonkeyPatch, *seen: Before) -> Non
     monkeypatch.setattr(destroying, "look", lambda site: next(looks))
     monkeypatch.setattr(command, "workplace", lambda session, console: world.site())
     session = cast(Session, SimpleNamespace(context=world.context))
-    with Console() as console:
+    with Console(mask=str) as console:
         command._destroy(session, console, Options(yes=True), Wanted(), None)
 
 
