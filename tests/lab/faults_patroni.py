@@ -58,7 +58,7 @@ def paused(lab: Lab) -> None:
 
 
 def resumed(lab: Lab, _: str = "") -> None:
-    answering = next(host for host in DB if lab.rest(host)["role"] in ("primary", "master"))
+    answering = next(host for host in DB if _leads(lab, host))
     ask(lab, answering, "PATCH", "/config", {"pause": None})
 
 

@@ -400,6 +400,13 @@ def unreached(world: World) -> None:
     world.change("db-2", world.ask.raft, partners={**status.partners, "192.0.2.3:7000": False})
 
 
+def cut_apart(world: World) -> None:
+    """Both followers miss each other; both reach the leader."""
+    unreached(world)
+    status = world.get("db-3", world.ask.raft)
+    world.change("db-3", world.ask.raft, partners={**status.partners, "192.0.2.2:7000": False})
+
+
 def unknown_member(world: World) -> None:
     world.change("db-2", world.ask.raft, partners={"192.0.2.1:7000": True})
 
@@ -642,6 +649,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (other_patroni, [("cluster", "versions-differ")], WARNING, None),
     (crowded, [("db-1", "connections-full")], WARNING, None),
     (unreached, [("db-3", "raft-unreachable")], WARNING, None),
+    (cut_apart, [("db-2", "raft-unreachable")], WARNING, None),
     (unknown_member, [("db-2", "raft-member-missing")], WARNING, None),
     (more_parallel, [("cluster", "pgvector-vulnerable")], WARNING, Action.APPLY_STEP),
     (wrong_node, [("proxy-1", "haproxy-route-wrong")], CRITICAL, None),

@@ -106,7 +106,10 @@ def isolated(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the members that others, who are themselves in touch with a majority, cannot reach."""
+    """Yield the members that others, who are themselves in touch with a majority, cannot reach.
+
+    Of two that do not reach each other the later in the inventory is not named for that: it is one cut.
+    """
     seers: dict[str, list[str]] = {}
     for host in snapshot.db:
         status = snapshot.raft(host)
@@ -114,17 +117,23 @@ def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
             if not there:
                 seers.setdefault(partner, []).append(host)
     names = members(snapshot)
-    for partner, hosts in seers.items():
-        if partner in names:
-            name = names[partner]
-            yield Seen(
-                name,
-                f"{', '.join(hosts)} cannot reach its member of Raft at {partner}",
-                remedy=snapshot.on_host(
-                    hosts[0], f"timeout 3 bash -c '</dev/tcp/{partner.replace(':', '/')}'"
-                ),
-                about=(name,),
-            )
+    missed = {names[partner]: hosts for partner, hosts in seers.items() if partner in names}
+    addresses = {name: address for address, name in names.items()}
+    order = snapshot.context.db_names
+    for name in order:
+        mutual = [host for host in missed.get(name, ()) if name in missed.get(host, ())]
+        later = order[order.index(name) :]
+        hosts = [host for host in missed.get(name, ()) if host not in mutual or host in later]
+        if not hosts:
+            continue
+        others = "".join(f"; nor it {host}'s" for host in hosts if host in mutual)
+        partner = addresses[name]
+        yield Seen(
+            name,
+            f"{', '.join(hosts)} cannot reach its member of Raft at {partner}{others}",
+            remedy=snapshot.on_host(hosts[0], f"timeout 3 bash -c '</dev/tcp/{partner.replace(':', '/')}'"),
+            about=(name,),
+        )
 
 
 def ghosts(snapshot: Snapshot) -> Iterable[Seen]:
