@@ -435,6 +435,7 @@ def stale_connections(lab: Lab) -> str:
     )
 
     def astray() -> bool:
+        pooler(lab, "haproxy-01", "RECONNECT")  # each time: right after the reload HAProxy knows who was up before
         try:
             with lab.connect("haproxy-01", 6432) as client:
                 row = client.execute("select pg_is_in_recovery()").fetchone()
@@ -442,7 +443,6 @@ def stale_connections(lab: Lab) -> str:
         except Exception:  # noqa: BLE001 (it is between two servers)
             return False
 
-    pooler(lab, "haproxy-01", "RECONNECT")
     lab.until(astray, 20, "PgBouncer on a replica")
     lab.sh("haproxy-01", f"cp -p /root/kept.cfg {HAPROXY_CFG} && rm /root/kept.cfg; {reload}")
     return "haproxy-01"
