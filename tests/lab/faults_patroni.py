@@ -435,7 +435,9 @@ def stale_connections(lab: Lab) -> str:
     )
 
     def astray() -> bool:
-        pooler(lab, "haproxy-01", "RECONNECT")  # each time: right after the reload HAProxy knows who was up before
+        pooler(
+            lab, "haproxy-01", "RECONNECT"
+        )  # each time: right after the reload HAProxy knows who was up before
         try:
             with lab.connect("haproxy-01", 6432) as client:
                 row = client.execute("select pg_is_in_recovery()").fetchone()
