@@ -445,6 +445,8 @@ def stale_connections(lab: Lab) -> str:
         except Exception:  # noqa: BLE001 (it is between two servers)
             return False
 
+    # Not RECONNECT: that may leave it with the other proxy's HAProxy, where an earlier fault has sent it
+    lab.sh("haproxy-01", "docker restart pgbouncer")
     lab.until(astray, 20, "PgBouncer on a replica")
     lab.sh("haproxy-01", f"cp -p /root/kept.cfg {HAPROXY_CFG} && rm /root/kept.cfg; {reload}")
     return "haproxy-01"
