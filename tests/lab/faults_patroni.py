@@ -435,9 +435,8 @@ def stale_connections(lab: Lab) -> str:
     )
 
     def astray() -> bool:
-        pooler(
-            lab, "haproxy-01", "RECONNECT"
-        )  # each time: right after the reload HAProxy knows who was up before
+        # Each time: right after the reload HAProxy goes by who was up before
+        pooler(lab, "haproxy-01", "RECONNECT")
         try:
             with lab.connect("haproxy-01", 6432) as client:
                 row = client.execute("select pg_is_in_recovery()").fetchone()
@@ -445,7 +444,7 @@ def stale_connections(lab: Lab) -> str:
         except Exception:  # noqa: BLE001 (it is between two servers)
             return False
 
-    # Not RECONNECT: that may leave it with the other proxy's HAProxy, where an earlier fault has sent it
+    # RECONNECT alone may leave it with the other proxy's HAProxy, where an earlier fault has sent it
     lab.sh("haproxy-01", "docker restart pgbouncer")
     lab.until(astray, 20, "PgBouncer on a replica")
     lab.sh("haproxy-01", f"cp -p /root/kept.cfg {HAPROXY_CFG} && rm /root/kept.cfg; {reload}")
