@@ -34,10 +34,11 @@ SALT = b"\x15%q\xe6\xbb\x02\xa6\xf8\x13q\x90\xcf6+\x1e\xeb"  # pysyncobj/encrypt
 ITERATIONS = 100_000  # the same
 TIMEOUT = 3.0
 """Seconds: a member answers between two ticks of 50 ms; pysyncobj's own tool would wait 900 s."""
-SETTLING = 1.0
-"""Seconds after which a partner that is not connected counts as away: `connectionRetryTime` of the image (ADR 0022).
-Followers send each other nothing, and pysyncobj drops a connection that was silent for 3.5 s as soon as one of them
-does speak: at each election, for about 25 ms (measured; `__processConnectionTimeout` in tcp_connection.py)."""
+SETTLING = 2.0
+"""Seconds after which a partner that is not connected counts as away: two of the image's `connectionRetryTime`
+(ADR 0022). Followers send each other nothing, and pysyncobj drops a connection that was silent for 3.5 s as soon as
+one of them does speak: at each election, for about 25 ms (measured; `__processConnectionTimeout` in
+tcp_connection.py), and for more than a second where the other one gets no CPU to answer the new call (seen once)."""
 LOOK_AGAIN = 0.1
 """Seconds between two looks in that time: two of pysyncobj's ticks."""
 STATES = {0: "follower", 1: "candidate", 2: "leader"}  # _RAFT_STATE in pysyncobj/syncobj.py
