@@ -76,10 +76,12 @@ def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
 
 
 def _restarted(done: Restarted, seconds: float) -> list[Line]:
-    if not done.hosts:
-        return [Line("nothing waits for a restart", Style.GOOD), *_waiting(done.problems)]
-    first = Line(f"restarted: {', '.join(done.hosts)} ({seconds:.0f} s)", Style.GOOD)
-    return [first, *_waiting(done.problems)]
+    first = (
+        f"restarted: {', '.join(done.hosts)} ({seconds:.0f} s)"
+        if done.hosts
+        else "nothing waits for a restart"
+    )
+    return [Line(first, Style.GOOD), *_waiting(done.problems)]
 
 
 def _waiting(problems: Mapping[str, str]) -> list[Line]:
