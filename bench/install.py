@@ -24,8 +24,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import yaml
-
 KBPG = str(Path(sys.executable).with_name("kbpg"))
 HOSTS = ("db-master-01", "db-slave-01", "db-slave-02", "haproxy-01", "haproxy-02")
 IMAGES = "patroni-pg16-raft:latest kbpg-haproxy:latest kbpg-pgbouncer:latest"
@@ -114,11 +112,10 @@ class Bench:
         shutil.rmtree(self.lab / "credentials", ignore_errors=True)
 
     def change(self) -> None:
-        """Write an inventory whose HAProxy setting differs from what is loaded now."""
-        settings = yaml.safe_load(self.inventory.read_text())
+        """Write an inventory whose HAProxy setting is not what is loaded now; the lab's own has no `haproxy`."""
         text = self.changed.read_text() if self.changed.exists() else ""
-        settings.setdefault("haproxy", {})["client_timeout"] = "20m" if "25m" in text else "25m"
-        self.changed.write_text(yaml.safe_dump(settings, sort_keys=False))
+        timeout = "20m" if "25m" in text else "25m"
+        self.changed.write_text(f"{self.inventory.read_text()}\nhaproxy: {{client_timeout: {timeout}}}\n")
 
     def everywhere(self, script: str) -> None:
         """Run a script on every lab host."""

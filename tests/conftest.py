@@ -35,7 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_surroundings(monkeypatch: pytest.MonkeyPatch, surroundings: Path) -> None:
     """Give every test the same surroundings: no settings of whoever runs it, a terminal 80 columns wide, Ctrl-C.
 
     What a shell without job control runs in the background ignores SIGINT, and so do its children: a watch that a
@@ -46,6 +46,15 @@ def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(surroundings))
+
+
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for caches, which is this run's alone."""
+    directory = tmp_path_factory.mktemp("cache")
+    directory.chmod(0o700)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from kbpg.asking import SudoPasswords
 from kbpg.cli import endings, streams
 from kbpg.cli.app import command
 from kbpg.cli.spoken import spoken
@@ -28,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str], options: Options) -> int:
     try:
+        options.passwords = SudoPasswords.from_environment(os.environ)
         code = command().main(list(arguments), "kbpg", standalone_mode=False, obj=options)
     except KbpgError as error:
         return endings.failed(error, options)
@@ -57,6 +60,7 @@ def main() -> None:
     streams.prepare()
     code = run(sys.argv[1:])
     lost = streams.finish()
+    gc.freeze()  # at its end Python looks through all objects once more, for 0.1 s
     sys.exit(code or lost)
 
 

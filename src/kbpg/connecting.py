@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,11 +33,13 @@ def connect_all(
     stack: ExitStack,
     only: Collection[str] = (),
     meanwhile: Callable[[], object] = lambda: None,
+    connected: Callable[[SshHost], object] = lambda host: None,
 ) -> tuple[dict[str, SshHost], dict[str, HostError]]:
     """Connect to every host side by side; return those that answered, and the others' errors.
 
     With `only`, to no others. Questions are asked in the caller's thread; Ctrl-C there waits for no host. `meanwhile`
     is called in it while the hosts are dialled; what it raises is raised at once, and nobody stays connected.
+    `connected` is called with each host that is there, in the thread that dialled it; what it raises is raised here.
     """
     from kbpg.hosts.ssh import connect  # after the inventory is known to be right: paramiko is 0.1 s
 
@@ -52,10 +54,16 @@ def connect_all(
                 journal=journal,
                 ask=ask,
                 accept_new=options.accept_new_host_keys,
+                passwords=options.passwords,
             )
         except HostError as error:
             return error
         host.trust = trust
+        try:
+            connected(host)
+        except BaseException:
+            host.close()
+            raise
         return host
 
     def close(result: SshHost | HostError) -> None:
@@ -78,13 +86,22 @@ def connect_all(
     return hosts, errors
 
 
-def refuse(unreachable: Mapping[str, HostError], limit: frozenset[str]) -> None:
-    """Raise one error for all hosts that are needed and cannot be reached."""
+def refuse(
+    unreachable: Mapping[str, HostError], limit: frozenset[str], besides: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """Raise one error for all hosts that are needed and cannot be reached.
+
+    `besides` is asked then for more that is wrong: lines below it.
+    """
     needed = [error for name, error in unreachable.items() if not limit or name in limit]
     if not needed:
         return
+    more = tuple(besides())
     if len(needed) == 1:
+        needed[0].detail += more
         raise needed[0]
-    detail = [line for error in needed for line in (str(error), *(f"  {more}" for more in error.detail))]
+    detail = [line for error in needed for line in (str(error), *(f"  {line}" for line in error.detail))]
     hints = list(dict.fromkeys(error.hint for error in needed if error.hint))
-    raise KbpgError(f"{len(needed)} hosts cannot be used", detail=detail, hint="; ".join(hints) or None)
+    raise KbpgError(
+        f"{len(needed)} hosts cannot be used", detail=[*detail, *more], hint="; ".join(hints) or None
+    )

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kbpg.secret import Mask, masked
+from kbpg.asking import Asking
+from kbpg.secret import Mask, Secret, masked
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -106,6 +107,21 @@ class Console:
         self._err.write(f"{self._mask(question)} [y/N] ")
         self._err.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def secret(self, question: str) -> Secret | None:
+        """Ask for a text that is not shown as it is typed; None where none is."""
+        import getpass  # seldom needed
+
+        self.rest()
+        try:
+            return Secret(getpass.getpass(f"{self._mask(question)} ")) or None
+        except EOFError:
+            return None
+
+    @property
+    def asking(self) -> Asking | None:
+        """Return who sits at the terminal, None where standard input is none."""
+        return Asking(self.ask, self.secret) if sys.stdin.isatty() else None
 
     def busy(self, doing: str) -> None:
         """Show on a terminal what is going on, and for how long already."""

@@ -28,7 +28,7 @@ def configuration(inventory: Inventory, parameters: Mapping[str, Parameter]) -> 
         "retry_timeout": timers.retry_timeout,
         "maximum_lag_on_failover": timers.maximum_lag_on_failover,
         "primary_start_timeout": timers.primary_start_timeout,
-        "check_timeline": True,  # a standby on an older timeline does not become leader
+        "check_timeline": True,  # a replica on an older timeline does not become leader
         # A leader that lost Raft's quorum steps down, even if it still reaches every node. Failsafe mode
         # would keep it writing, but Patroni's own tests skip it with Raft (features/environment.py).
         "failsafe_mode": False,
@@ -53,9 +53,9 @@ def synchronous_mode(inventory: Inventory) -> str | bool:
 
 
 def synchronous_nodes(nodes: int) -> int:
-    """Return how many standbys acknowledge a commit, of a cluster of `nodes` members.
+    """Return how many replicas acknowledge a commit, of a cluster of `nodes` members.
 
     As many as may be lost together with Raft still having a quorum: (nodes - 1) / 2. With fewer, the loss of
-    the leader and one standby of five would leave Patroni unable to tell whether a survivor has every commit.
+    the leader and one replica of five would leave Patroni unable to tell whether a survivor has every commit.
     """
     return max(1, (nodes - 1) // 2)

@@ -21,7 +21,8 @@ The tree::
     └── Refused                        kbpg could, and will not: data or credentials would be at risk
 
 Exit codes, one table for all commands: 0 converged or healthy, 1 failed or critical, 2 usage, inventory or
-credentials (nothing was touched), 3 `plan` would change something or `diagnose` has warnings only.
+credentials (nothing was touched), 3 `plan` would change something, `config show` sees a difference or a pending
+restart, or `diagnose` has warnings only. Ctrl-C is 130 (`cli/endings.py`).
 """
 
 from __future__ import annotations

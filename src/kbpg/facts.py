@@ -182,6 +182,17 @@ class Facts:
         except NotKnown:
             return None
 
+    def asked(self, fact: Fact[object], host: str) -> bool:
+        """Return whether `host` was asked, whatever came of it."""
+        return not self._knowledge.missing(host, [fact])
+
+    def joined(self, newer: Facts) -> Facts:
+        """Return what both know, from here; where both have an answer, the newer one's."""
+        both = Knowledge()
+        both.take(self._knowledge)
+        both.take(newer._knowledge)
+        return Facts(both, self.here)
+
     def away(self, fact: Fact[object], host: str) -> bool:
         """Return whether `fact` is not known because the host is not connected."""
         try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kbpg.asking import SudoPasswords
+
 if TYPE_CHECKING:
     from kbpg.engine.journal import Journal
 
@@ -29,7 +31,7 @@ class Options:
     in, where that is less than the inventory allows. `adopt` is the consent to take over a cluster that runs
     and that kbpg did not start; `renew_tls` issues every host's certificate anew. `mask` hides the secrets that
     are known so far. `words` is the command line, without what may be a secret; `journals` are told how it
-    ended, and `ending` why, in words, where it did not end well.
+    ended, and `ending` why, in words, where it did not end well. `passwords` are those that sudo wanted so far.
     """
 
     chosen: Path | None = None
@@ -46,6 +48,7 @@ class Options:
     words: tuple[str, ...] = ()
     journals: list[Journal] = field(default_factory=list, repr=False)
     ending: str = ""
+    passwords: SudoPasswords = field(default_factory=SudoPasswords, repr=False)
 
     def masked(self, text: str) -> str:
         """Return `text` without the secrets that are known now: `mask` becomes another as a session is opened."""

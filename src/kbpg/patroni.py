@@ -15,7 +15,7 @@ LEADER_ROLES = frozenset({"primary", "master", "standby_leader", "leader"})
 
 
 @dataclass(frozen=True)
-class Standby:
+class Replica:
     """A connection of the leader's `pg_stat_replication`, as `/patroni` lists it."""
 
     name: str
@@ -26,7 +26,10 @@ class Standby:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """One node's own view of itself (`GET /patroni`). `lag` is unknown there; `replication` is the leader's."""
+    """One node's own view of itself (`GET /patroni`). `lag` is unknown there; `replication` is the leader's.
+
+    `started` is when its postmaster was started, as PostgreSQL writes it; "" while PostgreSQL does not answer.
+    """
 
     state: str
     role: str
@@ -36,9 +39,10 @@ class NodeStatus:
     pending_restart: bool
     paused: bool
     receiving: bool
-    standbys: tuple[Standby, ...]
+    replicas: tuple[Replica, ...]
     scope: str = ""
     name: str = ""
+    started: str = ""
 
     @property
     def leads(self) -> bool:
@@ -80,15 +84,16 @@ class NodeFact(RestFact[NodeStatus]):
             pending_restart=bool(body.get("pending_restart")),
             paused=bool(body.get("pause")),
             receiving=body.get("replication_state") == "streaming",
-            standbys=tuple(_standbys(body.get("replication") or ())),
+            replicas=tuple(_replicas(body.get("replication") or ())),
             scope=str(body.get("patroni", {}).get("scope", "")),
             name=str(body.get("patroni", {}).get("name", "")),
+            started=str(body.get("postmaster_start_time") or ""),
         )
 
 
-def _standbys(rows: Iterable[Mapping[str, Any]]) -> Iterable[Standby]:
+def _replicas(rows: Iterable[Mapping[str, Any]]) -> Iterable[Replica]:
     for row in rows:
-        yield Standby(
+        yield Replica(
             str(row["application_name"]),
             str(row["state"]),
             str(row["sync_state"]),
@@ -153,6 +158,6 @@ def leader_of(facts: Facts, fact: NodeFact, hosts: Iterable[str]) -> str:
     return leaders[0]
 
 
-def streaming_of(facts: Facts, fact: NodeFact, leader: str) -> dict[str, Standby]:
-    """Return the standbys that stream from `leader`, by name. Raises `NotKnown`."""
-    return {s.name: s for s in facts.get(fact, leader).standbys if s.state == "streaming"}
+def streaming_of(facts: Facts, fact: NodeFact, leader: str) -> dict[str, Replica]:
+    """Return the replicas that stream from `leader`, by name. Raises `NotKnown`."""
+    return {s.name: s for s in facts.get(fact, leader).replicas if s.state == "streaming"}

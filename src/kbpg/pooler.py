@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from kbpg.errors import HostError
@@ -59,24 +61,30 @@ def reconnect(context: Context, host: Reader, through: str | None = None) -> Non
     With `through`, an address, only where one of them leads there.
 
     RECONNECT drops connections that are being opened, and clients that wait for one are told so ("server login has
-    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is or soon will be.
+    been failing, cached error: connect string changed", seen with 1.24.1): it is given when none is or soon will be,
+    and of two that want it of the same PgBouncer, such as both proxies' reloads, the second looks after the first.
     """
     import psycopg
 
     from kbpg import sql
 
-    ends = time.monotonic() + LOGIN_DEADLINE
     try:
-        with sql.connect(host, console(context), pooled=True) as connection:
+        with _turn(host.name), sql.connect(host, console(context), pooled=True) as connection:
             if through is not None and not any(row["addr"] == through for row in rows(connection, "SERVERS")):
                 return
-            quiet = 0
+            quiet, ends = 0, time.monotonic() + LOGIN_DEADLINE
             while quiet < QUIET and time.monotonic() < ends:
                 quiet = quiet + 1 if _settled(connection) else 0
                 time.sleep(0.02)
             give(host, connection, "RECONNECT")
     except (OSError, psycopg.Error) as error:
         raise HostError(host.name, f"PgBouncer did not take RECONNECT: {sql.short(error)}") from error
+
+
+@cache
+def _turn(host: str) -> threading.Lock:
+    """Return what only one reconnect of a host's PgBouncer at a time holds."""
+    return threading.Lock()
 
 
 def _settled(connection: psycopg.Connection[Any]) -> bool:

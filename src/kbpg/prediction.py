@@ -10,10 +10,10 @@ detection
     - A crashed PostgreSQL: seen in the leader's next round, after at most `loop_wait`. With
       `primary_start_timeout: 0` the leader gives its lock away at once, otherwise it first tries to start PostgreSQL
       again for as long (patroni/ha.py, `Ha.recover`).
-    - A switchover: the leader acts in its next round; it checkpoints, stops PostgreSQL and waits one second more for
-      the standbys (patroni/ha.py, `Ha.demote`).
+    - A switchover: the leader acts in its next round; it checkpoints, stops PostgreSQL, and waits one second more for
+      the replicas where it sees the shutdown before its end (patroni/ha.py, `Ha.demote`; ADR 0023).
 election
-    The standbys ask every member for its WAL position and wait at most 2 s for one that does not answer
+    The replicas ask every member for its WAL position and wait at most 2 s for one that does not answer
     (patroni/ha.py, `Ha.fetch_node_status`).
 promotion
     PostgreSQL leaves recovery: `PROMOTION` seconds.
@@ -23,9 +23,9 @@ routing
     `check_fall` bad ones, counted at worst from the same moment. PgBouncer tries a failed login again after
     `server_login_retry`.
 
-Measured by hand, one client writing through both, ttl/loop_wait/retry_timeout 20/2/5: kill -9 of the postmaster
-2.2 s, power cut 21-23 s, cut network 22.0 s, switchover 2.2-3.4 s and once 6.2 s; 30/10/10: 7.6, 29.0, 27.8 and
-16.1 s. All of them lie inside the ranges, as tests/unit/test_prediction.py keeps.
+Measured by hand, one client writing through both, ttl/loop_wait/retry_timeout 20/2/5: kill -9 of the postmaster 2.2
+s, power cut 21-23 s, cut network 22.0 s, switchover (before ADR 0023) 2.2-3.4 s and once 6.2 s; 30/10/10: 7.6, 29.0,
+27.8 and 16.1 s. All of them lie inside the ranges, as tests/unit/test_prediction.py keeps.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from kbpg.inventory import Inventory
 
 ELECTION = (0.1, 0.5)
-"""Seconds until a standby has the lock, while every other member answers: two rounds of Raft and REST."""
+"""Seconds until a replica has the lock, while every other member answers: two rounds of Raft and REST."""
 SILENT_MEMBER = 2.0
-"""Seconds a standby waits for a member that does not answer; hard-coded in patroni/ha.py."""
+"""Seconds a replica waits for a member that does not answer; hard-coded in patroni/ha.py."""
 PROMOTION = (0.2, 1.0)
 """Seconds `pg_promote` takes; measured on the 2-core test machine."""
-STOPPING = (1.0, 3.0)
-"""Seconds for a clean stop after a checkpoint, one of which Patroni sleeps."""
+STOPPING = (0.1, 3.0)
+"""Seconds for a clean stop after a checkpoint; at worst Patroni sleeps one of them."""
 LOGIN_RETRY = 0.6
 """Seconds: `server_login_retry` in templates/pgbouncer/pgbouncer.ini.j2, and PgBouncer's round of a third of one."""
 
@@ -68,7 +68,7 @@ class Fault(StrEnum):
     SWITCHOVER = "switchover"
     PATRONI = "patroni-crash"
     FROZEN = "patroni-frozen"
-    STANDBY = "standby-loss"
+    REPLICA = "replica-loss"
     PROXY = "proxy-power-cut"
     POOLER = "pgbouncer-crash"
 
@@ -80,7 +80,7 @@ TITLES: Mapping[Fault, str] = {
     Fault.SWITCHOVER: "planned switchover",
     Fault.PATRONI: "Patroni crashes on the leader",
     Fault.FROZEN: "Patroni stands still on the leader",
-    Fault.STANDBY: "a standby is lost",
+    Fault.REPLICA: "a replica is lost",
     Fault.PROXY: "a proxy loses power",
     Fault.POOLER: "PgBouncer crashes on a proxy",
 }
@@ -191,19 +191,19 @@ def _parts(inventory: Inventory) -> Mapping[Fault, tuple[Part, ...]]:
             routing,
         ),
         Fault.FROZEN: (lock, silent, promotion, routing),
-        # Any one standby acknowledges a commit
-        Fault.STANDBY: (Part("commits go on with the other standby", (0.0, 1.5)),),
+        # Any one replica acknowledges a commit
+        Fault.REPLICA: (Part("commits go on with the other replica", (0.0, 1.5)),),
         Fault.PROXY: (away, other),
         Fault.POOLER: (Part("the connection is reset", (0.0, 0.1)), other),
     }
 
 
 def data_loss(inventory: Inventory, synchronous: int | None = None) -> Loss:
-    """Return the predicted loss of a failover; `synchronous` is how many standbys commits wait for now.
+    """Return the predicted loss of a failover; `synchronous` is how many replicas commits wait for now.
 
-    With synchronous commit a failover is only to a standby that acknowledged every commit (Patroni's manual,
-    replication modes), so nothing acknowledged is lost, whatever the lag. In quorum mode a leader without any standby
-    goes on alone: what it acknowledges then exists once. Asynchronous: a standby up to `maximum_lag_on_failover`
+    With synchronous commit a failover is only to a replica that acknowledged every commit (Patroni's manual,
+    replication modes), so nothing acknowledged is lost, whatever the lag. In quorum mode a leader without any replica
+    goes on alone: what it acknowledges then exists once. Asynchronous: a replica up to `maximum_lag_on_failover`
     behind the position the leader last published may take over, and that is one `loop_wait` old.
     """
     mode, timers = inventory.cluster.synchronous, inventory.timers
@@ -214,10 +214,10 @@ def data_loss(inventory: Inventory, synchronous: int | None = None) -> Loss:
             f"asynchronous: up to {limit} bytes of WAL and what is written in {timers.loop_wait} s",
         )
     if synchronous == 0 and mode == "quorum":
-        return Loss(None, "not 0 now: no standby acknowledges commits, the leader goes on alone")
+        return Loss(None, "not 0 now: no replica acknowledges commits, the leader goes on alone")
     if mode == "strict":
-        return Loss(0, "no acknowledged commit; with no standby left writes stop")
-    return Loss(0, "no acknowledged commit, as long as one standby streams")
+        return Loss(0, "no acknowledged commit; with no replica left writes stop")
+    return Loss(0, "no acknowledged commit, as long as one replica streams")
 
 
 def _routing(inventory: Inventory) -> Range:

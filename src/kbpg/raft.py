@@ -70,6 +70,11 @@ class RaftStatus:
         """Return how many members the consensus has, as this member knows it."""
         return len(self.partners) + 1
 
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Return the partners that are not connected."""
+        return tuple(partner for partner, connected in self.partners.items() if not connected)
+
 
 class OtherPassword(NotKnown):
     """The member has another password, or closed the connection as one that has does."""
@@ -97,7 +102,7 @@ class RaftFact(CallFact[RaftStatus]):
         ends = time.monotonic() + SETTLING
         while True:
             status = status_now(reader, self.port, self.password, former=self.former)
-            if all(status.partners.values()) or time.monotonic() >= ends:
+            if not status.away or time.monotonic() >= ends:
                 return status
             time.sleep(LOOK_AGAIN)
 

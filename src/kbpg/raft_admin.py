@@ -31,9 +31,20 @@ class Consensus:
         return {name: status for name, status in self.seen.items() if isinstance(status, RaftStatus)}
 
     @property
+    def quorate(self) -> list[str]:
+        """Return the hosts whose member sees a quorum; not those whose leader answers that it sees none.
+
+        A member that lost its log counts those it is configured with until a leader has told it of the others. It may
+        take for a quorum what the leader knows is none (seen on the lab, for some seconds, with ghosts).
+        """
+        answering = self.answering
+        without = {self.members[name] for name, status in answering.items() if not status.has_quorum}
+        return [n for n, status in answering.items() if status.has_quorum and status.leader not in without]
+
+    @property
     def with_quorum(self) -> list[str]:
-        """Return the hosts whose member sees a quorum and a leader."""
-        return [name for name, status in self.answering.items() if status.has_quorum and status.leader]
+        """Return the `quorate` hosts whose member names a leader."""
+        return [name for name in self.quorate if self.answering[name].leader]
 
     @property
     def ghosts(self) -> dict[str, list[str]]:
@@ -46,10 +57,19 @@ class Consensus:
         return found
 
     @property
+    def apart(self) -> list[str]:
+        """Return which members do not answer, and which do not reach which, a line each."""
+        silent = [f"{name}: {why}" for name, why in self.seen.items() if isinstance(why, str)]
+        found = self.answering.items()
+        return silent + [
+            f"{name} does not reach {partner}" for name, status in found for partner in status.away
+        ]
+
+    @property
     def healthy(self) -> bool:
         """Return whether every member answers, reaches every other, sees the same leader, and counts no ghost."""
         statuses = list(self.answering.values())
-        whole = len(statuses) == len(self.members) and all(all(s.partners.values()) for s in statuses)
+        whole = len(statuses) == len(self.members) and not any(s.away for s in statuses)
         sizes = {s.size for s in statuses} == {len(self.members)}
         return (
             whole

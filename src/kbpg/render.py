@@ -108,6 +108,8 @@ def reveal(context: Context, secret: Secret) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context  # 50 ms
 
+    from kbpg import compiled
+
     environment = Environment(
         loader=FileSystemLoader(templates_directory()),
         undefined=StrictUndefined,
@@ -131,6 +133,8 @@ def _environment() -> Environment:
         version_tuple,
     )
     environment.filters.update({each.__name__: each for each in filters})
+    makers = {Path(__file__), *(Path(each.__code__.co_filename) for each in filters)}
+    environment.bytecode_cache = compiled.cache(makers)
     environment.globals.update(
         auth_connections=tuning.AUTH_CONNECTIONS,
         database_connections=tuning.database_connections,

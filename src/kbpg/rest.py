@@ -7,17 +7,27 @@ import json
 import socket
 import ssl
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
-from kbpg.hosts.secured import secured
+from kbpg.hosts.secured import certificate_of, secured
 from kbpg.secret import Secret
 from kbpg.secret_settings import without_secrets
 
 TIMEOUT = 5.0
 """Seconds for one question: Patroni answers from memory, so a slower answer is a finding."""
+
+
+class NoTls(OSError):
+    """Somebody without TLS has the port of a Patroni that should speak it, and was not sent the password."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(
+            f"it does not speak TLS, as it should by now, and a password is not sent in clear ({why})"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class _Tunnel(http.client.HTTPConnection):
     def __init__(self, reader: Reader, port: int, timeout: float, tls: ssl.SSLContext | None) -> None:
         super().__init__(reader.address, port, timeout=timeout)
         self._reader, self._tls = reader, tls
+        self.proven = False
 
     def connect(self) -> None:
         timeout = self.timeout if self.timeout is not None else TIMEOUT
@@ -42,6 +53,7 @@ class _Tunnel(http.client.HTTPConnection):
         if self._tls:
             try:
                 stream = cast("socket.socket", secured(stream, self._tls, self._reader.address))
+                self.proven = True
             except BaseException:
                 stream.close()
                 raise
@@ -56,20 +68,23 @@ def request(
     body: Any = None,
     *,
     login: tuple[str, Secret] | None = None,
+    in_clear: Callable[[], bool] = lambda: False,
     timeout: float = TIMEOUT,
     anyway: bool = False,
 ) -> Response:
     """Ask the REST API on `reader`; `body` is sent as JSON, `login` is user and password for unsafe methods.
 
     Those are in the journal, without values of settings that may be secrets, and are not sent where the host's lock
-    was lost, unless `anyway`. Raises `OSError` (refused, timed out), `http.client.HTTPException` or `HostError`.
+    was lost, unless `anyway`. With `tls: require` a login goes to who does not speak TLS only if `in_clear`, which is
+    asked then: a local user may have taken the port of a Patroni that is down. Raises `OSError` (refused, timed out,
+    `NoTls`), `http.client.HTTPException` or `HostError`.
     """
     text = None if body is None else json.dumps(body)
     if method == "GET":
-        return _exchange(reader, method, port, path, text, login, timeout)
+        return _exchange(reader, method, port, path, text, login, in_clear, timeout)
     told = [] if body is None else [json.dumps(without_secrets(body))]
     with noted(reader, (method, path, *told), anyway=anyway) as note:
-        answer = _exchange(reader, method, port, path, text, login, timeout)
+        answer = _exchange(reader, method, port, path, text, login, in_clear, timeout)
         note.status = 0 if answer.status < 300 else f"HTTP {answer.status}"
         return answer
 
@@ -81,6 +96,7 @@ def _exchange(
     path: str,
     body: str | None,
     login: tuple[str, Secret] | None,
+    in_clear: Callable[[], bool],
     timeout: float,
 ) -> Response:
     headers = {"Content-Type": "application/json"}
@@ -90,6 +106,15 @@ def _exchange(
         headers["Authorization"] = f"Basic {token}"
     trust = reader.trust
     secure = trust is not None and trust.speaks(reader.name, port)
+
+    def refused() -> bool:
+        """Return whether nobody who does not speak TLS may get this."""
+        return bool(login and trust and trust.mode == "require" and not in_clear())
+
+    if trust and not secure and refused():  # what was heard on this port may have been somebody else's word
+        if not trust.ca.exists():
+            raise NoTls(f"{trust.ca} is missing")
+        secure = True
     for last in (False, True):
         connection = _Tunnel(reader, port, timeout, trust.client if trust and secure else None)
         try:
@@ -106,6 +131,10 @@ def _exchange(
                 or isinstance(error, ssl.SSLCertVerificationError)
             ):
                 raise
+            if secure and refused():
+                if connection.proven:
+                    raise
+                raise NoTls(error) from error
             trust.learn(reader.name, port, secure := not secure)
         finally:
             connection.close()
@@ -115,18 +144,20 @@ def _exchange(
         return Response(answer.status, text)
 
 
-def speaks_tls(reader: Reader, port: int, timeout: float = TIMEOUT) -> bool:
-    """Return whether the REST API on `reader` speaks TLS now. Raises `OSError` where it does not answer at all."""
+def certificate(reader: Reader, port: int, timeout: float = TIMEOUT) -> str | None:
+    """Return the certificate, in PEM, that the REST API on `reader` shows now, None where it does not speak TLS.
+
+    Raises `OSError` where it does not answer at all, or shows one of another authority.
+    """
     if reader.trust is None:
-        return False
+        return None
     stream = reader.dial(port, timeout=timeout)
     try:
         stream.settimeout(timeout)
-        secured(stream, reader.trust.client, reader.address).close()
+        return certificate_of(stream, reader.trust.client, reader.address)
     except ssl.SSLCertVerificationError:
         raise
     except (ssl.SSLError, ConnectionResetError):
-        return False
+        return None
     finally:
         stream.close()
-    return True

@@ -56,6 +56,10 @@ class Session:
     learn: Callable[[Iterable[Secret]], None] = lambda secrets: None
 
 
+Besides = Callable[[Context, Mapping[str, Writer], Writer], Sequence[str]]
+"""Returns what is wrong on these hosts and this controller, in lines."""
+
+
 class Closable(Protocol):
     """What can be closed from another thread."""
 
@@ -85,8 +89,11 @@ def read_context(options: Options, *, credentials_exist: bool = False) -> tuple[
     return context, found
 
 
-def _read(options: Options, *, early: bool) -> tuple[Context, Found | None]:
-    """Read both files and the certificates; `early`: certificates that expire soon are issued anew in memory."""
+def _read(options: Options, *, early: bool, lenient: bool = False) -> tuple[Context, Found | None]:
+    """Read both files and the certificates; `early`: certificates that expire soon are issued anew in memory.
+
+    `lenient`: keys that others may read are no reason to stop.
+    """
     from kbpg.pki.whole import pki_of  # imports cryptography
 
     inventory = load(options.inventory)
@@ -99,7 +106,7 @@ def _read(options: Options, *, early: bool) -> tuple[Context, Found | None]:
     credentials = (
         complete(found) if found else generate(cluster.superuser, cluster.app_user, inventory.login_roles)
     )
-    pki = pki_of(inventory, early=early, renew=options.renew_tls)
+    pki = pki_of(inventory, early=early, renew=options.renew_tls, lenient=lenient)
     context = Context(inventory, credentials, adopting=options.adopt, pki=pki)
     return amid_rotation(context, found), found
 
@@ -133,28 +140,35 @@ def open_session(
     partial: bool = False,
     credentials_exist: bool = False,
     renewing: bool = False,
+    lenient: bool = False,
     watcher: Watcher | None = None,
     ask: Ask | None = None,
     only: Collection[str] = (),
     amid: Amid = Amid.REFUSE,
     tell: Callable[[str], None] = lambda text: None,
     meanwhile: Callable[[Context], object] = lambda context: None,
+    connected: Callable[[Context, Writer], object] = lambda context, host: None,
+    besides: Besides = lambda context, hosts, controller: (),
 ) -> Iterator[Session]:
     """Open everything for `doing` (the command, as others are told who holds the lock).
 
     With `partial` a host that cannot be reached is left out; one that `--limit` does not name always is. With
     `only`, no other host is connected. `renewing`: certificates that expire soon are issued anew in memory, for who
-    writes them down; for others, a date that has passed is no reason to stop.
-    `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options
-    say so. Passwords that the credentials file lacks are read from the hosts that use them. What a drill that was
-    killed left broken is taken back by the next command that holds the lock; `tell` is told of it. `amid` says what
-    becomes of a command that holds the lock while a rotation of passwords is not ended; one that only looks uses the
-    passwords of both files. `meanwhile` is called with the context that the files make while the hosts are dialled,
-    which is mostly waiting: it gets ready what will be needed. The session's context is another one if a host had to
-    tell a password. Raises `InputError` before any connection is opened, then what `meanwhile` raises, then
-    `KbpgError` with every host's problem.
+    writes them down; for others, a date that has passed is no reason to stop. `lenient`, for who only looks: neither
+    is a key on the controller that others may read; it is in `context.pki.exposed`.
+    `ask` is asked whether an unknown host key is to be trusted; without it, it is not, unless the options say so; an
+    `Asking` is also asked for the password that sudo may want. Passwords that the credentials file lacks are read
+    from the hosts that use them. What a drill that was killed left broken is taken back by the next command that
+    holds the lock; `tell` is told of it. `amid` says what becomes of a command that holds the lock while a rotation
+    of passwords is not ended; one that only looks uses the passwords of both files. `meanwhile` is called with the
+    context that the files make while the hosts are dialled, which is mostly waiting: it gets ready what will be
+    needed. `connected` is called with it and each host that is there, in the thread that dialled it, before the lock
+    is taken: it begins to ask, and waits for nothing. Where needed hosts are missing, `besides` is asked what else is
+    wrong on the others, so that all is told at once. The session's context is another one if a host had to tell a
+    password. Raises `InputError` before any connection is opened, then what `meanwhile` raises, then `KbpgError` with
+    every host's problem.
     """
-    context, found = _read(options, early=renewing)
+    context, found = _read(options, early=renewing, lenient=lenient)
     if context.former and amid is not Amid.ROTATE:
         tell_or_refuse(context, changing=lock and amid is Amid.REFUSE, tell=tell)
     if credentials_exist and found is None:
@@ -164,6 +178,7 @@ def open_session(
         about = author(options.words, options.inventory)
         journal = stack.enter_context(Journal(options.journal, doing, redactor, about))
         options.mask = journal.mask
+        options.passwords.learnt_by(redactor.add)
         options.journals.append(journal)
         recorder = _Watched(journal, watcher) if watcher else journal
         drill = left(options.state)
@@ -172,11 +187,19 @@ def open_session(
 
             switch_on(drill, context, LocalHost(recorder), tell)
         hosts, unreachable = connect_all(
-            context.inventory, options, recorder, ask, stack, only, functools.partial(meanwhile, context)
+            context.inventory,
+            options,
+            recorder,
+            ask,
+            stack,
+            only,
+            functools.partial(meanwhile, context),
+            functools.partial(connected, context),
         )
-        if not partial:
-            refuse(unreachable, options.limit)
         stack.enter_context(interruptible(list(hosts.values())))
+        if not partial:
+            others = functools.partial(besides, context, hosts, LocalHost(recorder))
+            refuse(unreachable, options.limit, others)
         if lock:
             stack.enter_context(_locked(hosts.values(), doing))
         if drill and lock:

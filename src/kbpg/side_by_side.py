@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from kbpg.asking import Asking
 
 T = TypeVar("T")
 Ask = Callable[[str], bool]
 Job = Callable[[Ask | None], T]
-"""Is given what it may ask with, if anything."""
+"""Is given what it may ask with, if anything: an `Asking` where that is what may be asked."""
 _Turns = SimpleQueue[Callable[[], object]]
 _LISTENS = 0.2
 """Seconds after which the caller's thread looks for Ctrl-C. A signal wakes a thread that waits, but not one that is
@@ -38,11 +40,12 @@ def side_by_side(
     every result there is or will be.
     """
     turns: _Turns = SimpleQueue()
-    questions = _Questions(ask, turns) if ask else None
+    questions = _Questions(turns) if ask else None
+    put = questions.through(ask) if questions and ask else None
     results: dict[str, Future[T]] = {name: Future() for name in jobs}
     try:
         for name, job in jobs.items():
-            work = (job, questions.put if questions else None, results[name], turns)
+            work = (job, put, results[name], turns)
             threading.Thread(target=_work, args=work, name=name, daemon=True).start()
         meanwhile()
         while not all(result.done() for result in results.values()):
@@ -71,24 +74,33 @@ def _work(job: Job[T], ask: Ask | None, result: Future[T], turns: _Turns) -> Non
 class _Questions:
     """Passes questions on to the thread that takes turns."""
 
-    def __init__(self, ask: Ask, turns: _Turns) -> None:
-        self._ask = ask
+    def __init__(self, turns: _Turns) -> None:
         self._turns = turns
-        self._open: list[Future[bool]] = []
+        self._open: list[Future[Any]] = []
         self._given_up = threading.Event()
 
-    def put(self, question: str) -> bool:
-        """Return the answer, no when there will be none."""
-        answer: Future[bool] = Future()
+    def through(self, ask: Ask) -> Ask:
+        """Return what asks `ask` from any thread."""
+        if isinstance(ask, Asking):
+            secret = ask.secret
+            return Asking(
+                lambda question: bool(self._put(ask.yes, question)),
+                lambda question: self._put(secret, question),
+            )
+        return lambda question: bool(self._put(ask, question))
+
+    def _put(self, ask: Callable[[str], T], question: str) -> T | None:
+        """Return the answer, None when there will be none."""
+        answer: Future[T] = Future()
         self._open.append(answer)
         # After the line above: whoever gives up sets the event first, so one of the two sees the other
         if self._given_up.is_set():
-            return False
-        self._turns.put(lambda: answer.set_result(self._ask(question)))
+            return None
+        self._turns.put(lambda: answer.set_result(ask(question)))
         try:
             return answer.result()
         except CancelledError:
-            return False
+            return None
 
     def give_up(self) -> None:
         """Answer all questions, also later ones, with no."""

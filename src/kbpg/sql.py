@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,13 +17,28 @@ from kbpg.errors import HostError
 from kbpg.facts import Login
 from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
+from kbpg.secret import without_passwords
 
 CONNECT_TIMEOUT = 5
 """Seconds; a PostgreSQL that accepts connections answers in milliseconds."""
 STATEMENT_TIMEOUT = 30_000
 """Milliseconds a statement of kbpg's own may take before the server ends it."""
-_VERIFIER = re.compile(r"(SCRAM-SHA-256\$|'md5)[^'\s]+")
-"""What PostgreSQL stores of a password: whoever has it can try passwords at leisure."""
+UNLOGGED = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+}
+"""Settings, the superuser's to make, with which no statement of a session gets into PostgreSQL's log: not by itself,
+not for taking long, not with an error or with a wait for a lock (manual, 20.8). A verifier must not be there.
+
+Patroni does the same as a cluster is born, where it makes the superuser and the roles of replication and pg_rewind
+with their plaintext: `SET log_statement TO none` and more in `create_or_update_role` of
+patroni/postgresql/bootstrap.py, read in 3.3.11 and 4.1.5.
+"""
+NOT_IN_CLEAR = {"require_auth": "!password"} if psycopg.pq.version() >= 160000 else {}
+"""A server that has not proved who it is does not get the password itself (libpq's manual, 34.1.2; new in 16)."""
 NO_TLS = "server does not support SSL"
 """What libpq says where a server has TLS switched off: while `tls` is being changed."""
 REFUSED = "authentication failed"
@@ -35,24 +49,30 @@ PATIENCE = 60.0
 
 @contextmanager
 def connect(
-    reader: Reader, login: Login, *, pooled: bool = False, seconds: float = PATIENCE
+    reader: Reader, login: Login, *, pooled: bool = False, unlogged: bool = False, seconds: float = PATIENCE
 ) -> Iterator[psycopg.Connection[Any]]:
     """Open an autocommit connection to `login.port` on the host, as `login.user`.
 
-    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. Where the
-    password is refused, `login.former` is tried, if there is one: a rotation of it is not ended. After
-    `seconds` the connection is cut, whatever it waits for: a frozen server does not hold kbpg for ever.
-    Raises `psycopg.Error` or `HostError`.
+    `pooled`: through PgBouncer, which takes neither start-up options nor statements prepared by name. `unlogged`: a
+    superuser's, not `pooled`, with `UNLOGGED` from the start. Where the password is refused, `login.former` is tried,
+    if there is one: a rotation of it is not ended. After `seconds` the connection is cut, whatever it waits for: a
+    frozen server does not hold kbpg for ever. Raises `psycopg.Error` or `HostError`.
     """
     with reader.forward(login.port) as port:
-        connection = _opened(reader, port, login, pooled=pooled)
+        connection = _opened(reader, port, login, _options(pooled=pooled, unlogged=unlogged))
         with connection, cut_after(connection, seconds):
             yield connection
 
 
-def _opened(reader: Reader, port: int, login: Login, *, pooled: bool) -> psycopg.Connection[Any]:
+def _options(*, pooled: bool, unlogged: bool = False) -> str | None:
+    if pooled:
+        return None
+    settings = {"statement_timeout": str(STATEMENT_TIMEOUT), **(UNLOGGED if unlogged else {})}
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def _opened(reader: Reader, port: int, login: Login, options: str | None) -> psycopg.Connection[Any]:
     """Connect, with the password of before where this one is refused. Raises `psycopg.Error`."""
-    options = None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}"
     try:
         return through(reader, login, port, application_name="kbpg", options=options)
     except psycopg.OperationalError as error:
@@ -74,7 +94,7 @@ def through(
     trust, checked = reader.trust, "verify-full" if named else "verify-ca"
     secure = trust is not None and trust.speaks(reader.name, login.port)
     while True:
-        ways: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "prefer"}
+        ways: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "prefer", **NOT_IN_CLEAR}
         if trust and secure:
             ways = {"host": reader.address, "sslmode": checked, "sslrootcert": str(trust.ca)}
         try:
@@ -119,7 +139,7 @@ def lets_in(
                 login,
                 port,
                 application_name="kbpg",
-                options=None if pooled else f"-c statement_timeout={STATEMENT_TIMEOUT}",
+                options=_options(pooled=pooled),
                 replication="true" if replication else None,
             )
             with connection, cut_after(connection, seconds):
@@ -161,10 +181,11 @@ def ask(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]
 def execute(reader: Reader, login: Login, *statements: SQL | Composed, seconds: float = PATIENCE) -> None:
     """Run statements that change something, each in its own transaction, and note them in the journal.
 
+    `login` is a superuser's, past PgBouncer. PostgreSQL's log gets none of them: any may set a password's verifier.
     Raises `HostError` with the server's message, which names the object and holds no password.
     """
     try:
-        with connect(reader, login, seconds=seconds) as connection:
+        with connect(reader, login, unlogged=True, seconds=seconds) as connection:
             for statement in statements:
                 with noted(reader, ("SQL", login.database, _shown(statement, connection))):
                     connection.execute(statement)
@@ -174,7 +195,7 @@ def execute(reader: Reader, login: Login, *statements: SQL | Composed, seconds: 
 
 def _shown(statement: SQL | Composed, connection: psycopg.Connection[Any]) -> str:
     """Return a statement as the journal may have it: without verifiers of passwords."""
-    return _VERIFIER.sub(r"\1***", statement.as_string(connection))
+    return without_passwords(statement.as_string(connection))
 
 
 def short(error: Exception) -> str:

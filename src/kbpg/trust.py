@@ -27,10 +27,14 @@ def directory_of(inventory: Inventory) -> Path:
 
 @dataclass
 class Trust:
-    """The authority's certificate and kbpg's own, as files in `directory`; `mode` is what is expected."""
+    """The authority's certificate and kbpg's own, as files in `directory`; `mode` is what is expected.
+
+    `changing`: this run changes `tls`, so a service may rightly not speak as `mode` wants it.
+    """
 
     directory: Path
     mode: Mode
+    changing: bool = False
     _spoken: dict[tuple[str, int], bool] = field(default_factory=dict)
 
     @property

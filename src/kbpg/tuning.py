@@ -51,11 +51,11 @@ FIXED: dict[str, Parameter] = {
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
     "client_connection_check_interval": "10s",
-    # A leader that is cut off stops, and is ready to follow, only when the connections to its standbys have timed out
-    # (a fast shutdown waits for them); by default after 60 s. The price: a standby whose disk stalls for longer
+    # A leader that is cut off stops, and is ready to follow, only when the connections to its replicas have timed out
+    # (a fast shutdown waits for them); by default after 60 s. The price: a replica whose disk stalls for longer
     # than this has to connect again.
     "wal_sender_timeout": "20s",
-    # A standby that lost its leader waits so long between two attempts, by default 5 s. A promotion that is asked
+    # A replica that lost its leader waits so long between two attempts, by default 5 s. A promotion that is asked
     # for at the wrong moment is noticed at the next (seen: 2 s after `pg_ctl promote`).
     "wal_retrieve_retry_interval": "500ms",
     # SSDs (PgTune); JIT costs more than it gives in short queries, as they come through a transaction pool.
@@ -67,11 +67,15 @@ FIXED: dict[str, Parameter] = {
     "checkpoint_completion_target": "0.9",
     "wal_compression": "pglz",
     "superuser_reserved_connections": RESERVED_CONNECTIONS,
-    # To stderr, that is to the container's log. Statements are not logged for being slow, because a statement
-    # may hold data or a password: pg_stat_statements shows slow ones without their values.
+    # To stderr, that is to the container's log. Who came and went, and what was done to roles, rights and tables;
+    # kbpg itself sets passwords in sessions whose statements are not logged (sql.py). Statements are not logged for
+    # being slow, because a statement may hold data: pg_stat_statements shows slow ones without their values.
     "shared_preload_libraries": "pg_stat_statements",
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
+    "log_connections": "on",
+    "log_disconnections": "on",
+    "log_statement": "ddl",
     "log_checkpoints": "on",
     "log_lock_waits": "on",
     "log_temp_files": "64MB",
@@ -86,7 +90,7 @@ def parameters(
     """Return PostgreSQL's parameters for hosts of `memory` bytes and `cores` cores, sorted by name.
 
     `disk` is the size in bytes of the smallest file system that holds data; None where it is not known.
-    They are the same on all nodes (a standby with a smaller max_connections than its leader does not start),
+    They are the same on all nodes (a replica with a smaller max_connections than its leader does not start),
     so give the smallest host's figures. Values are written as SHOW prints them: `1GB`, not `1024MB`; `on`, not
     true. Those of `inventory.postgresql.parameters` come last and win.
     """
@@ -117,7 +121,7 @@ def connections_needed(inventory: Inventory) -> int:
     that the inventory does not name has one too, but PgBouncer has no limit for how many of these it serves (its
     `max_user_connections` is one for each user, whose number has no limit either): one of them is counted.
     """
-    # Reads count too: when no standby serves them, the leader does
+    # Reads count too: when no replica serves them, the leader does
     own = database_connections(inventory) + inventory.pgbouncer.read_pool_size
     named = sum(2 * database.pool_size for database in inventory.databases)
     one = own + named + 2 * maintenance_connections(inventory) + UNLISTED_CONNECTIONS
@@ -161,13 +165,13 @@ def _memory(memory: int, connections: int) -> dict[str, Parameter]:
 def _wal(memory: int, nodes: int, disk: int | None) -> dict[str, Parameter]:
     memory_allows = _between(memory // 2, GB, 8 * GB)
     most = _fitting("max_wal_size", memory_allows, disk)
-    # Per standby one stream and one more for pg_basebackup, four to spare.
+    # Per replica one stream and one more for pg_basebackup, four to spare.
     senders = max(10, 2 * (nodes - 1) + 4)
     return {
         "max_wal_size": size(most),
         "min_wal_size": size(most // 4),
         "wal_keep_size": size(_fitting("wal_keep_size", memory_allows // 4, disk)),
-        # A standby that is away longer is cloned again; without a limit it would fill the leader's disk.
+        # A replica that is away longer is cloned again; without a limit it would fill the leader's disk.
         "max_slot_wal_keep_size": size(_fitting("max_slot_wal_keep_size", memory_allows * 4, disk)),
         "max_wal_senders": senders,
         "max_replication_slots": senders,

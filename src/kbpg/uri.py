@@ -27,7 +27,7 @@ until the connection counts as lost. Without it a client whose proxy lost its po
 
 
 class Kind(StrEnum):
-    """The ways in: HAProxy to the leader, PgBouncer to it, and each of them to the standbys."""
+    """The ways in: HAProxy to the leader, PgBouncer to it, and each of them to the replicas."""
 
     DIRECT = "direct"
     POOLED = "pooled"
@@ -89,7 +89,7 @@ def _options(inventory: Inventory, kind: Kind) -> dict[str, str]:
         # connection made during a promotion would lock out clients with target_session_attrs for good.
         options["target_session_attrs"] = "read-write"
     if kind == Kind.READ_ONLY and inventory.haproxy.read_fallback == "primary":
-        # Standbys refuse writes by themselves; the leader, where it serves reads, because the session asks for it.
+        # Replicas refuse writes by themselves; the leader, where it serves reads, because the session asks for it.
         options["options"] = "-c default_transaction_read_only=on"
     return options
 

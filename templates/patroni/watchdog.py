@@ -1,11 +1,11 @@
 """Start Patroni, and beside it a watchdog that ends a leader whose Patroni stands still, and wakes one that is slow.
 
-A Patroni that hangs, or that does not get to renew its lock, loses it after `ttl` seconds, and a standby is promoted;
-its own PostgreSQL would go on taking writes, and the other standby acknowledges them until it follows the new leader.
+A Patroni that hangs, or that does not get to renew its lock, loses it after `ttl` seconds, and a replica is promoted;
+its own PostgreSQL would go on taking writes, and the other replica acknowledges them until it follows the new leader.
 Patroni knows a hardware watchdog for that, which hosts rarely have; this is one without. It asks Patroni's REST API
 on the node itself. Where a leader has not answered, or has not seen the consensus, for `ttl - loop_wait - MARGIN`
 seconds, it kills Patroni: the container ends with it, and PostgreSQL with the container. Docker starts it again. It
-does nothing while Patroni is paused (nobody is promoted then), on a standby, while Patroni starts or ends (it refuses
+does nothing while Patroni is paused (nobody is promoted then), on a replica, while Patroni starts or ends (it refuses
 connections then), or where `failsafe_mode` lets a leader go on without the consensus.
 
 A PostgreSQL that crashes is noticed by Patroni in its next round, up to `loop_wait` seconds later. Here its first
@@ -181,7 +181,7 @@ class Postmaster:
 
     @property
     def leads(self) -> bool:
-        """Return whether the data directory is not a standby's (PostgreSQL's manual, 27.2.2)."""
+        """Return whether the data directory is not a replica's (PostgreSQL's manual, 27.2.2)."""
         return not self._standby.exists()
 
     def has_gone(self) -> bool:

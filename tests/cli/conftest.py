@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kbpg.__main__ import run
+from kbpg.connecting import refuse
 from kbpg.engine.redactor import Redactor
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
@@ -169,7 +170,13 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 
     @contextlib.contextmanager
     def opened(
-        options: Any, *, watcher: Any = None, tell: Any = None, meanwhile: Any = None, **how: Any
+        options: Any,
+        *,
+        watcher: Any = None,
+        tell: Any = None,
+        meanwhile: Any = None,
+        besides: Any = None,
+        **how: Any,
     ) -> Iterator[Session]:
         world.opened.append(how)
         context, found = read_context(options, credentials_exist=how.get("credentials_exist", False))
@@ -178,6 +185,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
             meanwhile(context)
         hosts = {name: LocalHost(name=name) for name in DATABASES + PROXIES if name not in world.unreachable}
         controller = LocalHost()
+        if besides:
+            refuse(world.unreachable, options.limit, lambda: besides(context, hosts, controller))
         yield Session(context, found, hosts, controller, Silence(), world.unreachable)
 
     monkeypatch.setattr("kbpg.cli.opening.open_session", opened)

@@ -13,6 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from kbpg.__main__ import run
 from kbpg.engine.site import Site
+from kbpg.errors import AccessDenied, Unreachable
 from kbpg.facts import NotKnown
 
 from .conftest import PASSWORD, Thing
@@ -85,6 +86,46 @@ def test_an_unmet_requirement_stops_before_any_change(
     assert run(["apply-all"]) == 1
     assert said(capsys) == snapshot
     assert world.states == before
+
+
+@pytest.mark.parametrize("command", [["apply-all"], ["step", "prepare"], ["step", "haproxy"], ["plan"]])
+def test_a_host_that_is_away_does_not_hide_what_others_lack(
+    world: Any, command: list[str], capsys: Capture
+) -> None:
+    for place in ("db-1", "db-3", "proxy-1"):
+        world.states[place, "require:disk"] = {"fit": False}
+    world.unreachable["db-3"] = AccessDenied("db-3", "sudo wants a password", hint="NOPASSWD")
+    before = dict(world.states)
+    assert run(command) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[-5:] == [
+        "error: db-3: sudo wants a password",
+        "  besides, on the hosts that are connected:",
+        "    db-1, proxy-1 · 01 prepare · require:disk",
+        "      fit: False → True",
+        "hint: NOPASSWD",
+    ]
+    assert world.states == before
+
+
+def test_several_hosts_that_are_away_and_what_others_lack_are_one_error(world: Any, capsys: Capture) -> None:
+    world.states["db-1", "require:disk"] = {"fit": False}
+    for away in ("db-2", "db-3"):
+        world.unreachable[away] = Unreachable(away, "no answer")
+    assert run(["apply-all"]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert [line for line in err if line.startswith("error:")] == ["error: 2 hosts cannot be used"]
+    at = err.index("  db-3: no answer")
+    assert err[at + 1 : at + 3] == [
+        "  besides, on the hosts that are connected:",
+        "    db-1 · 01 prepare · require:disk",
+    ]
+
+
+def test_a_host_that_is_away_alone_is_told_alone(world: Any, capsys: Capture) -> None:
+    world.unreachable["db-3"] = Unreachable("db-3", "no answer")
+    assert run(["apply-all"]) == 1
+    assert "besides" not in capsys.readouterr().err
 
 
 def test_a_step_alone_touches_nothing_else(whole: Any, capsys: Capture) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from kbpg.__main__ import run
+from kbpg.cli import handing_over
+from kbpg.errors import HostError
+from kbpg.operations.rolling_restart import Restarted
 
 Capture = pytest.CaptureFixture[str]
 
@@ -58,6 +61,74 @@ def unconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ["destroy", "--yes", "--limit", "db-1"],
             ["error: destroy takes the whole cluster, not --limit"],
+        ),
+        (
+            ["switchover", "--limit", "db-1"],
+            [
+                "error: the cluster has one leader: switchover takes no --limit",
+                "hint: --to HOST says who is to lead",
+            ],
+        ),
+        (
+            ["switchover", "--without", "proxy-3"],
+            ["error: proxy-3 is no proxy", "hint: proxies: proxy-1, proxy-2"],
+        ),
+        (
+            ["restart", "--limit", "proxy-1"],
+            ["error: proxy-1 is no db host", "hint: db hosts: db-1, db-2, db-3"],
+        ),
+        (
+            ["restart", "--host", "db-4"],
+            ["error: db-4 is no db host", "hint: db hosts: db-1, db-2, db-3"],
+        ),
+        (
+            ["restart", "--host", "db-1", "--limit", "db-2"],
+            [
+                "error: --host and --limit have no host in common",
+                "hint: one of them is enough, for restart they mean the same",
+            ],
+        ),
+        (
+            ["restart", "--without", "db-1"],
+            ["error: db-1 is no proxy", "hint: proxies: proxy-1, proxy-2"],
+        ),
+        (
+            ["reinit", "proxy-1"],
+            ["error: proxy-1 is no db host", "hint: db hosts: db-1, db-2, db-3"],
+        ),
+        (
+            ["reinit", "db-1", "--limit", "db-1"],
+            ["error: reinit clones the one replica that it is given, and takes no --limit"],
+        ),
+        (
+            ["failover", "--to", "db-1", "--limit", "db-1"],
+            [
+                "error: the cluster has one leader: failover takes no --limit",
+                "hint: --to HOST says who is to lead",
+            ],
+        ),
+        (
+            ["pause", "--limit", "db-1"],
+            ["error: Patroni is paused on all nodes: pause takes no --limit"],
+        ),
+        (
+            ["psql", "--limit", "db-1"],
+            ["error: psql is on one node and takes no --limit", "hint: --host HOST says on which"],
+        ),
+        (
+            ["raft", "status", "--limit", "db-1"],
+            ["error: the consensus is that of all db hosts: raft status takes no --limit"],
+        ),
+        (
+            ["raft", "rebuild", "--without", "db-4"],
+            [
+                "error: no host db-4 in inventory.yaml, did you mean db-3?",
+                "hint: hosts: db-1, db-2, db-3, proxy-1, proxy-2",
+            ],
+        ),
+        (
+            ["raft", "rebuild", "--without", "proxy-1"],
+            ["error: proxy-1 is no member of the consensus", "hint: members: db-1, db-2, db-3"],
         ),
         (
             ["credentials", "recover"],
@@ -140,3 +211,47 @@ def test_help_says_what_a_command_does(command: str, capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert f"Usage: kbpg {command} " in shown
     assert "Global options" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ([], ["db-1", "db-2", "db-3"]),
+        (["--limit", "db-2"], ["db-2"]),
+        (["--host", "db-2"], ["db-2"]),
+        (["--limit", "db-3,db-2", "--host", "db-3", "--host", "db-1"], ["db-3"]),
+    ],
+)
+def test_restart_takes_a_limit_as_it_takes_hosts(
+    words: list[str], chosen: list[str], world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def restarted(site: Any, hosts: list[str], **how: Any) -> Restarted:
+        seen.append((hosts, how))
+        return Restarted(list(hosts))
+
+    monkeypatch.setattr(handing_over, "restart_nodes", restarted)
+    monkeypatch.setattr(handing_over, "forget_pauses", lambda *_: None)
+    assert run(["restart", *words]) == 0
+    assert seen == [(chosen, {"pending": False, "without": ()})]
+
+
+def test_restart_goes_on_without_a_proxy_as_its_hint_says(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    seen: list[Any] = []
+
+    def restarted(site: Any, hosts: list[str], *, pending: bool, without: tuple[str, ...]) -> Restarted:
+        seen.append(without)
+        return Restarted(list(hosts))
+
+    monkeypatch.setattr(handing_over, "restart_nodes", restarted)
+    monkeypatch.setattr(handing_over, "forget_pauses", lambda *_: None)
+    world.unreachable["proxy-2"] = HostError("proxy-2", "no route to host")
+    assert run(["restart"]) == 1
+    *_, hint = capsys.readouterr().err.splitlines()
+    assert hint == "hint: bring it back, or go on: --without proxy-2"
+    assert seen == []
+    assert run(["restart", "--without", "proxy-2"]) == 0
+    assert seen == [("proxy-2",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from kbpg.__main__ import run
 from kbpg.cli.app import command
+from kbpg.cli.limiting import TAKE
 from kbpg.errors import Exit
 from kbpg.options import Options
 
@@ -90,6 +92,34 @@ def test_help(path: tuple[str, ...], world: Any, capsys: Capture, snapshot: Snap
     captured = capsys.readouterr()
     assert captured.out == snapshot
     assert captured.err == ""
+
+
+WHOLE = [
+    (path, below)
+    for path, below in _commands(command())
+    if not hasattr(below, "commands") and " ".join(path) not in TAKE
+]
+
+
+@pytest.mark.parametrize(("path", "below"), WHOLE, ids=[" ".join(path) for path, _ in WHOLE])
+def test_what_takes_no_limit_says_so_and_its_help_is_silent(
+    path: tuple[str, ...], below: Any, capsys: Capture
+) -> None:
+    words = [param.name for param in below.params if param.param_type_name == "argument" and param.required]
+    for line in (["--limit", "db-1", *path, *words], [*path, *words, "--limit", "db-1"]):
+        to = ["--to", "db-1"] if path == ("failover",) else []
+        assert run([*line, *to]) == 2
+        first = capsys.readouterr().err.splitlines()[0]
+        assert re.fullmatch(f"error: .*{path[-1]}.* --limit", first)
+    assert run([*path, "--help"]) == 0
+    assert "--limit" not in capsys.readouterr().out
+
+
+def test_the_commands_that_take_a_limit_are_there_and_say_so(capsys: Capture) -> None:
+    assert {" ".join(path) for path in COMMANDS} >= TAKE
+    for name in sorted(TAKE):
+        assert run([*name.split(), "--help"]) == 0
+        assert "--limit HOST[,HOST]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def cluster(
     *,
     lost: tuple[str, ...] = (),
     closed: tuple[str, ...] = (),
+    exposed: Mapping[Path, int] | None = None,
 ) -> Iterator[dict[str, Near]]:
     """Let `kbpg status` find these servers; hosts that are `lost` cannot be reached at all."""
     Path("credentials/postgres.env").unlink()
@@ -138,6 +140,7 @@ def cluster(
             assert how["lock"] is False
             assert how["credentials_exist"] is True
             context, found = read_context(options)
+            context = replace(context, pki=replace(context.pki, exposed=exposed or {}))
             yield Session(context, found, hosts, LocalHost(), Silence(), unreachable)
 
         monkeypatch.setattr("kbpg.cli.status.open_session", opened)
@@ -146,6 +149,18 @@ def cluster(
 
 def timeless(text: str) -> str:
     return re.sub(r"at \d\d:\d\d:\d\d", "at HH:MM:SS", text)
+
+
+def test_keys_that_others_may_read_are_told_and_no_reason_to_stop(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    with cluster(monkeypatch, WHOLE, exposed={Path("credentials/pki/ca.key"): 0o640}):
+        assert run(["status", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["leader"] == "db-1"
+    assert said.err.strip() == (
+        "credentials/pki/ca.key: mode 0640: wanted 0600; kbpg diagnose says what mends it"
+    )
 
 
 def test_a_healthy_cluster(

@@ -29,6 +29,8 @@ class Settings:
     jump: str | None = None
     connect_timeout: float = 5.0
     sudo: bool = True
+    fingerprints: tuple[str, ...] = ()
+    jump_fingerprints: tuple[str, ...] = ()
 
     def but(self, **changes: object) -> Settings:
         """Return the same settings with some changed."""
@@ -101,12 +103,13 @@ def start_sshd(directory: Path, *lines: str, port: int | None = None) -> Sshd:
     log = (directory / "sshd.log").open("ab")
     with log:
         process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log)
-    _wait_for(process, port, directory)
+    wait_for(process, port, directory)
     known_hosts = directory / "known_hosts"
     return Sshd(directory, port, process, Settings(port, directory / "id", known_hosts))
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, directory: Path) -> None:
+def wait_for(process: subprocess.Popen[bytes], port: int, directory: Path) -> None:
+    """Wait until the port is listened on; fail the test with the log in `directory` where that does not come."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:

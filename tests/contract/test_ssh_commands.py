@@ -458,3 +458,19 @@ def test_nothing_is_left_behind(sshd: Sshd) -> None:
         host.dial(sshd.port).close()
     eventually(lambda: threading.active_count() == threads, "the threads have ended")
     assert descriptors() == before
+
+
+def test_what_is_held_may_say_a_last_word(host: SshHost) -> None:
+    script = "echo mark:first; dd bs=1 count=1 2>/dev/null; cat; echo; echo last; echo aside >&2"
+    held = host.hold(["sh", "-c", script], shown="hold", marker="mark:", timeout=5)
+    assert held.answer == "first"
+    assert held.send(b"x")
+    assert held.release(5.0) == "x\nlast\n"
+    assert not held.alive
+
+
+def test_what_is_held_is_waited_for_as_long_as_was_said(host: SshHost) -> None:
+    held = host.hold(["sh", "-c", "echo mark:; exec sleep 3"], shown="hold", marker="mark:", timeout=5)
+    started = time.monotonic()
+    assert held.release(0.3) == ""
+    assert 0.2 < time.monotonic() - started < 2

@@ -59,6 +59,8 @@ def controller(sshd: Sshd, directory: Path, *command: str) -> subprocess.Popen[s
         "known_hosts": str(sshd.settings.known_hosts),
         "connect_timeout": 5,
         "sudo": True,
+        "fingerprints": [],
+        "jump_fingerprints": [],
     }
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, json.dumps(settings), str(directory), *command],
@@ -79,7 +81,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def refusal(host: SshHost, directory: Path) -> LockHeld | None:
     """Return why the lock cannot be had, or None when it can."""
     try:
-        with Locks.acquire([host], who="root@second", doing="plan", directory=str(directory)):
+        with Locks.acquire([host], who="root@second", doing="plan", directory=str(directory), patience=0):
             return None
     except LockHeld as error:
         return error

@@ -177,6 +177,78 @@ def test_parallel_connections_ask_one_question_after_the_other(new_sshd: Sshd, t
     assert len(known_hosts.read_text().splitlines()) == 2
 
 
+# --- fingerprints in the inventory
+
+
+def never(question: str) -> bool:
+    pytest.fail("asked")
+
+
+OTHER = f"SHA256:{'A' * 43}"
+"""The fingerprint of no key here."""
+
+
+def test_a_pinned_key_passes_without_a_question_and_without_known_hosts(new_sshd: Sshd) -> None:
+    pinned = new_sshd.settings.but(fingerprints=(OTHER, fingerprint(new_sshd)))
+    assert works(reach(pinned, ask=never))
+    assert not new_sshd.settings.known_hosts.exists()
+
+
+@pytest.mark.parametrize("accept_new", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_key_that_is_not_pinned_stops(new_sshd: Sshd, known: bool, accept_new: bool) -> None:
+    if known:
+        new_sshd.settings.known_hosts.write_text(f"[127.0.0.1]:{new_sshd.port} {new_sshd.host_key}\n")
+    with pytest.raises(HostKeyError) as caught:
+        reach(new_sshd.settings.but(fingerprints=(OTHER,)), accept_new=accept_new, ask=never)
+    error = caught.value
+    assert str(error) == (
+        f"db-1: the host key of 127.0.0.1:{new_sshd.port} is none of those that the inventory pins"
+    )
+    assert error.detail == (
+        f"it shows a ssh-ed25519 key with fingerprint {fingerprint(new_sshd)}",
+        f"the inventory has {OTHER}",
+    )
+    assert error.hint is not None
+    assert "ssh-keygen -lf" in error.hint
+    assert "`ssh.fingerprint`" in error.hint
+    assert new_sshd.settings.known_hosts.exists() == known
+
+
+def test_a_pinned_key_that_known_hosts_contradicts_stops(new_sshd: Sshd) -> None:
+    other = make_key(new_sshd.directory / "other").with_suffix(".pub").read_text()
+    pinned = new_sshd.settings.but(fingerprints=(fingerprint(new_sshd),))
+    pinned.known_hosts.write_text(f"[127.0.0.1]:{new_sshd.port} {other}")
+    with pytest.raises(HostKeyError, match="has changed"):
+        reach(pinned, accept_new=True)
+    pinned.known_hosts.write_text(f"@revoked * {new_sshd.host_key}\n")
+    with pytest.raises(HostKeyError, match="is revoked"):
+        reach(pinned, accept_new=True)
+
+
+def test_a_known_key_of_another_type_than_the_pinned_one_is_not_asked_for(tmp_path: Path) -> None:
+    make_key(tmp_path / "rsa", "-t", "rsa", "-b", "2048")
+    both = start_sshd(tmp_path, f"HostKey {tmp_path / 'rsa'}")
+    try:
+        kind, key = (tmp_path / "rsa.pub").read_text().split()[:2]
+        both.settings.known_hosts.write_text(f"[127.0.0.1]:{both.port} {kind} {key}\n")
+        assert works(reach(both.settings.but(fingerprints=(fingerprint(both),))))
+    finally:
+        stop(both.process)
+
+
+def test_a_jump_host_has_fingerprints_of_its_own(sshd: Sshd, new_sshd: Sshd) -> None:
+    (new_sshd.directory / "authorized_keys").write_text((sshd.directory / "id.pub").read_text())
+    through = sshd.settings.but(
+        jump=f"root@127.0.0.1:{new_sshd.port}",
+        fingerprints=(fingerprint(sshd),),
+        jump_fingerprints=(fingerprint(new_sshd),),
+    )
+    assert works(reach(through, ask=never))
+    with pytest.raises(HostKeyError, match=r"jump host 127\.0\.0\.1: .* none of those"):
+        reach(through.but(jump_fingerprints=(OTHER,)), accept_new=True)
+
+
 # --- keys and agents
 
 
@@ -218,6 +290,71 @@ def test_without_any_key_the_hint_says_how_to_give_one(sshd: Sshd) -> None:
     with pytest.raises(AccessDenied) as caught:
         reach(sshd.settings.but(key=None))
     assert caught.value.hint == "set `ssh.key` in the inventory, or start an agent and `ssh-add` a key"
+
+
+def sign(authority: Path, key: Path, *options: str) -> Path:
+    """Let `authority` sign the public key of `key` for root; return the certificate, beside it."""
+    words = ["ssh-keygen", "-q", "-s", str(authority), "-I", "a test", "-n", "root", *options]
+    subprocess.run([*words, str(key.with_suffix(".pub"))], check=True, capture_output=True)
+    return key.with_name(f"{key.name}-cert.pub")
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[tuple[Sshd, Path]]:
+    """An sshd that knows no key of a user, only an authority; and that authority."""
+    authority = make_key(tmp_path / "authority")
+    directory = tmp_path / "certified"
+    directory.mkdir()
+    sshd = start_sshd(directory, f"TrustedUserCAKeys {authority}.pub")
+    (directory / "authorized_keys").write_text("")
+    sshd.settings.known_hosts.write_text(f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n")
+    yield sshd, authority
+    stop(sshd.process)
+
+
+@pytest.mark.parametrize("kind", [("ed25519",), ("ecdsa",), ("rsa", "-b", "2048")], ids=lambda kind: kind[0])
+def test_a_key_with_a_certificate_beside_it_logs_in(
+    certified: tuple[Sshd, Path], tmp_path: Path, kind: tuple[str, ...]
+) -> None:
+    sshd, authority = certified
+    key = make_key(tmp_path / "certified-key", "-t", *kind)
+    settings = sshd.settings.but(key=key)
+    with pytest.raises(AccessDenied):
+        reach(settings)
+    sign(authority, key)
+    assert works(reach(settings))
+
+
+def test_a_certificate_of_another_authority_or_of_the_past_is_refused(
+    certified: tuple[Sshd, Path], tmp_path: Path
+) -> None:
+    sshd, authority = certified
+    key = make_key(tmp_path / "certified-key")
+    settings = sshd.settings.but(key=key)
+    sign(make_key(tmp_path / "stranger"), key)
+    with pytest.raises(AccessDenied, match="refused the login as root"):
+        reach(settings)
+    sign(authority, key, "-V", "20200101:20200102")
+    with pytest.raises(AccessDenied) as caught:
+        reach(settings)
+    assert caught.value.detail == (f"refused: {key} with its certificate", f"refused: {key}")
+
+
+def test_a_key_whose_certificate_is_of_no_use_may_itself_be_authorized(sshd: Sshd, tmp_path: Path) -> None:
+    key = tmp_path / "id"
+    key.write_bytes((sshd.directory / "id").read_bytes())
+    key.chmod(0o600)
+    key.with_suffix(".pub").write_bytes((sshd.directory / "id.pub").read_bytes())
+    sign(make_key(tmp_path / "stranger"), key)
+    assert works(reach(sshd.settings.but(key=key)))
+
+
+def test_an_agent_offers_its_certificate(certified: tuple[Sshd, Path], agent: Path, tmp_path: Path) -> None:
+    sshd, authority = certified
+    key = make_key(tmp_path / "certified-key")
+    sign(authority, key)
+    subprocess.run(["ssh-add", "-q", str(key)], check=True, capture_output=True)
+    assert works(reach(sshd.settings.but(key=None)))
 
 
 @pytest.fixture

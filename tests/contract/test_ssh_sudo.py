@@ -112,7 +112,9 @@ def test_a_user_who_may_not_become_root_is_told_what_to_do(server: Settings) -> 
         connect("db-1", "127.0.0.1", server.but(user="plain"))
     assert str(caught.value) == "db-1: plain may not become root without a password"
     assert "password" in caught.value.detail[0]
-    assert caught.value.hint == "with visudo add `plain ALL=(ALL) NOPASSWD: ALL`, or set `ssh.user: root`"
+    assert (caught.value.hint or "").startswith(
+        "with visudo add `plain ALL=(ALL) NOPASSWD: ALL`, or set `ssh.user: root`; "
+    )
 
 
 def test_sudo_may_be_turned_off(server: Settings) -> None:

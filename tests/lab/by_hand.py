@@ -146,7 +146,7 @@ def build(lab: Lab) -> None:
     for host in DB[1:]:
         start_node(lab, host)
     lab.until(leads, 60, "a leader")
-    lab.await_whole(deadline=90)
+    lab.await_whole(deadline=90, synchronous=False)
     sql(lab, f"create role kb_app login password '{APP}'")
     sql(lab, "create database keybuzz owner kb_app")
     for host in PROXIES:

@@ -165,17 +165,19 @@ class Lab:
         assert len(leaders) == 1, roles
         return leaders[0]
 
-    def await_whole(self, deadline: float) -> None:
-        """Wait until one node leads and both others stream from it, `deadline` seconds at most."""
+    def await_whole(self, deadline: float, *, synchronous: bool = True) -> None:
+        """Wait until one node leads, both others stream from it, and one is `synchronous`; `deadline` in seconds."""
 
         def whole() -> bool:
             try:
-                states = [s["state"] for s in self.rest(self.leader()).get("replication", ())]
+                replicas = self.rest(self.leader()).get("replication", ())
+                states = [each["state"] for each in replicas]
+                counted = {each["sync_state"] for each in replicas} & {"quorum", "sync"}
             except (OSError, AssertionError, KeyError):
                 return False
-            return states == ["streaming"] * 2
+            return states == ["streaming"] * 2 and (bool(counted) or not synchronous)
 
-        self.until(whole, deadline, "one leader and two streaming standbys")
+        self.until(whole, deadline, f"one leader, two streaming replicas{', one synchronous' * synchronous}")
 
     @staticmethod
     def until(condition: Callable[[], bool], deadline: float, what: str) -> float:
@@ -197,6 +199,15 @@ class Lab:
         script = f'. "$1"; for n in {names}; do eval "printf \'%s\\0\' \\"\\${{$n}}\\""; done'
         out = subprocess.run(["sh", "-c", script, "sh", str(path)], capture_output=True, check=True).stdout
         return dict(zip(names.split(), out.decode().split("\0"), strict=False))
+
+    def psql(self, uri: str, query: str) -> subprocess.CompletedProcess[str]:
+        """Give psql a URI as `kbpg uri` prints it. It is the Patroni image's, which every machine with a lab has, on
+        this machine's network, with the credentials where the URI says that they are.
+        """
+        where = self.directory / "credentials"
+        run = ["docker", "run", "--rm", "--network", "host", "--user", "0", "--volume", f"{where}:{where}:ro"]
+        argv = [*run, "--entrypoint", "psql", "patroni-pg16-raft:latest", uri, "-Atc", query]
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
     def connect(self, host: str, port: int, *, admin: bool = False, **more: Any) -> psycopg.Connection[Any]:
         which = "SUPER" if admin else "APP_"

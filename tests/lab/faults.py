@@ -56,7 +56,7 @@ class Fault:
 # --- the lab, asked and told -------------------------------------------------------------------------------
 
 
-def standby(lab: Lab) -> str:
+def replica(lab: Lab) -> str:
     return next(host for host in reversed(DB) if host != lab.leader())
 
 
@@ -152,7 +152,7 @@ def by_hand(lab: Lab) -> str:
 
 
 def permissions(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, f"chmod 0777 {PGDATA}; docker restart -t 10 patroni")
     return host
 
@@ -161,7 +161,7 @@ def permissions(lab: Lab) -> str:
 
 
 def isolated(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, cut(*RAFT))
     return host
 
@@ -208,7 +208,7 @@ def two_cut_apart(lab: Lab) -> str:
 
 def older_on_disk(lab: Lab) -> str:
     """A replica whose image lacks the wanted version's script."""
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(
         host,
         past_read_only(

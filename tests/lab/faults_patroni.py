@@ -17,12 +17,12 @@ from tests.lab.faults import (
     past_read_only,
     pooler,
     psql,
-    standby,
+    replica,
 )
 
 PAUSED = {"pause": True}
 _SECRETS = "/opt/keybuzz/patroni/secrets.yml"
-_REST_PASSWORD = f"p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' {_SECRETS})"
+REST_PASSWORD = f"p=$(sed -n '/^restapi:/,/^raft:/s/^ *password: \"\\(.*\\)\"$/\\1/p' {_SECRETS})"
 
 
 # --- Patroni's REST API, spoken to as an operator does ------------------------------------------------------
@@ -32,7 +32,7 @@ def ask(lab: Lab, host: str, method: str, path: str, body: dict[str, Any]) -> st
     """Ask the host's Patroni for a change with curl; the password stays on the host."""
     return lab.sh(
         host,
-        f"{_REST_PASSWORD}; curl -sf --max-time 30 -K - -X {method} -d '{json.dumps(body)}'"
+        f"{REST_PASSWORD}; curl -sf --max-time 30 -K - -X {method} -d '{json.dumps(body)}'"
         f' {lab.curl(host, REST, path)} <<EOF\nuser = "kbpg:$p"\nEOF\n',
     )
 
@@ -65,7 +65,7 @@ def resumed(lab: Lab, _: str = "") -> None:
 def switched_over(lab: Lab) -> str:
     """Another node leads; return which."""
     old = lab.leader()
-    new = next(host for host in DB if host not in (old, standby(lab)))
+    new = next(host for host in DB if host not in (old, replica(lab)))
     ask(lab, old, "POST", "/switchover", {"leader": old, "candidate": new})
     lab.until(lambda: _leads(lab, new), 30, f"{new} leads")
     return new
@@ -83,7 +83,7 @@ def _leads(lab: Lab, host: str) -> bool:
 
 def second_primary(lab: Lab) -> str:
     """A replica promoted by hand while Patroni is paused; it takes a write of its own."""
-    host = standby(lab)
+    host = replica(lab)
     paused(lab)
     psql(lab, host, "select pg_promote()")
     psql(lab, host, "create table if not exists of_the_second (n int)")
@@ -103,34 +103,34 @@ def patroni(signal: str) -> str:
 
 
 def stopped_patroni(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, patroni("STOP"))
     return host
 
 
 def postgres_down(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     paused(lab)
     lab.sh(host, "docker exec -u 999 patroni pg_ctl -D /var/lib/postgresql/data/pgdata -m fast stop")
     return host
 
 
 def deaf_raft(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, cut("INPUT -i lo -p tcp --dport 7000"))
     return host
 
 
 def stale_view(lab: Lab) -> str:
     """A replica whose member of Raft is cut off while another node becomes the leader."""
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, cut(*RAFT))
     switched_over(lab)
     return host
 
 
 def raft_password(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, _other_password("^raft:", "^postgresql:"))
     return host
 
@@ -145,7 +145,7 @@ def _other_password(first: str, last: str) -> str:
 
 def pending_restart(lab: Lab) -> str:
     """A parameter that was changed, put in force by a restart, and changed back: nothing differs, but it waits."""
-    leader, host = lab.leader(), standby(lab)
+    leader, host = lab.leader(), replica(lab)
     known = json.loads(lab.sh(leader, f"curl -s {lab.curl(leader, REST, '/config')}"))
     before = known["postgresql"]["parameters"]["shared_buffers"]
     configured(parameters(shared_buffers="128MB"))(lab)
@@ -161,14 +161,14 @@ def pending_restart(lab: Lab) -> str:
 
 
 def replication_password(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, _other_password("^    replication:", "^    rewind:"))
     return host
 
 
 def no_way_to_the_leader(lab: Lab) -> str:
     """Packets between a replica and the leader's PostgreSQL are lost; both give up the old connection."""
-    host, leader = standby(lab), lab.leader()
+    host, leader = replica(lab), lab.leader()
     address = lab.addresses[leader]
     lab.sh(host, cut(f"OUTPUT -p tcp -d {address} --dport 5432", f"INPUT -p tcp -s {address} --sport 5432"))
     end = "select pg_terminate_backend(pid) from pg_stat_{} where {} = '{}'"
@@ -179,7 +179,7 @@ def no_way_to_the_leader(lab: Lab) -> str:
 
 def wal_removed(lab: Lab) -> str:
     """A replica that was away while the leader, told to keep nothing for it, wrote on."""
-    host, leader = standby(lab), lab.leader()
+    host, leader = replica(lab), lab.leader()
     lab.sh(host, "docker stop -t 30 patroni")
     psql(lab, leader, "alter system set wal_keep_size = 0;\nselect pg_reload_conf()")
     on = "select pg_logical_emit_message(true, 'x', 'x') is null;\nselect pg_switch_wal() is null"
@@ -197,7 +197,7 @@ def wal_removed(lab: Lab) -> str:
 
 def diverged(lab: Lab) -> str:
     """A replica that was promoted by hand, wrote on, and has lost the log that pg_rewind needs."""
-    host = standby(lab)
+    host = replica(lab)
     paused(lab)
     psql(lab, host, "select pg_promote()")
     on = "select pg_logical_emit_message(true, 'x', 'x') is null;\nselect pg_switch_wal() is null"
@@ -214,7 +214,7 @@ def diverged(lab: Lab) -> str:
 
 def slots_taken(lab: Lab) -> str:
     """The leader has no room for a replica's slot: those of somebody else, which Patroni ignores, have taken it."""
-    host, leader = standby(lab), lab.leader()
+    host, leader = replica(lab), lab.leader()
     paused(lab)
     lab.sh(host, "docker stop -t 30 patroni")
     slot = host.replace("-", "_")
@@ -282,7 +282,7 @@ def startup_process(signal: str) -> str:
 
 def lagging(lab: Lab) -> str:
     """Replay stands still while the leader writes more than the limit of 16 MB."""
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(host, startup_process("STOP"))
     psql(
         lab,
@@ -310,7 +310,7 @@ def altered(name: str, value: str) -> Make:
 
 def too_much_memory(lab: Lab) -> str:
     """shared_buffers of two thirds of the host's memory, by ALTER SYSTEM on a replica and a restart of it."""
-    host = standby(lab)
+    host = replica(lab)
     kilobytes = int(lab.sh(host, "awk '/^MemTotal/ {print $2}' /proc/meminfo"))
     psql(lab, host, f"alter system set shared_buffers = '{kilobytes * 2 // 3 // 1024} MB'")
     ask(lab, host, "POST", "/restart", {})
@@ -340,7 +340,7 @@ def database_back(lab: Lab, _: str) -> None:
 
 def newer_on_disk(lab: Lab) -> str:
     """A replica whose container has a newer version's script than the others."""
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(
         host,
         past_read_only(
@@ -353,7 +353,7 @@ def newer_on_disk(lab: Lab) -> str:
 
 def older_again(lab: Lab, _: str) -> None:
     """The replica's container is made anew from its image."""
-    lab.sh(standby(lab), "docker rm -f patroni")
+    lab.sh(replica(lab), "docker rm -f patroni")
     lab.apply()
 
 
@@ -362,7 +362,7 @@ _RECORD = "/opt/keybuzz/kbpg/cluster.json"
 
 def another_identity(lab: Lab) -> str:
     """A replica whose record names another system."""
-    host = standby(lab)
+    host = replica(lab)
     change = 's/\\("system_identifier": *"\\)[0-9]*/\\17000000000000000001/'
     lab.sh(
         host,
@@ -376,7 +376,7 @@ def own_identity(lab: Lab, host: str) -> None:
 
 
 def stranger(lab: Lab) -> str:
-    host = standby(lab)
+    host = replica(lab)
     lab.sh(
         host,
         "docker run -d --name stranger --network host -v /opt/keybuzz/postgres/data:/data --entrypoint sleep"
@@ -458,6 +458,6 @@ def no_way_from_the_proxy(lab: Lab) -> str:
 
 
 def no_way_to_a_replica(lab: Lab) -> str:
-    address = lab.addresses[standby(lab)]
+    address = lab.addresses[replica(lab)]
     lab.sh("haproxy-01", cut(f"OUTPUT -p tcp -d {address} --dport 8008"))
     return "haproxy-01"

@@ -79,7 +79,7 @@ def switchover_by_hand(lab: Lab) -> None:
     command = f"patronictl -c /etc/patroni.yml switchover --leader {leader} --candidate {to} --force keybuzz"
     lab.sh(leader, f"docker exec patroni {command}")
     lab.until(lambda: lab.rest(to)["role"] in ("primary", "master"), 60, f"{to} leads")
-    lab.await_whole(deadline=90)
+    lab.await_whole(deadline=90, synchronous=False)
 
 
 def test_a_cluster_started_by_hand_is_adopted(hand_made: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_an_adoption_that_was_killed_is_finished_by_the_next(hand_made: Lab) -> 
         with killed_at_end(lab.start("apply-all", "--adopt")) as process:
             lab.until(one, 120, "the first node is replaced")
             os.kill(process.pid, signal.SIGKILL)
-        lab.await_whole(deadline=90)
+        lab.await_whole(deadline=90, synchronous=False)
         assert "taken over in part" in finding_ids(lab)["cluster-unmanaged"]["seen"]
         refused = lab.kbpg("apply-all")
         assert refused.code == 1

@@ -195,18 +195,18 @@ def test_a_command_that_is_killed_is_finished_by_apply_all(converged: Lab, inven
     settled(lab, inventory)
 
 
-def test_a_standby_alone_cannot_shrink_and_says_why(converged: Lab, inventory: Path) -> None:
+def test_a_replica_alone_cannot_shrink_and_says_why(converged: Lab, inventory: Path) -> None:
     """Comes after the test above, whose larger max_connections is still in force."""
     lab = converged
     assert everywhere(lab, "max_connections") == {"400"}
-    standby = next(host for host in DB if host != lab.leader())
+    replica = next(host for host in DB if host != lab.leader())
     inventory.write_text(
         inventory.read_text().replace("postgresql:\n", "postgresql:\n  max_connections: 360\n", 1)
     )
-    ran = lab.kbpg("apply-all", "--limit", standby, inventory=inventory)
+    ran = lab.kbpg("apply-all", "--limit", replica, inventory=inventory)
     assert ran.code == 1, ran.everything
     assert (
-        "hint: max_connections shrinks, and a standby keeps the leader's until that was restarted" in ran.err
+        "hint: max_connections shrinks, and a replica keeps the leader's until that was restarted" in ran.err
     )
     lab.apply(inventory)
     assert everywhere(lab, "max_connections") == {"360"}

@@ -38,8 +38,8 @@ def patch_config(lab: Lab) -> None:
 
 
 def chmod_data(lab: Lab) -> None:
-    standby = next(host for host in DB if host != lab.leader())
-    lab.sh(standby, "chmod 0755 /opt/keybuzz/postgres/data")
+    replica = next(host for host in DB if host != lab.leader())
+    lab.sh(replica, "chmod 0755 /opt/keybuzz/postgres/data")
 
 
 def other_option(lab: Lab) -> None:

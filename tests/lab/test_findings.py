@@ -624,7 +624,7 @@ def test_a_docker_that_hangs_is_left_to_a_person(healthy: Lab) -> None:
 
 def test_two_primaries_are_left_to_a_person(healthy: Lab, row: str) -> None:
     """The end of the pause would let Patroni rewind one of them, and what only that has written would be lost."""
-    second = f.standby(healthy)
+    second = f.replica(healthy)
     p.second_primary(healthy)
     try:
         ran = healthy.kbpg("diagnose", "--repair", "--yes", "--json")
@@ -639,7 +639,7 @@ def test_two_primaries_are_left_to_a_person(healthy: Lab, row: str) -> None:
 
 
 def test_two_faults_at_once(healthy: Lab, row: str) -> None:
-    host = f.standby(healthy)
+    host = f.replica(healthy)
     healthy.sh("haproxy-01", "docker stop -t 1 haproxy")
     f.permissions(healthy)
 

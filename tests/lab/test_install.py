@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
 from tests.lab.conftest import DB, PROXIES, Lab
@@ -64,13 +63,11 @@ def test_psql_takes_the_uri_as_printed(cluster: Lab) -> None:
         assert ran.out.count("\n") == 1
         assert ran.err == ""
         query = "select '[1,2,3]'::vector <-> '[1,2,4]'"
-        done = subprocess.run(
-            ["psql", ran.out.strip(), "-Atc", query], capture_output=True, text=True, check=False
-        )
+        done = cluster.psql(ran.out.strip(), query)
         assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
-def test_a_vector_written_through_the_pool_is_on_every_standby(cluster: Lab) -> None:
+def test_a_vector_written_through_the_pool_is_on_every_replica(cluster: Lab) -> None:
     with cluster.connect("haproxy-01", 6432) as connection:
         connection.execute("drop table if exists seen; create table seen (v vector(3))")
         connection.execute("insert into seen values ('[1,2,3]')")

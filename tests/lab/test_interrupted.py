@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from tests.lab.conftest import DB, HOSTS, Lab, killed_at_end
-from tests.lab.faults import psql, standby
+from tests.lab.faults import psql, replica
 from tests.lab.faults_patroni import ask, paused
+from tests.lab.load import writing
+from tests.lab.test_repair import write_row
 
 pytestmark = pytest.mark.lab
 
@@ -21,13 +23,14 @@ CUT_SSH = "pkill -KILL -f '^sshd-session' || pkill -KILL -f '^sshd: root' || tru
 """Ends the SSH sessions of a host, and nothing else of it."""
 
 
-MORE = [pytest.param(moment, marks=pytest.mark.faults) for moment in (0.6, 1.2, 2.6, 3.5, 5.0, 8.0, 10.0)]
+MORE = [pytest.param(moment, marks=pytest.mark.faults) for moment in (0.6, 1.2, 2.6, 3.5, 4.2, 5.0, 7.2)]
 
 
-@pytest.mark.parametrize("moment", [1.9, 6.5, 9.0, *MORE])
+@pytest.mark.parametrize("moment", [1.9, 6.5, 8.0, *MORE])
 def test_killed_at_any_moment_the_next_run_converges(bare: Lab, moment: float) -> None:
     with killed_at_end(bare.start("apply-all")) as process:
         time.sleep(moment)  # the moment itself is what is tested
+        assert process.poll() is None, "it had ended"
         os.kill(process.pid, signal.SIGKILL)
     path = bare.directory / "credentials" / "postgres.env"
     before = path.read_bytes() if path.exists() else None
@@ -49,10 +52,45 @@ def test_ssh_cut_in_the_middle_of_a_step(bare: Lab, step: str, host: str, contai
         _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
     assert host in err
+    assert step in err
     assert "Traceback" not in err
     bare.apply()
     assert bare.one("haproxy-02", 6432, "select 1") == 1
     assert bare.kbpg("plan").code == 0
+
+
+def test_ssh_cut_while_a_cluster_with_data_is_changed(cluster: Lab) -> None:
+    """PostgreSQL restarts node by node, and the connection to one ends: nothing is lost, and the next run goes on."""
+    write_row(cluster)
+    path = cluster.directory / "interrupted.yaml"
+    inventory = cluster.edited(path, lambda s: s.setdefault("postgresql", {}).update(max_connections=350))
+    cut = replica(cluster)
+    before = cluster.rest(cut)["postmaster_start_time"]
+    with writing(cluster, 4) as load:
+        load.go_on_for(1)
+        with killed_at_end(cluster.start("apply-all", inventory=inventory)) as process:
+            cluster.until(lambda: _restarted(cluster, cut, before), 60, f"{cut} restarts")
+            cluster.sh(cut, CUT_SSH)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 1, err
+        assert cut in err
+        assert "the SSH connection was lost" in err
+        cluster.apply(inventory)
+        load.go_on_for(1)
+        seen = load.stop()
+    assert (seen.errors, seen.lost) == ((), 0)
+    assert {psql(cluster, host, "show max_connections") for host in DB} == {"350"}
+    assert psql(cluster, cluster.leader(), "select n from kb_app.kept", "keybuzz") == "42"
+    path.unlink()
+    cluster.apply()
+
+
+def _restarted(lab: Lab, host: str, before: str) -> bool:
+    """Return whether PostgreSQL there is down, or was started after `before`."""
+    try:
+        return bool(lab.rest(host).get("postmaster_start_time") != before)
+    except OSError:
+        return True
 
 
 def restart(lab: Lab, *hosts: str) -> None:
@@ -68,28 +106,24 @@ def _docker(*argv: str) -> None:
 
 
 def test_reboots_one_by_one_and_all_at_once(cluster: Lab) -> None:
-    with cluster.connect("haproxy-01", 6432) as connection:
-        connection.execute("drop table if exists kept; create table kept (n int)")
-        connection.execute("insert into kept values (42)")
+    write_row(cluster)
     for hosts in (*((host,) for host in HOSTS), HOSTS):
         restart(cluster, *hosts)
         cluster.await_whole(deadline=120)
         _await_row(cluster, f"the row after a reboot of {', '.join(hosts)}")
-    # the standbys' views settle within a few of Patroni's loops
+    # the replicas' views settle within a few of Patroni's loops
     cluster.until(lambda: cluster.kbpg("diagnose").code == 0, 30, "diagnose healthy")
     assert cluster.kbpg("plan").code == 0
 
 
 @pytest.mark.faults
-def test_a_standby_on_another_timeline_of_the_same_number_is_named_and_cloned_anew(cluster: Lab) -> None:
+def test_a_replica_on_another_timeline_of_the_same_number_is_named_and_cloned_anew(cluster: Lab) -> None:
     """What hosts that restart one right after the other can leave behind, made on purpose.
 
-    A standby is promoted; nobody follows it, and another node takes over on a timeline of the same number.
+    A replica is promoted; nobody follows it, and another node takes over on a timeline of the same number.
     """
-    with cluster.connect("haproxy-01", 6432) as connection:
-        connection.execute("drop table if exists kept; create table kept (n int)")
-        connection.execute("insert into kept values (42)")
-    host, leader = standby(cluster), cluster.leader()
+    write_row(cluster)
+    host, leader = replica(cluster), cluster.leader()
     (third,) = {*DB} - {host, leader}
     paused(cluster)
     psql(cluster, host, "select pg_promote()")

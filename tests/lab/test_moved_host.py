@@ -16,7 +16,7 @@ import pytest
 from pytest_socket import socket_allow_hosts
 from tests.conftest import LOOPBACK
 from tests.lab.conftest import DB, Lab
-from tests.lab.faults import psql, standby
+from tests.lab.faults import psql, replica
 from tests.lab.test_repair import write_row
 from tests.lab.watching import watching
 
@@ -43,10 +43,10 @@ class Move:
 
 @pytest.fixture
 def move(converged: Lab) -> Iterator[Move]:
-    """A standby that may move; whatever a failed test leaves, the lab is as it was afterwards."""
+    """A replica that may move; whatever a failed test leaves, the lab is as it was afterwards."""
     lab = converged
     lab.await_whole(60)
-    host = standby(lab)
+    host = replica(lab)
     old = lab.addresses[host]
     new = f"{old.rpartition('.')[0]}.{NUMBER}"
     path = lab.edited(lab.directory / "moved.yaml", lambda settings: moved(settings, host, new))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests.lab.conftest import DB, HOSTS, KBPG, PROXIES, Lab, killed_at_end
-from tests.lab.faults import MENDED_CABLE, cut, psql, standby
+from tests.lab.faults import MENDED_CABLE, cut, psql, replica
 from tests.lab.test_repair import assert_kept, role, write_row
 
 pytestmark = [pytest.mark.lab]
@@ -69,10 +69,10 @@ class Person:
 # --- psql --------------------------------------------------------------------------------------------------
 
 
-def test_psql_on_the_leader_on_a_standby_and_through_pgbouncer(cluster: Lab) -> None:
+def test_psql_on_the_leader_on_a_replica_and_through_pgbouncer(cluster: Lab) -> None:
     query = "select pg_is_in_recovery(), current_user"
     assert cluster.kbpg("psql", "-c", query, "--", "-At").out == "f|kb_admin\n"
-    assert cluster.kbpg("psql", "--host", standby(cluster), "-c", query, "--", "-At").out == "t|kb_admin\n"
+    assert cluster.kbpg("psql", "--host", replica(cluster), "-c", query, "--", "-At").out == "t|kb_admin\n"
     assert cluster.kbpg("psql", "--pooled", "-c", query, "--", "-At").out == "f|kb_app\n"
     assert piped(cluster, "select 6;\nselect 7;\n", "psql", "--", "-At").stdout == "6\n7\n"
     wrong = piped(cluster, "select nonsense;", "psql", "--", "-v", "ON_ERROR_STOP=1")
@@ -208,7 +208,7 @@ def test_a_pause_is_seen_everywhere_and_keeps_apply_all_out(paused: Lab) -> None
 
 def test_no_failover_while_a_leader_leads(cluster: Lab) -> None:
     leader = cluster.leader()
-    ran = cluster.kbpg("failover", "--to", standby(cluster), "--yes", "--accept-loss")
+    ran = cluster.kbpg("failover", "--to", replica(cluster), "--yes", "--accept-loss")
     assert ran.code == 1
     assert f"no failover: {leader} leads" in ran.err
     assert "kbpg switchover --to" in ran.err
@@ -218,7 +218,7 @@ def test_no_failover_while_a_leader_leads(cluster: Lab) -> None:
 @pytest.mark.faults
 def test_a_leader_is_made_where_nobody_takes_over(paused: Lab) -> None:
     write_row(paused)
-    old, target = paused.leader(), standby(paused)
+    old, target = paused.leader(), replica(paused)
     paused.sh(old, "docker kill patroni")
     paused.until(lambda: _leaderless(paused), 40, "nobody streams any more")
     ran = paused.kbpg("failover", "--to", target)
@@ -248,7 +248,7 @@ def _written(lab: Lab) -> bool:
 
 @pytest.mark.faults
 def test_a_node_that_is_behind_leads_only_when_the_loss_is_accepted(paused: Lab) -> None:
-    old, behind = paused.leader(), standby(paused)
+    old, behind = paused.leader(), replica(paused)
     (ahead,) = {*DB} - {old, behind}
     # Replication alone: Raft goes on. It stays cut, or what the leader's host still has to send would arrive
     paused.sh(behind, cut("INPUT -i eth0 -p tcp --sport 5432"))
@@ -271,7 +271,7 @@ def test_a_node_that_is_behind_leads_only_when_the_loss_is_accepted(paused: Lab)
 
 @pytest.mark.faults
 def test_without_a_quorum_a_failover_points_to_the_rebuild(paused: Lab) -> None:
-    old, target = paused.leader(), standby(paused)
+    old, target = paused.leader(), replica(paused)
     gone = [host for host in DB if host != target]
     paused.everywhere("docker kill patroni", tuple(gone))
     paused.until(lambda: _leaderless(paused), 40, "nobody streams any more")

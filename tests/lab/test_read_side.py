@@ -1,4 +1,4 @@
-"""The read side: 5433 and keybuzz_ro spread reads over standbys, leave a lagging one out, fall back as set."""
+"""The read side: 5433 and keybuzz_ro spread reads over replicas, leave a lagging one out, fall back as set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.faults_patroni import startup_process
 pytestmark = pytest.mark.lab
 
 LAG = 64 * 1024
-"""Bytes that a standby may be behind in these tests: a small table's worth of log."""
+"""Bytes that a replica may be behind in these tests: a small table's worth of log."""
 NOTICED = 20.0
 """Seconds until HAProxy has seen a lag: Patroni publishes the leader's position every loop_wait (2 s), then two
 failed checks; and until it has seen that there is none again."""
@@ -36,7 +36,7 @@ def reading(lab: Lab) -> Iterator[Lab]:
         lab.apply()
 
 
-def standbys(lab: Lab) -> list[str]:
+def replicas(lab: Lab) -> list[str]:
     leader = lab.leader()
     return [name for name in DB if name != leader]
 
@@ -82,7 +82,7 @@ def refuses_a_write(connection: psycopg.Connection[Any]) -> str | None:
 
 @contextlib.contextmanager
 def behind(lab: Lab, *hosts: str) -> Iterator[None]:
-    """Let these standbys stop replaying, and the leader write more than `LAG`."""
+    """Let these replicas stop replaying, and the leader write more than `LAG`."""
     with contextlib.ExitStack() as stack:
         for host in hosts:
             # Patroni ends a pause of the replay by itself, but not a process that is stopped
@@ -100,12 +100,12 @@ def _drop(lab: Lab) -> None:
         connection.execute("drop table kb_app.lag")
 
 
-def test_reads_are_spread_over_both_standbys_and_never_write(reading: Lab) -> None:
+def test_reads_are_spread_over_both_replicas_and_never_write(reading: Lab) -> None:
     for proxy in PROXIES:
-        reading.until(lambda p=proxy: serve(reading, p) == set(standbys(reading)), 10, "both standbys")  # type: ignore[misc]
+        reading.until(lambda p=proxy: serve(reading, p) == set(replicas(reading)), 10, "both replicas")  # type: ignore[misc]
         for who in (served(reading, proxy), pooled(reading, proxy)):
-            # Others may be connected: what counts is that neither standby has all the work
-            assert all(who.count(name) >= 2 for name in standbys(reading)), who
+            # Others may be connected: what counts is that neither replica has all the work
+            assert all(who.count(name) >= 2 for name in replicas(reading)), who
         with (
             reading.connect(proxy, 5433) as direct,
             reading.connect(proxy, 6432, dbname="keybuzz_ro") as reader,
@@ -114,8 +114,8 @@ def test_reads_are_spread_over_both_standbys_and_never_write(reading: Lab) -> No
             assert refuses_a_write(reader) == "25006"
 
 
-def test_a_lagging_standby_is_left_out_until_it_has_caught_up(reading: Lab) -> None:
-    late, other = standbys(reading)
+def test_a_lagging_replica_is_left_out_until_it_has_caught_up(reading: Lab) -> None:
+    late, other = replicas(reading)
     with behind(reading, late):
         took = reading.until(lambda: serve(reading, "haproxy-01") == {other}, NOTICED, f"{late} left out")
         assert set(pooled(reading, "haproxy-01")) == {other}
@@ -126,9 +126,9 @@ def test_a_lagging_standby_is_left_out_until_it_has_caught_up(reading: Lab) -> N
     print(f"left out after {took:.1f} s, in again {back:.1f} s after it replays")
 
 
-def test_without_a_standby_the_leader_serves_reads_and_still_refuses_writes(reading: Lab) -> None:
+def test_without_a_replica_the_leader_serves_reads_and_still_refuses_writes(reading: Lab) -> None:
     leader = reading.leader()
-    with behind(reading, *standbys(reading)):
+    with behind(reading, *replicas(reading)):
         took = reading.until(lambda: serve(reading, "haproxy-02") == {leader}, NOTICED, "the leader")
         with reading.connect("haproxy-02", 6432, dbname="keybuzz_ro") as reader:
             reading.until(
@@ -142,11 +142,11 @@ def test_without_a_standby_the_leader_serves_reads_and_still_refuses_writes(read
         found = reading.kbpg("diagnose", "--json", inventory=_path(reading))
         seen = [f["seen"] for f in json.loads(found.out)["findings"] if f["id"] == "haproxy-replica-down"]
         assert found.code == 3 or seen == []  # what makes them lag may be what is told
-        assert "the leader, no standby is fit to" in reading.kbpg("status", inventory=_path(reading)).out
+        assert "the leader, no replica is fit to" in reading.kbpg("status", inventory=_path(reading)).out
     back = reading.until(
-        lambda: serve(reading, "haproxy-02") == set(standbys(reading)), NOTICED, "the standbys again"
+        lambda: serve(reading, "haproxy-02") == set(replicas(reading)), NOTICED, "the replicas again"
     )
-    print(f"the leader serves after {took:.1f} s, the standbys again {back:.1f} s after they replay")
+    print(f"the leader serves after {took:.1f} s, the replicas again {back:.1f} s after they replay")
 
 
 def test_without_a_fallback_readers_are_refused(reading: Lab, tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_without_a_fallback_readers_are_refused(reading: Lab, tmp_path: Path) ->
     )
     try:
         reading.apply(path)
-        with behind(reading, *standbys(reading)):
+        with behind(reading, *replicas(reading)):
             reading.until(lambda: _refused(reading), NOTICED, "refused")
         reading.until(
-            lambda: not _refused(reading) and serve(reading, "haproxy-01") == set(standbys(reading)),
+            lambda: not _refused(reading) and serve(reading, "haproxy-01") == set(replicas(reading)),
             NOTICED,
-            "the standbys again",
+            "the replicas again",
         )
     finally:
         path.unlink()

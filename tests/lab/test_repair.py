@@ -36,8 +36,8 @@ def replica(lab: Lab) -> str:
 
 def write_row(lab: Lab) -> None:
     with lab.connect("haproxy-01", 6432) as connection:
-        connection.execute("create table if not exists kept (n int primary key)")
-        connection.execute("insert into kept values (42) on conflict do nothing")
+        connection.execute("drop table if exists kept; create table kept (n int primary key)")
+        connection.execute("insert into kept values (42)")
 
 
 def repaired(lab: Lab, *args: str) -> dict[str, Any]:
@@ -103,6 +103,15 @@ def _fails(lab: Lab, host: str) -> bool:
         return True
 
 
+def _has_found_out(lab: Lab, host: str) -> bool:
+    """Whether Patroni, started just now, answers or has ended; until then a diagnosis says that it is on its way."""
+    try:
+        return lab.rest(host) is not None
+    except OSError:
+        count = "docker inspect --format '{{.RestartCount}} {{.State.Status}}' patroni"
+        return lab.sh(host, count).split() != ["0", "running"]
+
+
 def crash_without_wal(lab: Lab) -> str:
     """Kill the leader's container and lose its WAL; another node leads, and it comes back as a broken replica."""
     host = lab.leader()
@@ -135,21 +144,24 @@ def test_no_valid_checkpoint_record(cluster: Lab) -> None:
 
 
 def test_damaged_pg_control(cluster: Lab) -> None:
-    """Not even the identifier is left: the record kept beside the data says whose it is."""
+    """Not even the identifier is left: the host's own record says whose data it is, and one command clones it."""
     write_row(cluster)
     host = replica(cluster)
-    zero = f"dd if=/dev/zero of={PGDATA}/global/pg_control bs=8192 count=1 conv=notrunc"
+    control = f"{PGDATA}/global/pg_control"
+    zero = f"dd if=/dev/zero of={control} bs=8192 count=1 conv=notrunc"
     cluster.sh(host, f"docker stop -t 30 patroni && {zero} && docker start patroni")
-    cluster.until(lambda: _fails(cluster, host), 30, "PostgreSQL does not start")
-    ran = cluster.kbpg("diagnose", "--repair", "--yes", "--json", timeout=300)
-    found = json.loads(ran.out)
-    if ran.code != 0:
-        # Data that cannot be told from somebody else's stays, and the finding says how to look at it
-        assert [each["id"] for each in found["findings"] if each["host"] == host] == ["data-foreign"], ran.out
-        cluster.sh(host, f"docker stop -t 30 patroni && mv {PGDATA} {PGDATA}.by-hand && docker start patroni")
-        cluster.await_whole(deadline=60)
-        cluster.sh(host, f"rm -rf {PGDATA}.by-hand")
-    assert_kept(cluster)
+    cluster.until(lambda: _has_found_out(cluster, host), 30, "PostgreSQL does not start")
+    ran = cluster.kbpg("diagnose", "--json")
+    assert ran.code == 1, ran.everything
+    (finding,) = [each for each in json.loads(ran.out)["findings"] if each["host"] == host]
+    assert (finding["id"], finding["severity"]) == ("data-unreadable", "critical"), ran.out
+    assert finding["remedy"].endswith(f"reinit {host}"), ran.out
+    assert finding["repair"]["action"] == "reinitialize", ran.out
+    assert verdicts(repaired(cluster)) == {f"{host}: data-unreadable": "mended"}
+    identifiers = {cluster.sh(each, f"od -An -tu8 -N8 {control}").strip() for each in DB}
+    assert len(identifiers) == 1
+    assert identifiers != {"0"}
+    cluster.sh(host, f"rm -rf {PGDATA}.broken-*")
 
 
 def test_database_dropped(cluster: Lab) -> None:
@@ -251,6 +263,17 @@ def test_a_leader_is_never_touched(cluster: Lab, operation: str) -> None:
     assert f"{leader} leads" in ran.out
     assert cluster.started() == before
     assert cluster.leader() == leader
+    assert_kept(cluster)
+
+
+def test_a_replica_that_streams_is_replaced_when_reinit_says_so(cluster: Lab) -> None:
+    """Patroni answers before it begins: what streams at the first look is the old data."""
+    write_row(cluster)
+    host = replica(cluster)
+    cluster.sh(host, f"touch {PGDATA}/of_the_old_copy")
+    ran = cluster.kbpg("reinit", host, "--yes")
+    assert ran.code == 0, ran.everything
+    assert "of_the_old_copy" not in cluster.sh(host, f"ls {PGDATA}")
     assert_kept(cluster)
 
 

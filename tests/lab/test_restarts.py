@@ -25,7 +25,7 @@ def converged(lab: Lab) -> Iterator[Lab]:
 
 
 def settled(lab: Lab, connections: int | None) -> None:
-    """All nodes run with the same max_connections (this one), none waits for a restart, both standbys stream."""
+    """All nodes run with the same max_connections (this one), none waits for a restart, both replicas stream."""
     lab.await_whole(30)
     assert {host: lab.rest(host).get("pending_restart", False) for host in DB} == dict.fromkeys(DB, False)
     found = {host: int(value) for host, value in lab.everywhere(SHOW, DB).items()}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import select
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.lab.conftest import PROXIES, Lab
+from tests.lab.conftest import DB, PROXIES, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -34,10 +36,12 @@ ROLES: list[dict[str, Any]] = [
 ]
 DROP = """
 drop database if exists lab_shop;
-drop role if exists lab_owner, lab_readers, lab_reporting, lab_writer, lab_byhand;
+drop role if exists lab_owner, lab_readers, lab_reporting, lab_writer, lab_byhand, lab_timed, lab_logged;
 """
 REPLAYED = 5.0
-"""Seconds until a standby shows what was just written; it takes milliseconds."""
+"""Seconds until a replica shows what was just written; it takes milliseconds."""
+LOGGED = 10.0
+"""Seconds until Docker has written down what PostgreSQL just said; it takes milliseconds."""
 
 
 class Shop:
@@ -208,6 +212,136 @@ def test_a_connection_limit_is_shared_by_the_proxies(shop: Shop) -> None:
 
 def _answered(connection: psycopg.pq.abc.PGconn, *, seconds: float) -> bool:
     return bool(select.select([connection.socket], [], [], seconds)[0])
+
+
+def test_a_role_reaches_each_node_from_where_the_inventory_says(shop: Shop) -> None:
+    """It alone, from there alone, and with a reload, not a restart; nobody any more once the inventory is silent."""
+    lab, started = shop.lab, shop.lab.started()
+    with socket.create_connection((lab.addresses[DB[0]], 5432), timeout=5) as here:
+        mine = here.getsockname()[0]
+    by_node = {
+        host: re.sub(r"@[^/]*/", f"@{lab.addresses[host]}:5432/", shop.uri("lab_writer")) for host in DB
+    }
+
+    def told(node: str, **login: Any) -> str:
+        try:
+            psycopg.connect(by_node[node], **login).close()
+        except psycopg.OperationalError as error:
+            return str(error)
+        return ""
+
+    assert all("no pg_hba.conf entry" in told(host) for host in DB)
+    with_it = [{**role, "direct_from": [mine]} if role["name"] == "lab_writer" else role for role in ROLES]
+    shop.write(DATABASES, with_it)
+    assert {each["impact"] for each in shop.apply()["outcomes"] if each["resource"].startswith("loaded")} == {
+        "reload"
+    }
+    for host in DB:
+        lab.until(lambda host=host: told(host) == "", 10, f"lab_writer on {host}")  # type: ignore[misc]
+        assert "permission denied for database" in told(host, dbname="keybuzz")
+        for user, password in (("kb_app", "POSTGRES_APP_PASS"), ("kb_admin", "POSTGRES_SUPERPASS")):
+            said = told(host, user=user, password=lab.credentials[password])
+            assert "no pg_hba.conf entry" in said, (host, user, said)
+    with psycopg.connect(by_node[DB[0]]) as direct:
+        assert direct.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone() == (
+            True,
+        )
+    assert lab.kbpg("diagnose", inventory=shop.path).code == 0
+    shop.write(DATABASES, ROLES)
+    shop.apply()
+    for host in DB:
+        lab.until(lambda host=host: "no pg_hba.conf entry" in told(host), 10, f"refused by {host}")  # type: ignore[misc]
+    assert lab.started() == started
+
+
+def test_a_role_has_the_timeouts_of_the_inventory(shop: Shop) -> None:
+    """Through HAProxy and in a pool of PgBouncer; what somebody set on a role without the key stays."""
+    timed = {
+        "name": "lab_timed",
+        "grants": [{"on": "lab_shop", "access": "connect"}],
+        "statement_timeout": "1s",
+        "idle_in_transaction_timeout": 90,
+    }
+    shop.write(DATABASES, [*ROLES, timed])
+    assert {"role:lab_timed", "timeouts:lab_timed"} <= {each["resource"] for each in shop.apply()["outcomes"]}
+    idle = "idle_in_transaction_session_timeout"
+    for way in ("--direct", "--pooled"):
+        with shop.connect("lab_timed", way) as session:
+            assert session.execute("show statement_timeout").fetchone() == ("1s",)
+            assert session.execute(f"show {idle}".encode()).fetchone() == ("90s",)
+            assert refused(session, "select pg_sleep(20)") == "57014"
+    with shop.lab.connect("haproxy-01", 5432, admin=True, dbname="postgres") as admin:
+        admin.execute("alter role lab_writer set statement_timeout = '7min'")
+        assert shop.lab.kbpg("plan", inventory=shop.path).code == 0
+        admin.execute("alter role lab_timed set statement_timeout = 0")
+        admin.execute(f"alter role lab_timed reset {idle}".encode())
+        plan = shop.lab.kbpg("plan", "--json", inventory=shop.path)
+        assert plan.code == 3
+        assert {resource for _, resource in shop.lab.changed(plan)} == {"timeouts:lab_timed"}
+        assert shop.lab.kbpg("diagnose", inventory=shop.path).code == 3
+        shop.apply()
+        row = admin.execute("select rolconfig from pg_roles where rolname = 'lab_timed'").fetchone()
+        assert row
+        assert sorted(row[0]) == [f"{idle}=90s", "statement_timeout=1s"]
+        admin.execute("alter role lab_writer reset statement_timeout")
+    assert shop.apply()["outcomes"] == []
+    shop.write(DATABASES, ROLES)
+    shop.apply()
+
+
+def test_the_log_tells_who_came_and_what_was_made_and_no_password_that_kbpg_sets(shop: Shop) -> None:
+    lab, leader = shop.lab, shop.lab.leader()
+    since = lab.sh(leader, "date -u +%Y-%m-%dT%H:%M:%SZ").strip()
+
+    def logs() -> dict[str, str]:
+        script = f"for c in $(docker ps -q); do docker logs --since {since} $c 2>&1; done"
+        return lab.everywhere(script)
+
+    def logged_until_now() -> dict[str, str]:
+        """Return the logs once the leader's has what is done now, and so all that was done before."""
+        mark = f"seen_{secrets.token_hex(4)}"
+        with lab.connect("haproxy-01", 5432) as application:
+            application.execute(f"create table {mark} (n int)".encode())
+            application.execute(f"drop table {mark}".encode())
+        lab.until(
+            lambda: f"LOG:  statement: drop table {mark}" in logs()[leader], LOGGED, "the DDL is logged"
+        )
+        return logs()
+
+    def secret() -> str:
+        text = (lab.directory / "credentials" / "postgres.env").read_text()
+        found = re.search(r"^POSTGRES_ROLE_LAB_LOGGED_PASS='(\w{32})'$", text, re.MULTILINE)
+        assert found
+        return found[1]
+
+    shop.write(DATABASES, [*ROLES, {"name": "lab_logged"}])
+    assert "role:lab_logged" in {each["resource"] for each in shop.apply()["outcomes"]}
+    found = logged_until_now()
+    for said in (
+        "LOG:  connection received: host=",
+        "LOG:  connection authorized: user=kb_app database=keybuzz",
+        "LOG:  disconnection: session time: ",
+    ):
+        assert said in found[leader], said
+    for host, text in found.items():
+        assert secret() not in text, host
+        assert "SCRAM-SHA-256$" not in text, host
+
+    typed = f"typed{secrets.token_hex(8)}"
+    with lab.connect("haproxy-01", 5432, admin=True, dbname="postgres") as admin:
+        admin.execute(f"alter role lab_logged password '{typed}'".encode())
+    assert typed in logged_until_now()[leader]  # as SECURITY.md says
+    shown = lab.kbpg("logs", leader, "patroni", "--since", since, inventory=shop.path)
+    assert shown.code == 0, shown.err
+    assert "LOG:  statement: alter role lab_logged password '***'" in shown.out
+    assert "LOG:  connection authorized: user=kb_app" in shown.out
+    assert typed not in shown.everything
+    assert "role:lab_logged" in {each["resource"] for each in shop.apply()["outcomes"]}
+    for host, text in logged_until_now().items():  # the role was altered by kbpg, and had a verifier set
+        assert secret() not in text, host
+        assert "SCRAM-SHA-256$" not in text, host
+    shop.write(DATABASES, ROLES)
+    shop.apply()
 
 
 def test_what_leaves_the_inventory_stays_and_is_reported(shop: Shop) -> None:

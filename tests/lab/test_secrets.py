@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.lab.conftest import HOSTS, Lab, killed_at_end
+from tests.lab.conftest import DB, HOSTS, Lab, killed_at_end
+from tests.lab.faults import psql
 
 pytestmark = pytest.mark.lab
 
@@ -32,7 +33,7 @@ def test_odd_passwords_work_everywhere(bare: Lab) -> None:
         assert bare.one("haproxy-02", port, "select current_user", admin=True) == "kb_admin"
     for kind in ("--pooled", "--direct"):
         uri = bare.kbpg("uri", kind, "--show-password").out.strip()
-        done = subprocess.run(["psql", uri, "-Atc", "select 1"], capture_output=True, text=True, check=False)
+        done = bare.psql(uri, "select 1")
         assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert bare.kbpg("plan").code == 0
 
@@ -58,14 +59,19 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
                 if process.name.isdigit():
                     with suppress(OSError):
                         seen.append((process / "cmdline").read_bytes().decode(errors="replace"))
+            listed = subprocess.run(["docker", "ps", "-aq"], capture_output=True, text=True, check=False)
+            inspect = ["docker", "inspect", *listed.stdout.split()]
+            seen.append(subprocess.run(inspect, capture_output=True, text=True, check=False).stdout)
 
-    watchers = [threading.Thread(target=look, args=(host,)) for host in HOSTS]
-    watchers.append(threading.Thread(target=look_here))
+    watchers = [threading.Thread(target=look, args=(host,), daemon=True) for host in HOSTS]
+    watchers.append(threading.Thread(target=look_here, daemon=True))
     with killed_at_end(bare.start("apply-all", "-v")) as process:
         for watcher in watchers:
             watcher.start()
-        out, err = process.communicate(timeout=300)
-        over.set()
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            over.set()
     for watcher in watchers:
         watcher.join(60)
     assert process.returncode == 0, err
@@ -83,6 +89,73 @@ def test_no_password_is_seen_while_a_cluster_is_built(bare: Lab) -> None:
             ("a container's log", logs),
         ):
             assert secret not in text, f"{name} seen in {where}"
+
+
+ASKED = (
+    ("status",),
+    ("status", "--json"),
+    ("plan", "-v"),
+    ("plan", "--json"),
+    ("diagnose", "-v"),
+    ("diagnose", "--json"),
+    ("raft", "status", "-v"),
+    ("config", "show"),
+    ("credentials", "show"),
+    ("uri", "--pooled"),
+    ("logs", "db-master-01", "patroni"),
+    ("logs", "haproxy-01", "pgbouncer"),
+    ("logs", "haproxy-01", "haproxy"),
+)
+
+
+def test_no_secret_is_in_anything_that_is_said_or_written(cluster: Lab, tmp_path: Path) -> None:
+    """Of a cluster that is well, of one whose passwords, keys and files are not as wanted, and while it is mended."""
+    said = [cluster.kbpg(*words).everything for words in ASKED]
+    said += [cluster.kbpg("validate", "-v", "--report", str(tmp_path / "well")).everything]
+    psql(
+        cluster,
+        cluster.leader(),
+        "alter role kb_app password 'another'; alter role replicator password 'another'",
+    )
+    cluster.sh("haproxy-02", "docker rm -f haproxy; echo >>/opt/keybuzz/pgbouncer/userlist.txt")
+    cluster.sh(
+        DB[0], "echo >>/opt/keybuzz/patroni/secrets.yml; chmod 0644 /opt/keybuzz/patroni/tls/server.key"
+    )
+    said += [cluster.kbpg(*words).everything for words in ASKED]
+    assert "password" in said[-len(ASKED) + ASKED.index(("diagnose", "-v"))]
+    said += [cluster.kbpg("validate", "-v", "--report", str(tmp_path / "broken")).everything]
+    said += [cluster.kbpg("diagnose", "--repair", "--yes", "-v").everything]
+    mended = cluster.kbpg("apply-all", "--yes", "-v")
+    assert mended.code == 0, mended.everything
+    said += [
+        mended.everything,
+        cluster.kbpg("journal").everything,
+        cluster.kbpg("journal", "--json").everything,
+    ]
+    files = [
+        path
+        for where in (tmp_path, cluster.directory / ".kbpg")
+        for path in where.rglob("*")
+        if path.is_file()
+    ]
+    assert {path.name for path in files} >= {"report.html", "report.md", "report.json", "junit.xml"}
+    places = {f"output {number}": text for number, text in enumerate(said)}
+    places |= {str(path): path.read_text(errors="replace") for path in files}
+    secrets = all_passwords(cluster) | private_keys(cluster)
+    seen = [
+        f"{name} in {where}"
+        for where, text in places.items()
+        for name, secret in secrets.items()
+        if secret in text
+    ]
+    assert seen == []
+
+
+def private_keys(lab: Lab) -> dict[str, str]:
+    """Return of each private key of the cluster the line of its file that the key itself is in."""
+    keys = sorted((lab.directory / "credentials" / "pki").rglob("*.key"))
+    assert len(keys) > len(HOSTS)
+    return {path.name: path.read_text().splitlines()[1] for path in keys}
 
 
 def all_passwords(lab: Lab) -> dict[str, str]:

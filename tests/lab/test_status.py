@@ -54,7 +54,7 @@ def test_a_healthy_cluster(cluster: Lab) -> None:
     for ran in runs:
         assert ran.code == 0, ran.everything
         lines = ran.out.splitlines()
-        assert lines[0] == f"healthy: {leader} leads, 2 of 2 standbys stream, RPO 0"
+        assert lines[0] == f"healthy: {leader} leads, 2 of 2 replicas stream, RPO 0"
         assert len(lines) <= 30
         assert max(map(len, lines)) <= 100
 
@@ -86,21 +86,21 @@ def test_what_it_says_is_so(cluster: Lab) -> None:
 def test_lag_is_seen_while_replay_hangs(cluster: Lab) -> None:
     cluster.await_whole(30)
     leader = cluster.leader()
-    standby = next(name for name in DB if name != leader)
+    replica = next(name for name in DB if name != leader)
 
     def behind(found: dict[str, Any]) -> bool:
-        member = next(each for each in found["members"] if each["name"] == standby)
+        member = next(each for each in found["members"] if each["name"] == replica)
         return (member["lag_bytes"] or 0) >= 100_000 and (member["lag_seconds"] or 0) > 10
 
     def lags(found: dict[str, Any]) -> bool:
-        return behind(found) and f"{standby} lags" in [problem["title"] for problem in found["problems"]]
+        return behind(found) and f"{replica} lags" in [problem["title"] for problem in found["problems"]]
 
     # A replay that was only paused is resumed by Patroni in its next round
     with undone(
-        cluster, standby, "pkill -STOP -f '[s]tartup recovering'", "pkill -CONT -f '[s]tartup recovering'"
+        cluster, replica, "pkill -STOP -f '[s]tartup recovering'", "pkill -CONT -f '[s]tartup recovering'"
     ):
         sql(cluster, leader, "select pg_logical_emit_message(true, 'kbpg', repeat('x', 100000))")
-        awaited(cluster, lags, 30, "the lag of a standby that replays nothing")
+        awaited(cluster, lags, 30, "the lag of a replica that replays nothing")
         assert status(cluster)["serves"]
     awaited(cluster, lambda found: found["status"] == "healthy", 20, "healthy again")
 
@@ -137,8 +137,8 @@ def test_a_stopped_haproxy(cluster: Lab) -> None:
 
 def test_programs_that_hang_hold_up_nobody(cluster: Lab) -> None:
     cluster.await_whole(30)
-    standby = next(name for name in DB if name != cluster.leader())
-    frozen = [(standby, "patroni"), (PROXIES[0], "haproxy"), (PROXIES[0], "pgbouncer")]
+    replica = next(name for name in DB if name != cluster.leader())
+    frozen = [(replica, "patroni"), (PROXIES[0], "haproxy"), (PROXIES[0], "pgbouncer")]
     for host, name in frozen:
         cluster.sh(host, f"docker pause {name}")
     try:
@@ -148,21 +148,21 @@ def test_programs_that_hang_hold_up_nobody(cluster: Lab) -> None:
             cluster.sh(host, f"docker unpause {name}")
     assert ran.code == 0, ran.everything
     assert ran.seconds <= BOUNDED
-    for said in (f"{standby} does not answer", f"HAProxy on {PROXIES[0]}", f"PgBouncer on {PROXIES[0]}"):
+    for said in (f"{replica} does not answer", f"HAProxy on {PROXIES[0]}", f"PgBouncer on {PROXIES[0]}"):
         assert said in ran.out
     cluster.await_whole(60)
 
 
 def test_a_host_behind_a_cut_cable(cluster: Lab) -> None:
     cluster.await_whole(30)
-    standby = next(name for name in DB if name != cluster.leader())
+    replica = next(name for name in DB if name != cluster.leader())
     drop = "iptables -I INPUT -i eth0 -j DROP; iptables -I OUTPUT -o eth0 -j DROP"
     back = "iptables -D INPUT -i eth0 -j DROP; iptables -D OUTPUT -o eth0 -j DROP"
-    with undone(cluster, standby, drop, back):
+    with undone(cluster, replica, drop, back):
         ran = cluster.kbpg("status")
     assert ran.code == 0, ran.everything
     assert ran.seconds <= BOUNDED
-    assert f"{standby} unreachable" in ran.out.splitlines()[0]
+    assert f"{replica} unreachable" in ran.out.splitlines()[0]
     cluster.await_whole(60)
 
 
@@ -205,15 +205,15 @@ class Watch:
 
 def test_a_watch_outlives_the_reboot_of_a_host(cluster: Lab) -> None:
     cluster.await_whole(30)
-    standby = next(name for name in DB if name != cluster.leader())
+    replica = next(name for name in DB if name != cluster.leader())
 
     def state(found: dict[str, Any]) -> str:
-        return str(next(each["state"] for each in found["members"] if each["name"] == standby))
+        return str(next(each["state"] for each in found["members"] if each["name"] == replica))
 
     with killed_at_end(cluster.start("status", "--watch=1", "--json")) as process:
         watch = Watch(process)
         watch.until(lambda found: found["status"] == "healthy", 10, "healthy before the reboot")
-        subprocess.run(["docker", "restart", "-t", "1", f"kbpg-{standby}"], check=True, capture_output=True)
+        subprocess.run(["docker", "restart", "-t", "1", f"kbpg-{replica}"], check=True, capture_output=True)
         watch.until(lambda found: state(found) in ("unreachable", "no answer"), 30, "the host is away")
         watch.until(lambda found: state(found) == "streaming", 90, "the host is back")
         process.send_signal(signal.SIGINT)

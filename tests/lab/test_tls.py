@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.lab.conftest import DB, HOSTS, PROXIES, Lab, killed_at_end
+from tests.lab.faults_patroni import REST_PASSWORD
 from tests.lab.load import writing
 
 pytestmark = [pytest.mark.lab, pytest.mark.faults]
@@ -27,6 +28,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -
 cp -p {path}/server.crt {path}/server.crt.kept; cp -p {path}/server.key {path}/server.key.kept
 cat c >{path}/server.crt; cat k >{path}/server.key; rm -rf "$d"
 """
+SAME = '{"synchronous_mode_strict": false}'
+"""A change of Patroni's configuration that changes nothing."""
 BACK = "mv {path}/server.crt.kept {path}/server.crt; mv {path}/server.key.kept {path}/server.key"
 
 
@@ -103,6 +106,7 @@ def test_a_change_that_was_killed_goes_on(lab: Lab, modes: dict[str, Path], mome
         load.reset()
         with killed_at_end(lab.start("apply-all", inventory=modes["require"])) as process:
             time.sleep(moment)  # the moment itself is what is tested
+            assert process.poll() is None, "it had ended"
             os.kill(process.pid, signal.SIGKILL)
         load.go_on_for(3)
         lab.apply(modes["require"])
@@ -155,6 +159,7 @@ def test_a_renewal_that_was_killed_is_finished_by_the_next_run(
         load.reset()
         with killed_at_end(secure.start(*RENEWED, inventory=modes["require"])) as process:
             time.sleep(moment)  # the moment itself is what is tested
+            assert process.poll() is None, "it had ended"
             os.kill(process.pid, signal.SIGKILL)
         load.go_on_for(1)
         secure.apply(modes["require"])
@@ -192,22 +197,65 @@ RELOAD = (
 
 def test_another_authoritys_certificate_is_refused(secure: Lab, modes: dict[str, Path]) -> None:
     leader = secure.leader()
-    standby = next(name for name in DB if name != leader)
-    with foreign(secure, standby, "patroni", RELOAD):
+    replica = next(name for name in DB if name != leader)
+    with foreign(secure, replica, "patroni", RELOAD):
         secure.until(
-            _serves(secure, standby, "5432 -starttls postgres", verified=False), 20, "PostgreSQL has it"
+            _serves(secure, replica, "5432 -starttls postgres", verified=False), 20, "PostgreSQL has it"
         )
         with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-            secure.connect(standby, 5432, admin=True, sslmode="verify-full", sslrootcert=str(secure.ca))
+            secure.connect(replica, 5432, admin=True, sslmode="verify-full", sslrootcert=str(secure.ca))
         # HAProxy takes it out as soon as Patroni shows it
-        secure.until(_serves(secure, standby, "8008", verified=False), 20, "Patroni has it")
-        secure.until(lambda: _state(secure, standby) != "2", 20, "HAProxy takes it out")
+        secure.until(_serves(secure, replica, "8008", verified=False), 20, "Patroni has it")
+        secure.until(lambda: _state(secure, replica) != "2", 20, "HAProxy takes it out")
     secure.await_whole(60)
     secure.until(lambda: secure.kbpg("diagnose", inventory=modes["require"]).code == 0, 60, "healthy again")
 
 
+def test_patronis_api_changes_nothing_for_who_has_no_certificate_of_the_cluster(secure: Lab) -> None:
+    """With the right password, from a host that may ask: only a member's certificate, or kbpg's, will do."""
+    host, there = secure.leader(), "/opt/keybuzz/patroni/tls"
+    make = (
+        "cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout foreign.key"
+        f" -out foreign.crt -days 5 -subj /CN={host} 2>/dev/null"
+    )
+    secure.sh(host, make)
+    ways = {
+        "none": "",
+        "foreign": "--cert /root/foreign.crt --key /root/foreign.key ",
+        "member": f"--cert {there}/server.crt --key {there}/server.key ",
+    }
+    said = {}
+    for name, own in ways.items():
+        asked = (
+            f"{REST_PASSWORD}; curl -s --max-time 10 -K - -o /dev/null -w '%{{http_code}}' -X PATCH -d '{SAME}' {own}"
+            f'--cacert {there}/ca.crt https://{secure.addresses[host]}:8008/config <<EOF\nuser = "kbpg:$p"\nEOF\n'
+        )
+        said[name] = secure.sh(host, asked, check=False).strip()
+    print(said)
+    assert said["member"] == "200"
+    assert said["none"] == "403"
+    assert said["foreign"] == "000"  # the handshake itself fails
+    secure.sh(host, "rm /root/foreign.*")
+
+
+def test_a_proxy_of_another_authority_is_refused(secure: Lab, modes: dict[str, Path]) -> None:
+    """By clients that verify, on PgBouncer's port and on HAProxy's statistics; kbpg says so and mends it."""
+    proxy = PROXIES[0]
+    with foreign(secure, proxy, "pgbouncer", "docker exec pgbouncer sh -c 'kill -HUP 1'"):
+        secure.until(
+            _serves(secure, proxy, "6432 -starttls postgres", verified=False), 20, "PgBouncer has it"
+        )
+        with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+            secure.connect(proxy, 6432, sslmode="verify-full", sslrootcert=str(secure.ca))
+        assert "differ" in secure.kbpg("plan", inventory=modes["require"]).out
+    secure.until(
+        _serves(secure, proxy, "6432 -starttls postgres", verified=True), 20, "PgBouncer has its own"
+    )
+    secure.apply(modes["require"])
+
+
 def _serves(lab: Lab, host: str, port: str, *, verified: bool) -> Callable[[], bool]:
-    ca = "/opt/keybuzz/patroni/tls/ca.crt"
+    ca = f"/opt/keybuzz/{'patroni' if host in DB else 'pgbouncer'}/tls/ca.crt"
     way = f"openssl s_client -connect {lab.addresses[host]}:{port} -CAfile {ca} </dev/null 2>/dev/null"
 
     def look() -> bool:

@@ -37,9 +37,9 @@ def test_everything_passes_and_nothing_is_left(cluster: Lab, tmp_path: Path) -> 
     assert tables(cluster) == 0
     assert cluster.started() == before
     leader = cluster.leader()
-    standbys = [name for name in DB if name != leader]
+    replicas = [name for name in DB if name != leader]
     measured = checks["replicated"]["milliseconds"]
-    assert {f"visible on {n}, written through {p}" for n in standbys for p in (5432, 6432)} == set(measured)
+    assert {f"visible on {n}, written through {p}" for n in replicas for p in (5432, 6432)} == set(measured)
     assert all(0 < ms < 5000 for ms in measured.values())
     assert any("Index Scan using kbpg_validate_" in line for line in checks["vector"]["evidence"])
     assert len(checks["cancel"]["milliseconds"]) == 4  # each proxy's query, from each proxy
@@ -104,24 +104,24 @@ def test_a_replica_and_a_proxy_that_are_down_are_named(cluster: Lab, tmp_path: P
 
 
 def test_a_weak_method_is_found(cluster: Lab) -> None:
-    """A rule for MD5 that somebody adds on a standby, and a role with an MD5 password."""
-    standby = next(name for name in DB if name != cluster.leader())
+    """A rule for MD5 that somebody adds on a replica, and a role with an MD5 password."""
+    replica = next(name for name in DB if name != cluster.leader())
     hba = "/var/lib/postgresql/data/pgdata/pg_hba.conf"
     rule = "host all somebody 192.0.2.9/32 md5"
     psql = "docker exec -u 999 patroni psql -U kb_admin -d postgres -qAtc"
     leader = cluster.leader()
     try:
-        cluster.sh(standby, f"docker exec -u 999 patroni sh -c \"echo '{rule}' >>{hba}\"")
+        cluster.sh(replica, f"docker exec -u 999 patroni sh -c \"echo '{rule}' >>{hba}\"")
         cluster.sh(
             leader, f"{psql} \"set password_encryption='md5'; create role somebody login password 'x1'\""
         )
         check = outcomes(cluster.kbpg("validate", "--json"))["strong-only"]
     finally:
         cluster.sh(leader, f'{psql} "drop role if exists somebody"')
-        cluster.sh(standby, f"docker exec -u 999 patroni sed -i '/somebody/d' {hba}")
+        cluster.sh(replica, f"docker exec -u 999 patroni sed -i '/somebody/d' {hba}")
     assert check["outcome"] == "failed"
     said = "\n".join(check["evidence"])
-    assert f"{standby}: pg_hba.conf lets somebody in by md5 from 192.0.2.9" in said
+    assert f"{replica}: pg_hba.conf lets somebody in by md5 from 192.0.2.9" in said
     assert "role somebody has no SCRAM password" in said
 
 

@@ -120,11 +120,11 @@ def poweroff(run: int = 1, of: int = 1) -> Document:
         "the leader's host loses power",
         [
             (5.0, "fault", "docker kill kbpg-db-master-01"),
-            (end - 2.4, "detected", "the standbys see no leader"),
+            (end - 2.4, "detected", "the replicas see no leader"),
             (end - 1.3, "promoted", "db-slave-01 leads, timeline 7"),
             (end, "recovered", "first acknowledged write"),
             (35.0, "mended", "docker start kbpg-db-master-01"),
-            (51.0, "redundant", "one leader, two streaming standbys"),
+            (51.0, "redundant", "one leader, two streaming replicas"),
         ],
         summary="the host of the leader is switched off without a word to anybody, and on again after 30 s",
         run=run,
@@ -152,8 +152,8 @@ def crash(run: int = 1, of: int = 1) -> Document:
             (5.8, "detected", "Patroni gives the lock away"),
             (6.2, "promoted", "db-slave-02 leads, timeline 8"),
             (end, "recovered", "first acknowledged write"),
-            (9.0, "mended", "Patroni starts PostgreSQL as a standby"),
-            (14.0, "redundant", "one leader, two streaming standbys"),
+            (9.0, "mended", "Patroni starts PostgreSQL as a replica"),
+            (14.0, "redundant", "one leader, two streaming replicas"),
         ],
         summary="the postmaster of the leader is killed with signal 9",
         run=run,
@@ -177,9 +177,9 @@ def switchover() -> Document:
             (5.0, "fault", "switchover to db-slave-01"),
             (6.9, "promoted", "db-slave-01 leads, timeline 9"),
             (7.6, "recovered", "first acknowledged write"),
-            (9.1, "redundant", "one leader, two streaming standbys"),
+            (9.1, "redundant", "one leader, two streaming replicas"),
         ],
-        summary="the leader hands over to a standby that is not behind",
+        summary="the leader hands over to a replica that is not behind",
         seconds=20.0,
         figures=found,
         predicted={"fault": "switchover", "low": 1.3, "high": 10.6, "formula": "Patroni sees it 0–2 s"},
@@ -218,7 +218,7 @@ def broken() -> Document:
         "the leader's host is cut off the network",
         [
             (5.0, "fault", "packets to and from db-master-01 are dropped"),
-            (24.1, "detected", "the standbys see no leader"),
+            (24.1, "detected", "the replicas see no leader"),
             (35.0, "mended", "packets pass again"),
         ],
         summary="packets to and from the leader are dropped, its interface stays up",
@@ -247,7 +247,7 @@ def sequence(faults: int = 12) -> Document:
             (at, "fault", f"fault of kind {index}"),
             (at + 1.4, "recovered", "first acknowledged write"),
         ]
-        events.append((at + 9, "redundant", "one leader, two streaming standbys"))
+        events.append((at + 9, "redundant", "one leader, two streaming replicas"))
     return drill(
         "random",
         "a random sequence of faults",
@@ -291,7 +291,7 @@ def idle() -> Document:
     bins |= {"latency_ms": [None] * 40, "worst_ms": [None] * 40}
     return drill(
         "replica-poweroff",
-        "a standby's host loses power",
+        "a replica's host loses power",
         [(5.0, "fault", "docker kill kbpg-db-slave-01")],
         seconds=10.0,
         series={"bin": BIN, "begin": 0.0, **{name: dict(bins) for name in RATES}},

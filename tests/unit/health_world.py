@@ -20,7 +20,7 @@ from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource
-from kbpg.patroni import Member, NodeStatus, Standby
+from kbpg.patroni import Member, NodeStatus, Replica
 from kbpg.pki import Stored
 from kbpg.raft import RaftStatus
 from kbpg.render import render
@@ -97,7 +97,8 @@ class World:
         self.answers: dict[str, dict[str, Any]] = {}
         self.named: dict[str, dict[str, Any]] = {}
         for host, facts in wanted(self.context, self._items).items():
-            for fact in facts:
+            logs = [LogsFact(self.containers(host).names)] if host != CONTROLLER else []
+            for fact in (*facts, *logs):
                 self.named.setdefault(host, {})[fact.key] = fact
                 self.answers.setdefault(host, {})[fact.key] = self._answer(host, fact)
         self.settle(self.context)
@@ -164,8 +165,8 @@ class World:
                 self.change(other, self.ask.raft, partners=partners, has_quorum=not alone)
             node = self.get(other, self.ask.node)
             if isinstance(node, NodeStatus):
-                rest = tuple(each for each in node.standbys if each.name != host)
-                self.change(other, self.ask.node, standbys=rest)
+                rest = tuple(each for each in node.replicas if each.name != host)
+                self.change(other, self.ask.node, replicas=rest)
         for proxy in self.context.proxy_names:
             servers = self.get(proxy, self.ask.haproxy)
             if not isinstance(servers, NotKnown):
@@ -188,8 +189,8 @@ class World:
         """Let a replica run, and no longer stream."""
         self.change(host, self.ask.node, receiving=False)
         leader = self.get("db-1", self.ask.node)
-        rest = tuple(each for each in leader.standbys if each.name != host)
-        self.change("db-1", self.ask.node, standbys=rest)
+        rest = tuple(each for each in leader.replicas if each.name != host)
+        self.change("db-1", self.ask.node, replicas=rest)
 
     def log(self, host: str, name: str, *lines: str) -> None:
         """Let a container's log end so."""
@@ -280,7 +281,7 @@ class World:
         others = [name for name in names if name != host]
         addresses = {name: self.context.inventory.host(name).address for name in names}
         leads = host == names[0]
-        standbys = tuple(Standby(name, "streaming", "quorum", REPLICATION_USER) for name in names[1:])
+        replicas = tuple(Replica(name, "streaming", "quorum", REPLICATION_USER) for name in names[1:])
         members = tuple(
             Member(n, "replica" if i else "leader", "streaming", addresses[n], 1, 0, False)
             for i, n in enumerate(names)
@@ -295,7 +296,7 @@ class World:
             False,
             False,
             not leads,
-            standbys if leads else (),
+            replicas if leads else (),
             "test",
             host,
         )
@@ -326,7 +327,7 @@ class World:
         address = self.context.inventory.db[0].address
         known: dict[str, Any] = {
             views.node.key: ((not leads, 1, SYSTEM_ID, "16.11", None if leads else False),),
-            views.standbys.key: tuple((n, "streaming", "quorum", 0) for n in self.context.db_names[1:])
+            views.streaming.key: tuple((n, "streaming", "quorum", 0) for n in self.context.db_names[1:])
             if leads
             else (),
             views.slots.key: slots if leads else (),
@@ -335,6 +336,7 @@ class World:
             views.rules.key: (("host", "all", "all", "192.0.2.11", "scram-sha-256", ""),),
             views.available.key: (("vector", "0.8.1", False),),
             views.connections.key: ((9,),),
+            views.archiver.key: (("off", False, None, None, 0),),
             views.primary.key: ((False, address),),
             views.replicas.key: ((True, "192.0.2.2"),),
             views.pooled.key: ((False, address),),

@@ -255,9 +255,11 @@ def _encryption(host: FakeHost) -> dict[str, str]:
     return {"key": name, "value": dict(line.split(" = ", 1) for line in lines if " = " in line)[name]}
 
 
-def _speaks_tls(host: FakeHost) -> bool:
-    """Return whether the REST API speaks TLS: as its file says."""
-    return "certfile" in yaml.safe_load(host.files["/opt/keybuzz/patroni/patroni.yml"].content)["restapi"]
+def _certificate(host: FakeHost) -> str | None:
+    """Return the certificate that the REST API shows: as its files say."""
+    if "certfile" not in yaml.safe_load(host.files["/opt/keybuzz/patroni/patroni.yml"].content)["restapi"]:
+        return None
+    return host.files["/opt/keybuzz/patroni/tls/server.crt"].content.decode()
 
 
 def in_use(host: FakeHost) -> Output:
@@ -298,19 +300,20 @@ def _rest(world: World) -> Any:
         body: Any = None,
         *,
         login: Any = None,
+        in_clear: Any = None,
         timeout: float = 5,
         anyway: bool = False,
     ) -> rest.Response:
         name = reader.name
         if method == "GET":
             leads = name == world.leader
-            standbys = [
+            replicas = [
                 {"application_name": n, "state": "streaming", "sync_state": "quorum"}
                 for n in DATABASES
                 if n != world.leader
             ]
             node = {"state": "running", "role": "primary" if leads else "replica", "timeline": 1}
-            return rest.Response(200, {**node, "replication": standbys if leads else []})
+            return rest.Response(200, {**node, "replication": replicas if leads else []})
         if login[1].reveal() != world.patronis[name]:
             return rest.Response(401, "not authenticated")
         if path == "/reload":
@@ -395,7 +398,7 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sql, "through", attempt)
     monkeypatch.setattr(pooler, "shown", lambda context, host, what: [_encryption(world.hosts[host.name])])
-    monkeypatch.setattr(rest, "speaks_tls", lambda host, port: _speaks_tls(world.hosts[host.name]))
+    monkeypatch.setattr(rest, "certificate", lambda host, port: _certificate(world.hosts[host.name]))
     monkeypatch.setattr(pooler, "reconnect", lambda context, host, through=None: None)
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))

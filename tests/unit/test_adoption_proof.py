@@ -186,8 +186,8 @@ def test_who_is_let_in(rules: list[Any], allowed: bool) -> None:
 def test_another_replication_user_needs_a_line_for_kbpgs() -> None:
     world = unowned()
     leader = world.get("db-1", world.ask.node)
-    others = tuple(dataclasses.replace(each, user="repl") for each in leader.standbys)
-    world.change("db-1", world.ask.node, standbys=others)
+    others = tuple(dataclasses.replace(each, user="repl") for each in leader.replicas)
+    world.change("db-1", world.ask.node, replicas=others)
     assert (
         "pg_hba.conf of db-1 has no line such as `host replication replicator"
         in doubts(world, rules=[WIDE])[0]

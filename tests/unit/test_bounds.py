@@ -1,4 +1,4 @@
-"""Which way the bounds of standbys go, by PostgreSQL's settings and Patroni's configuration."""
+"""Which way the bounds of replicas go, by PostgreSQL's settings and Patroni's configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_what_patroni_does_not_accept_is_its_default(value: object) -> None:
     assert shift({"max_connections": "101"}, {"max_connections": value}).shrinks == {"max_connections"}
 
 
-def test_other_parameters_bind_no_standby() -> None:
+def test_other_parameters_bind_no_replica() -> None:
     assert shift({"shared_buffers": "16384", "max_connections": "100"}, {"shared_buffers": "1GB"}) == Shift()
 
 

@@ -13,7 +13,7 @@ from kbpg.facts import NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.operations import candidates as module
-from kbpg.operations.candidates import any_will_do, await_fitness, candidates, choose, leader
+from kbpg.operations.candidates import any_will_do, await_fitness, candidates, choose, leader, patience
 from kbpg.operations.known_servers import SERVERS
 from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.sql_facts import RowsFact
@@ -22,7 +22,7 @@ from .small_cluster import DATABASES, PROXIES, context, site
 
 CONTEXT = context()
 NODE = NodeFact(8008)
-STANDBYS = RowsFact(CONTEXT.superuser(), "standbys", module._STANDBYS, live=True)
+REPLICAS = RowsFact(CONTEXT.superuser(), "replicas", module._REPLICAS, live=True)
 REPLICA = NodeStatus("running", "replica", 1, "4.1.5", "7", False, False, True, ())
 LIMIT = 1 << 20
 
@@ -30,11 +30,11 @@ Row = tuple[str, str, str, int | None]
 
 
 def there(*rows: Row, silent: str = "", servers: Mapping[str, object] | None = None) -> Site:
-    """Return a cluster whose leader, db-1, sees these standbys."""
+    """Return a cluster whose leader, db-1, sees these replicas."""
     answers: dict[str, Mapping[str, object]] = {
         name: {NODE.key: NotKnown("no answer") if name == silent else REPLICA} for name in DATABASES
     }
-    answers["db-1"] = {NODE.key: replace(REPLICA, role="primary"), STANDBYS.key: rows}
+    answers["db-1"] = {NODE.key: replace(REPLICA, role="primary"), REPLICAS.key: rows}
     answers |= {name: {SERVERS.key: found} for name, found in (servers or {}).items()}
     return site("cluster", {n: FakeHost(n) for n in (*DATABASES, *PROXIES)}, answers)
 
@@ -45,11 +45,11 @@ def well(name: str, lag: int | None = 0, *, state: str = "streaming", sync: str 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CATCH_UP", 0.0)
+    monkeypatch.setattr(module, "patience", lambda _: 0.0)
     monkeypatch.setattr(module, "INTERVAL", 0.0)
 
 
-def test_the_closest_standby_takes_over() -> None:
+def test_the_closest_replica_takes_over() -> None:
     world = there(well("db-2", 900), well("db-3", 30))
     assert [each.name for each in candidates(world, "db-1")] == ["db-3", "db-2"]
     assert choose(world, "db-1").name == "db-3"
@@ -109,16 +109,55 @@ def test_what_makes_no_sense_is_the_users_error(to: str, why: str) -> None:
         choose(there(well("db-2"), well("db-3")), "db-1", to)
 
 
-def test_one_that_catches_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CATCH_UP", 30.0)
-    world, looks = there(well("db-2", LIMIT * 9), well("db-3")), iter([LIMIT * 9, LIMIT * 2, 5])
-
-    def look(wanted: object) -> None:
-        knowledge = world.facts._knowledge
-        knowledge.put("db-1", {STANDBYS.key: (well("db-2", next(looks)), well("db-3"))})
-
-    found = choose(replace(world, refresh=look), "db-1", "db-2")
+@pytest.mark.parametrize(
+    "course",
+    [
+        [well("db-2", LIMIT * 9), well("db-2", LIMIT * 2)],
+        # a leader that gave way a moment ago, and comes back
+        [
+            None,
+            well("db-2", state="startup", sync="async"),
+            well("db-2", None, sync="async"),
+            well("db-2", sync="async"),
+        ],
+    ],
+    ids=["lags", "comes back"],
+)
+@pytest.mark.parametrize("to", ["db-2", ""])
+def test_one_that_may_take_over_in_a_moment_is_waited_for(
+    course: list[Row | None], to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [(row,) if row else () for row in course]
+    world, looked = looks(monkeypatch, *views, (well("db-2", 5),))
+    found = choose(world, "db-1", to)
     assert (found.name, found.lag) == ("db-2", 5)
+    assert len(looked) == len(course) + 1
+
+
+def test_a_wait_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = well("db-2", sync="async")
+    world, _ = looks(monkeypatch, (late,), (late,), (well("db-2"),))
+    said: list[str] = []
+    choose(replace(world, say=said.append), "db-1", "db-2")
+    assert said == [f"waiting for db-2: streaming, async, lag 0 bytes: {module.NOT_SYNCHRONOUS}"]
+
+
+@pytest.mark.parametrize("lasting", ["silent", "3.3.11"])
+def test_one_that_will_not_be_fit_is_refused_at_once(lasting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers for it, or another is the one by name that is synchronous, as with Patroni before 4.0."""
+    world, looked = looks(monkeypatch, (well("db-2", sync="async"), well("db-3", sync="sync")))
+    if lasting == "silent":
+        world.facts._knowledge.put("db-2", {NODE.key: NotKnown("no answer")})
+    else:
+        world = replace(world, context=context('versions: {patroni: "3.3.11"}\n'))
+    with pytest.raises(Refused):
+        choose(world, "db-1", "db-2")
+    assert len(looked) == 1
+
+
+def test_patience_goes_by_patronis_rounds() -> None:
+    assert patience(context()) == module.START + module.ROUNDS * 2
+    assert patience(context("failover: tolerant\n")) > 30
 
 
 # --- what the proxies have ------------------------------------------------------------------------------
@@ -179,18 +218,18 @@ def test_a_haproxy_that_does_not_tell(output: Output) -> None:
 
 def looks(monkeypatch: pytest.MonkeyPatch, *views: tuple[Row, ...]) -> tuple[Site, list[int]]:
     """Return a cluster that shows one view after the other, the last for ever, and how often it was looked at."""
-    monkeypatch.setattr(module, "COUNTED", 30.0)
+    monkeypatch.setattr(module, "patience", lambda _: 30.0)
     world, looked = there(*views[0]), list[int]()
 
     def look(wanted: object) -> None:
         looked.append(1)
         rows = views[min(len(looked), len(views)) - 1]
-        world.facts._knowledge.put("db-1", {STANDBYS.key: rows})
+        world.facts._knowledge.put("db-1", {REPLICAS.key: rows})
 
     return replace(world, refresh=look), looked
 
 
-def test_a_standby_that_is_synchronous_in_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_is_synchronous_in_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     early, late = well("db-3", sync="async"), well("db-3")
     world, looked = looks(monkeypatch, (well("db-2"), early), (well("db-2"), early), (well("db-2"), late))
     await_fitness(world, "db-1")
@@ -210,10 +249,8 @@ def test_one_that_lags_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         (well("db-2"), well("db-3")),
         (well("db-2"),),
         (well("db-2"), well("db-3", state="startup", sync="async")),
-        # one named standby, as with Patroni before 4.0: the other never is synchronous
-        (well("db-2", sync="sync"), well("db-3", sync="potential")),
     ],
-    ids=["all fit", "away", "not streaming", "not a quorum"],
+    ids=["all fit", "away", "not streaming"],
 )
 def test_what_does_not_pass_by_itself_is_not_waited_for(
     rows: tuple[Row, ...], monkeypatch: pytest.MonkeyPatch
@@ -223,9 +260,16 @@ def test_what_does_not_pass_by_itself_is_not_waited_for(
     assert len(looked) == 1
 
 
+def test_one_that_is_never_synchronous_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patroni before 4.0 has one synchronous standby by name."""
+    world, looked = looks(monkeypatch, (well("db-2", sync="sync"), well("db-3", sync="potential")))
+    await_fitness(replace(world, context=context('versions: {patroni: "3.3.11"}\n')), "db-1")
+    assert len(looked) == 1
+
+
 def test_the_wait_for_one_that_is_never_synchronous_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     world, looked = looks(monkeypatch, (well("db-2"), well("db-3", sync="async")))
-    monkeypatch.setattr(module, "COUNTED", 0.05)
+    monkeypatch.setattr(module, "patience", lambda _: 0.05)
     await_fitness(world, "db-1")
     assert len(looked) > 1
     assert not any_will_do(world, "db-1")

@@ -83,7 +83,7 @@ def test_what_waits_for_a_restart_and_who_does_not_answer() -> None:
 
 
 def test_a_restart_that_patroni_alone_knows_of_is_shown() -> None:
-    """A standby that keeps its leader's larger value: PostgreSQL has nothing pending there, Patroni has."""
+    """A replica that keeps its leader's larger value: PostgreSQL has nothing pending there, Patroni has."""
     world = answers()
     body = {"state": "running", "role": "replica", "pending_restart": True}
     world["db-1"][NODE.key] = NODE.parse(200, body)

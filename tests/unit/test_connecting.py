@@ -74,3 +74,25 @@ def test_ctrl_c_ends_the_program_while_hosts_are_silent(tmp_path: Path) -> None:
     assert program.returncode == 130
     assert said.startswith("interrupted; ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_host_that_cannot_be_asked_is_not_left_connected(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    class Connected:
+        def __init__(self, name: str) -> None:
+            self.name, self.trust = name, None
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    def cannot(host: object) -> None:
+        if getattr(host, "name", "") == "db-2":
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", lambda name, *_, **__: Connected(name))
+    with ExitStack() as stack, pytest.raises(RuntimeError, match="new thread"):
+        connect_all(load(options.inventory), options, Silence(), None, stack, connected=cannot)
+    assert sorted(closed) == sorted(NAMES)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from kbpg.console import Console, Line, Style, plain
+from kbpg.secret import Secret
 
 LINES = [
     Line("03 haproxy", Style.TITLE),
@@ -164,3 +165,33 @@ def test_only_yes_is_yes(answer: str, accepted: bool, monkeypatch: pytest.Monkey
         assert console.ask("trust it?") is accepted
     assert err.getvalue().endswith("trust it? [y/N] ")
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(("typed", "told"), [("a word", Secret("a word")), ("", None), (EOFError(), None)])
+def test_a_secret_is_asked_for_and_not_shown(
+    typed: str | Exception, told: Secret | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def getpass(prompt: str) -> str:
+        asked.append(prompt)
+        if isinstance(typed, Exception):
+            raise typed
+        return typed
+
+    monkeypatch.setattr("getpass.getpass", getpass)
+    console, out, err = consoles()
+    with console:
+        console.busy("connecting")
+        assert console.secret("the password, not hunter22?") == told
+    assert asked == ["the password, not ***? "]
+    assert "a word" not in out.getvalue() + err.getvalue()
+
+
+def test_only_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, _, _ = consoles()
+    monkeypatch.setattr("sys.stdin", io.StringIO("y"))
+    assert console.asking is None
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert console.asking is not None
+    assert console.asking("trust it?")

@@ -157,7 +157,7 @@ def test_a_link_out_of_the_data_directory_is_removed_and_not_followed(world: Wor
     assert (elsewhere / "precious").exists()
 
 
-def test_proxies_first_then_standbys_then_the_leader(world: World) -> None:
+def test_proxies_first_then_replicas_then_the_leader(world: World) -> None:
     destroy(world.site(), before(), Wanted())
     stopped = [host for host, did in world.did if did.startswith("stop")]
     assert set(stopped[:4]) == set(PROXIES)

@@ -76,7 +76,7 @@ def at(word: str, then: Callable[[Server], None]) -> Answer:
 
 
 def cancelled(server: Server) -> None:
-    """The commit comes back, with the warning that no standby has it."""
+    """The commit comes back, with the warning that no replica has it."""
     for handler in server.notices:
         handler(SimpleNamespace(message_primary=f"{CANCELLED_WAIT} due to user request"))
 

@@ -404,6 +404,22 @@ def test_a_requirement_that_cannot_be_read_is_not_met() -> None:
     assert statuses(planned) == {("db-1", "fit"): Status.FAILED}
 
 
+def test_requirements_that_connected_hosts_do_not_meet_are_told_without_the_others() -> None:
+    world = hosts(DATABASES[:2])
+    put(world["db-1"], fit="no")
+    put(world["db-2"], fit="yes", far="yes")
+    far = Value("far", "yes")
+    far.asks = lambda place, context: [("db-3", far.fact)]  # type: ignore[method-assign]
+    far.have = lambda facts: {"value": facts.get(far.fact, "db-3") or ""}  # type: ignore[method-assign]
+    required = stage(*((name, Value("fit", "yes")) for name in DATABASES), ("db-2", far), requirement=True)
+    found = run(world).unmet([step(required, stage(("db-1", Value("a"))))])
+    assert [(o.place, o.resource, o.status) for o in found] == [("db-1", "value:fit", Status.FAILED)]
+    assert found[0].lines == ("value: no → yes",)
+    assert [world["db-1"].asked("value:a"), world["db-1"].asked("value:fit")] == [0, 1]
+    assert all(host.journal == [] for host in world.values())
+    assert run(world, limit=["db-2"]).unmet([step(required)]) == []
+
+
 def test_the_requirements_of_the_steps_before_hold_too_and_nothing_else_of_them() -> None:
     world = hosts()
     before = step(

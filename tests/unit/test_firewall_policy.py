@@ -147,6 +147,14 @@ def test_each_drop_comes_after_the_ways_in_and_only_attempts_to_connect_get_ther
     assert [line.split()[0] for line in mine] == ["ip", "ip6", "tcp"]
 
 
+def test_a_role_that_may_connect_to_the_nodes_opens_postgresql_s_port_and_no_other() -> None:
+    roles = "roles: [{name: watcher, direct_from: [10.9.0.7, 10.8.0.0/16]}, {name: other}]\n"
+    without, with_it = (table(inventory(hosts=more + HOSTS), "db-2") for more in ("\n", f"\n{roles}"))
+    assert {port for port in with_it if with_it[port] != without[port]} == {5432}
+    assert set(str(with_it[5432]).split()) - set(str(without[5432]).split()) == {"10.9.0.7", "10.8.0.0/16"}
+    assert table(inventory(hosts=f"\n{roles}{HOSTS}"), "px-1") == table(inventory(), "px-1")
+
+
 def test_a_port_for_everyone_has_no_rule() -> None:
     inv = inventory()
     assert "dport" not in "\n".join(statements(rules_file(inv, inv.host("px-1")).decode()))

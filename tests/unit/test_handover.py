@@ -120,8 +120,12 @@ def test_a_candidate_is_named_where_it_must_be_that_one(to: str, fit: bool, worl
 
 def test_what_patroni_refuses_is_said(world: World) -> None:
     world.answer, world.leader = HostError("db-1", "Patroni refused POST /switchover with 412: no"), None
-    with pytest.raises(HostError, match="Patroni refused POST /switchover with 412"):
+    with pytest.raises(HostError, match="Patroni refused POST /switchover with 412") as caught:
         world.run()
+    assert caught.value.lines()[1:] == [
+        "  clients go on, with db-1 or whoever leads now",
+        "hint: kbpg status",
+    ]
     assert not world.clients.waiting
 
 

@@ -39,7 +39,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
     def show(world: World) -> None:
         @contextlib.contextmanager
         def opened(options: Options, **how: Any) -> Iterator[Session]:
-            assert (how["lock"], how["partial"], options.patience) == (False, True, 5.0)
+            assert (how["lock"], how["partial"], how["lenient"], options.patience) == (False, True, True, 4.0)
             context, found = read_context(options, credentials_exist=True)
             yield Session(context, found, {}, LocalHost(), Silence(), world.unreachable)
 

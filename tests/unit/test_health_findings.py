@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -24,19 +25,20 @@ from kbpg.patroni import LEADER_ROLES
 from kbpg.pki import Names, issuing
 from kbpg.pki.completing import HOST_USAGES
 from kbpg.pki.names import names_of
-from kbpg.pki.reading import Purpose
+from kbpg.pki.reading import CLIENT, Purpose
 from kbpg.raft import RaftStatus
 from kbpg.resources.datadir import DataDirectory, DataDirectoryFact
 from kbpg.resources.docker import LABEL_SPEC, ImagesFact
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.hardware import Hardware, HardwareFact
 from kbpg.resources.preflight.clock import ClockFact, Offset
+from kbpg.resources.preflight.data import data_fact, record_fact
 from kbpg.resources.preflight.ports import Listener, PortsFact
 from kbpg.resources.preflight.system import SystemFact
 from kbpg.steps.s00_credentials import CredentialsFact
 from kbpg.tuning import UNLISTED_CONNECTIONS
 
-from .health_world import FOUND, GB, INVENTORY, World
+from .health_world import FOUND, GB, INVENTORY, SYSTEM_ID, World
 from .pki_world import DAY, NOW
 
 Break = Callable[[World], None]
@@ -207,6 +209,153 @@ def wrong_mode_still_running(world: World) -> None:
     world.say("db-2", DataDirectoryFact(PGDATA, 999), DataDirectory("999:999", 0o755, ""))
 
 
+def damaged_control(world: World) -> None:
+    """What dd of zeros over pg_control leaves, after a restart."""
+    world.lost("db-2")
+    world.change("db-2", world.ask.node, state="stopped")
+    world.log("db-2", "patroni", "data dir for the cluster is not empty, but system ID is invalid")
+    unreadable_control(world, "db-2")
+
+
+def unreadable_control(world: World, host: str) -> None:
+    world.change(host, data_fact(world.context.inventory), system_identifier="", readable=False)
+
+
+def damaged_control_still_streaming(world: World) -> None:
+    unreadable_control(world, "db-2")
+
+
+def test_damaged_data_of_a_replica_says_whose_it_is_and_where_a_copy_is() -> None:
+    world = World()
+    damaged_control(world)
+    finding = only(world)
+    assert finding.seen == f"{PGDATA}/global/pg_control is damaged: PostgreSQL cannot start on this data"
+    assert finding.remedy == "kbpg reinit db-2"
+    assert finding.evidence[1:] == (
+        f"{BASE}/kbpg/cluster.json says that it is this cluster's, system identifier {SYSTEM_ID}",
+        f"db-1 leads {SYSTEM_ID}, takes writes and has a quorum",
+        "data dir for the cluster is not empty, but system ID is invalid",
+    )
+    assert finding.repair is not None
+    assert (finding.repair.host, finding.repair.parameters) == ("db-2", {"leader": "db-1"})
+    assert "db-2: PostgreSQL does not run" in finding.explains
+
+
+def record(**values: object) -> Break:
+    def apply(world: World) -> None:
+        fact = record_fact(world.context.inventory)
+        text = json.dumps(json.loads(world.get("db-2", fact).text) | values)
+        world.change("db-2", fact, text=text)
+
+    return apply
+
+
+def no_record(world: World) -> None:
+    world.say("db-2", record_fact(world.context.inventory), None)
+
+
+def read_only_leader(world: World) -> None:
+    fact = world.ask.views.node
+    world.say("db-1", fact, ((True, *world.get("db-1", fact)[0][1:]),))
+
+
+def silent_leader(world: World) -> None:
+    world.silence("db-1", world.ask.views.node)
+
+
+def two_writers(world: World) -> None:
+    fact = world.ask.views.node
+    world.say("db-3", fact, ((False, *world.get("db-3", fact)[0][1:]),))
+
+
+def leader_of_others(world: World) -> None:
+    fact = world.ask.views.node
+    row = world.get("db-1", fact)[0]
+    world.say("db-1", fact, ((*row[:2], "7000000000000000001", *row[3:]),))
+
+
+def other_version(world: World) -> None:
+    world.change("db-2", data_fact(world.context.inventory), version="15")
+
+
+def in_the_mount(world: World) -> None:
+    world.change("db-2", data_fact(world.context.inventory), path=f"{BASE}/postgres/data")
+
+
+def nobody_leads(world: World) -> None:
+    world.change("db-1", world.ask.node, role="replica")
+
+
+def leads_without_quorum(world: World) -> None:
+    world.change("db-1", world.ask.raft, has_quorum=False)
+
+
+def mute_raft(world: World) -> None:
+    world.silence("db-1", world.ask.raft)
+
+
+def being_cloned(world: World) -> None:
+    world.change("db-2", world.ask.node, state="creating replica")
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        no_record,
+        record(system_identifier=""),
+        record(system_identifier="7000000000000000001"),
+        record(cluster="shop"),
+        record(adopting=True),
+        read_only_leader,
+        silent_leader,
+        two_writers,
+        lambda world: world.change("db-3", world.ask.node, role="primary"),
+        leader_of_others,
+        leads_without_quorum,
+        mute_raft,
+        nobody_leads,
+        other_version,
+        in_the_mount,
+        being_cloned,
+    ],
+)
+def test_damaged_data_is_left_to_a_person_where_anything_is_in_doubt(doubt: Break) -> None:
+    world = World()
+    damaged_control(world)
+    doubt(world)
+    found = world.diagnose().findings
+    assert [f for f in found if f.repair and f.repair.action is Action.REINITIALIZE] == []
+    assert "data-unreadable" not in {f.id for f in found}
+    told = [f for f in found if f.host == "db-2" and f.id == "data-foreign"]
+    explained = [f for f in found if "db-2: data of another cluster" in f.explains]
+    assert told or explained
+
+
+def test_the_damaged_data_of_a_leader_is_left_to_a_person() -> None:
+    world = World()
+    unreadable_control(world, "db-1")
+    finding = only(world)
+    assert (finding.host, finding.id, finding.repair) == ("db-1", "data-foreign", None)
+
+
+def test_damaged_data_that_another_container_has_too_is_not_cloned_over() -> None:
+    world = World()
+    damaged_control(world)
+    stranger(world)
+    finding = only(world)
+    assert (finding.id, finding.repair) == ("data-shared", None)
+    assert "db-2: the data of this replica is damaged" in finding.explains
+
+
+def test_a_patroni_that_ends_on_damaged_data_is_explained_by_it() -> None:
+    world = World()
+    world.stop("db-2", "patroni", "restarting")
+    unreadable_control(world, "db-2")
+    finding = only(world)
+    assert finding.id == "data-unreadable"
+    assert "db-2: container restarts again and again" in finding.explains
+
+
 # --- Patroni and replication ---------------------------------------------------------------------------
 
 
@@ -269,7 +418,7 @@ def replication_password(world: World) -> None:
 
 def lagging(world: World) -> None:
     rows = (("db-2", "streaming", "quorum", 40 << 20), ("db-3", "streaming", "quorum", 0))
-    world.say("db-1", world.ask.views.standbys, rows)
+    world.say("db-1", world.ask.views.streaming, rows)
 
 
 def replay_paused(world: World) -> None:
@@ -278,8 +427,8 @@ def replay_paused(world: World) -> None:
 
 def asynchronous(world: World) -> None:
     node = world.get("db-1", world.ask.node)
-    rest = tuple(dataclasses.replace(each, sync_state="async") for each in node.standbys)
-    world.change("db-1", world.ask.node, standbys=rest)
+    rest = tuple(dataclasses.replace(each, sync_state="async") for each in node.replicas)
+    world.change("db-1", world.ask.node, replicas=rest)
 
 
 # --- Raft ----------------------------------------------------------------------------------------------
@@ -295,7 +444,7 @@ def no_quorum(world: World) -> None:
     for name in world.context.db_names:
         partners = dict.fromkeys(world.get(name, world.ask.raft).partners, False)
         world.say(name, world.ask.raft, RaftStatus(None, False, 4, 99, 9, partners))
-        world.change(name, world.ask.node, role="replica", standbys=())
+        world.change(name, world.ask.node, role="replica", replicas=())
     for proxy in world.context.proxy_names:
         world.deaf(proxy, "haproxy")
         servers = tuple(
@@ -304,6 +453,20 @@ def no_quorum(world: World) -> None:
             if s.proxy == "primary"
         )
         world.say(proxy, world.ask.haproxy, servers)
+
+
+def quorum_of_followers(world: World) -> None:
+    """Two that lost their log take for a quorum what their leader, which counts ghosts, knows is none."""
+    no_quorum(world)
+    for name in ("db-2", "db-3"):
+        world.change(name, world.ask.raft, has_quorum=True, leader="192.0.2.1:7000")
+
+
+def archive_fails(world: World) -> None:
+    segment = "0000000100000000000000A7"
+    world.say("db-1", world.ask.views.archiver, (("on", True, segment, None, 3),))
+    # A replica archives nothing, whatever it says of before
+    world.say("db-2", world.ask.views.archiver, (("on", True, segment, None, 9),))
 
 
 def raft_password(world: World) -> None:
@@ -435,6 +598,10 @@ def mute_pooler(world: World) -> None:
     world.deaf("proxy-2", "pgbouncer")
 
 
+def no_vectors(world: World) -> None:
+    world.silence("proxy-1", world.ask.views.vector, "port 6432: operator does not exist: vector <-> vector")
+
+
 def forgotten_pause(world: World) -> None:
     pooler = world.get("proxy-1", world.ask.pooler)
     databases = tuple({**row, "paused": 1} if row["name"] == "keybuzz" else row for row in pooler.databases)
@@ -552,6 +719,96 @@ def test_a_certificate_of_the_users_own_authority_is_replaced_by_the_user() -> N
     assert "own first" in finding.evidence[0]
 
 
+def on_controller(world: World, *, ca: datetime | None = None, client: datetime | None = None) -> None:
+    """Let the files on the controller be valid until then, at noon of the first of June 2026."""
+    world.taken = NOW.timestamp()
+    far = NOW + 1000 * DAY
+    key, authority = issuing.new_key(), (ca or far) + issuing.BACKDATED - issuing.CA_LIFE
+    issuer = issuing.authority(key, "test", authority)
+    made = (client or ca or far) + issuing.BACKDATED - issuing.LEAF_LIFE
+    leaf = issuing.leaf(key, "kbpg", Purpose(Names((), ()), (CLIENT,)), issuer, key, made)
+    pki = world.context.pki
+    client_leaf = dataclasses.replace(pki.client, certificate=issuing.certificate_pem(leaf))
+    world.settle(
+        dataclasses.replace(
+            world.context,
+            pki=dataclasses.replace(pki, ca=issuing.certificate_pem(issuer), client=client_leaf),
+        )
+    )
+
+
+def own_expires(world: World) -> None:
+    on_controller(world, client=NOW + 10 * DAY)
+
+
+def own_expired(world: World) -> None:
+    on_controller(world, client=NOW)
+
+
+def authority_expires(world: World) -> None:
+    on_controller(world, ca=NOW + 10 * DAY)
+
+
+def authority_expired(world: World) -> None:
+    on_controller(world, ca=NOW - DAY)
+
+
+def test_kbpgs_own_certificate_is_renewed_with_the_others() -> None:
+    world = World()
+    own_expires(world)
+    finding = only(world)
+    path = world.context.inventory.pki_path / "kbpg.crt"
+    assert finding.seen == f"{path} expires on 2026-06-11, in 10 days"
+    assert finding.remedy == "kbpg credentials renew-tls"
+    assert "no switchover" in finding.why
+
+
+def test_an_authority_that_ends_is_told_once_and_not_renewed() -> None:
+    """kbpg.crt, which it issued, ends with it."""
+    world = World()
+    authority_expires(world)
+    finding = only(world)
+    path = world.context.inventory.pki_path / "ca.crt"
+    assert finding.seen == f"{path}, the authority's certificate, expires on 2026-06-11, in 10 days"
+    assert finding.remedy.startswith("set tls: off in the inventory, then kbpg apply-all; docs/tls.md")
+
+
+def test_the_users_own_are_replaced_by_the_user() -> None:
+    world = World(INVENTORY + "tls: {certificates: own}\n")
+    own_expires(world)
+    directory = world.context.inventory.own_certificates_path
+    assert only(world).remedy == f"put a new kbpg.crt and its key into {directory}"
+    authority_expires(world)
+    assert only(world).remedy.startswith(
+        "put a ca.crt with the new authority and certificates that it issued"
+    )
+
+
+def test_an_authority_of_the_users_that_issued_nothing_in_use_may_end() -> None:
+    """The old one stays beside its successor, for clients that know no other."""
+    world = World(INVENTORY + "tls: {certificates: own}\n")
+    on_controller(world)
+    old = issuing.authority(issuing.new_key(), "old", NOW + 5 * DAY + issuing.BACKDATED - issuing.CA_LIFE)
+    pki = world.context.pki
+    both = issuing.certificate_pem(old) + pki.ca
+    world.settle(dataclasses.replace(world.context, pki=dataclasses.replace(pki, ca=both)))
+    assert shown(world) == []
+
+
+def test_what_was_made_in_memory_does_not_expire() -> None:
+    world = World()
+    on_controller(world, ca=NOW + 10 * DAY)
+    pki = dataclasses.replace(world.context.pki, fresh=frozenset({"ca.crt", "kbpg.crt"}))
+    world.context = dataclasses.replace(world.context, pki=pki)
+    assert "certificate-expires" not in {id_ for _, id_ in shown(world)}
+
+
+def test_nothing_stops_without_tls() -> None:
+    world = World(INVENTORY + "tls: off\n")
+    authority_expired(world)
+    assert only(world).severity is WARNING
+
+
 @pytest.mark.parametrize("text", ["", "no certificate\n", None])
 def test_no_certificate_expires_where_there_is_none(text: str | None) -> None:
     world = World()
@@ -566,6 +823,24 @@ def test_no_certificate_expires_where_there_is_none(text: str | None) -> None:
 def open_credentials(world: World) -> None:
     fact = CredentialsFact(world.context.inventory.credentials_path)
     world.say("controller", fact, dataclasses.replace(FOUND, mode=0o644))
+
+
+def open_keys(world: World) -> None:
+    pki = Path("credentials/pki")
+    exposed = {pki: 0o755, pki / "ca.key": 0o640}
+    world.context = dataclasses.replace(
+        world.context, pki=dataclasses.replace(world.context.pki, exposed=exposed)
+    )
+
+
+def test_keys_on_the_controller_that_others_may_read_are_told_with_the_command() -> None:
+    world = World()
+    open_keys(world)
+    finding = only(world)
+    assert finding.seen == "credentials/pki: mode 0755: wanted 0700, and 1 more"
+    assert finding.evidence[0] == "credentials/pki/ca.key: mode 0640: wanted 0600"
+    assert "--repair too, is refused" in finding.evidence[1]
+    assert finding.remedy == "chmod go= credentials/pki credentials/pki/ca.key"
 
 
 def edited(world: World) -> None:
@@ -602,6 +877,8 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (not_loaded, [("proxy-1", "configuration-not-loaded")], WARNING, Action.APPLY_STEP),
     (wrong_mode, [("db-2", "data-permissions")], CRITICAL, Action.OWN_DATA),
     (wrong_mode_still_running, [("db-2", "data-permissions")], WARNING, Action.OWN_DATA),
+    (damaged_control, [("db-2", "data-unreadable")], CRITICAL, Action.REINITIALIZE),
+    (damaged_control_still_streaming, [("db-2", "data-unreadable")], WARNING, None),
     (mute_patroni, [("db-3", "patroni-silent")], CRITICAL, None),
     (two_leaders, [("cluster", "two-leaders")], CRITICAL, None),
     (stale, [("db-2", "leader-disagreement")], WARNING, Action.RESTART_PATRONI),
@@ -635,6 +912,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (asynchronous, [("cluster", "synchronous-missing")], CRITICAL, None),
     (ghost, [("cluster", "raft-ghost")], WARNING, Action.REMOVE_RAFT_MEMBER),
     (no_quorum, [("cluster", "raft-no-quorum")], CRITICAL, None),
+    (quorum_of_followers, [("cluster", "raft-no-quorum")], CRITICAL, None),
     (raft_password, [("db-2", "raft-password")], CRITICAL, Action.RESTART_PATRONI),
     (isolated, [("db-3", "raft-isolated")], CRITICAL, None),
     (no_database, [("cluster", "database-missing")], CRITICAL, Action.APPLY_STEP),
@@ -645,6 +923,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (trusting, [("db-2", "scram-missing")], CRITICAL, None),
     (fsync_off, [("db-1", "unsafe-setting")], CRITICAL, None),
     (overridden, [("db-2", "setting-overridden")], WARNING, Action.RESET_PARAMETER),
+    (archive_fails, [("db-1", "archive-failing")], WARNING, None),
     (strange_slot, [("db-1", "slot-unused")], WARNING, None),
     (other_patroni, [("cluster", "versions-differ")], WARNING, None),
     (crowded, [("db-1", "connections-full")], WARNING, None),
@@ -661,11 +940,17 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (waiting, [("proxy-1", "pgbouncer-waiting")], WARNING, None),
     (past_haproxy, [("proxy-1", "pgbouncer-target")], CRITICAL, Action.APPLY_STEP),
     (no_function, [("cluster", "pgbouncer-auth-query")], CRITICAL, Action.APPLY_STEP),
+    (no_vectors, [("proxy-1", "vector-unusable")], CRITICAL, None),
     (no_way, [("proxy-1", "pgbouncer-unusable")], CRITICAL, Action.RECONNECT_POOLER),
     (expiring, [("db-2", "certificate-expires")], WARNING, None),
     (expired, [("proxy-1", "certificate-expires")], CRITICAL, None),
+    (own_expires, [("controller", "certificate-expires")], WARNING, None),
+    (own_expired, [("controller", "certificate-expires")], CRITICAL, None),
+    (authority_expires, [("controller", "certificate-expires")], WARNING, None),
+    (authority_expired, [("controller", "certificate-expires")], CRITICAL, None),
     (open_file, [("proxy-1", "secrets-readable")], WARNING, Action.APPLY_STEP),
     (open_credentials, [("controller", "secrets-readable")], WARNING, Action.APPLY_STEP),
+    (open_keys, [("controller", "secrets-readable")], WARNING, None),
     (edited, [("proxy-2", "drift")], WARNING, Action.APPLY_STEP),
     (patched, [("cluster", "drift")], WARNING, Action.APPLY_STEP),
 )
@@ -701,7 +986,7 @@ def test_every_kind_of_finding_is_tried() -> None:
     left = {
         "address-missing", "memory-promised", "data-foreign", "identity-differs",  # the preflight's, tested there
         "postgres-down", "raft-deprecated", "haproxy-silent", "haproxy-unusable", "haproxy-replica-down",
-        "vector-unusable", "reads-on-leader", "unmanaged",
+        "reads-on-leader", "unmanaged",
     }  # fmt: skip
     assert {check.id for check in catalogue.ALL} == tried | here | left
 
@@ -920,7 +1205,7 @@ def test_a_broken_configuration_is_named_by_its_line_not_by_the_sum() -> None:
 def test_a_pause_does_not_hide_that_nobody_leads() -> None:
     world = World()
     paused(world)
-    world.change("db-1", world.ask.node, role="replica", standbys=())
+    world.change("db-1", world.ask.node, role="replica", replicas=())
     found = world.diagnose()
     assert [f.id for f in found.findings if f.severity is CRITICAL][:1] == ["no-leader"]
     assert ("cluster", "patroni-paused") in shown(world)

@@ -12,7 +12,7 @@ import pytest
 
 from kbpg.errors import ConnectionLost, KbpgError
 from kbpg.facts import NotKnown
-from kbpg.health.looking import look
+from kbpg.health.looking import Pass, look
 from kbpg.health.questions import LogsFact, UsageFact
 from kbpg.hosts.port import Output, Question, Reader
 from kbpg.raft import RaftFact, RaftStatus
@@ -121,3 +121,69 @@ def test_members_amid_an_election_are_asked_once_more(
     assert asked == {"a": 2, "b": 2}
     assert facts.get(fact, "b").leader == later
     assert facts.get(fact, "a").leader == "a:7000"
+
+
+def test_what_was_begun_is_not_asked_again() -> None:
+    """Docker is asked as soon as a host is connected; the rest of the pass takes its answers."""
+    asked: list[str] = []
+
+    class Counting(Host):
+        def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
+            questions = list(questions)
+            asked.extend(each.key for each in questions)
+            return super().read(questions, timeout=timeout)
+
+    host = Counting(hangs=False)
+    begun = Pass()
+    begun.ask({"db-1": host}, {"db-1": [CONTAINERS]})
+    facts = look({"db-1": host}, {"db-1": [USAGE, CONTAINERS]}, begun=begun)
+    assert sorted(asked) == sorted([USAGE.key, CONTAINERS.key])
+    assert facts.get(CONTAINERS, "db-1") == {}
+    assert facts.get(USAGE, "db-1") == (409600, 102400)
+
+
+def test_what_was_begun_and_hangs_costs_the_deadline_too(hanging: Host) -> None:
+    begun = Pass()
+    begun.ask({"db-1": hanging}, {"db-1": [CONTAINERS]})
+    started = time.monotonic()
+    facts = look({"db-1": hanging}, {"db-1": [USAGE]}, deadline=DEADLINE, begun=begun)
+    assert time.monotonic() - started < DEADLINE + 1
+    assert facts.known(CONTAINERS, "db-1") is None
+    assert facts.get(USAGE, "db-1") == (409600, 102400)
+
+
+def test_what_was_begun_long_ago_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody thought about another host's key, say, a container may have been started."""
+    asked: list[str] = []
+
+    class Changing(Host):
+        def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
+            asked.append("again" if asked else "first")
+            return {USAGE.key: Output(0, "100 25 4096" if len(asked) > 1 else "1 1 1")}
+
+    host, begun = Changing(hangs=False), Pass()
+    begun.ask({"db-1": host}, {"db-1": [USAGE]})
+    monkeypatch.setattr("kbpg.health.looking.RECENT", 0.0)
+    facts = look({"db-1": host}, {"db-1": [USAGE]}, begun=begun)
+    assert asked == ["first", "again"]
+    assert facts.get(USAGE, "db-1") == (409600, 102400)
+
+
+def test_hosts_begin_to_be_asked_from_threads_of_their_own() -> None:
+    """As they are connected, side by side."""
+    hosts = {}
+    for number in range(20):
+        hosts[f"h-{number}"] = host = Host(hangs=False)
+        host.name = f"h-{number}"
+    begun = Pass()
+    threads = [
+        threading.Thread(target=begun.ask, args=({name: host}, {name: [CONTAINERS]}))
+        for name, host in hosts.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    facts = look(hosts, {name: [USAGE] for name in hosts}, begun=begun)
+    assert all(facts.get(CONTAINERS, name) == {} for name in hosts)
+    assert all(facts.get(USAGE, name) == (409600, 102400) for name in hosts)

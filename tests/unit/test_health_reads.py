@@ -11,8 +11,8 @@ from kbpg.health.finding import Action, Severity
 from .health_world import INVENTORY, World
 
 
-def no_standby_for_readers(world: World) -> None:
-    """Let HAProxy have no standby for readers on either proxy, as when all lag."""
+def no_replica_for_readers(world: World) -> None:
+    """Let HAProxy have no replica for readers on either proxy, as when all lag."""
     for proxy in world.context.proxy_names:
         servers = tuple(
             dataclasses.replace(s, status="DOWN", check="L7STS") if s.proxy == "replicas" else s
@@ -35,9 +35,9 @@ def test_readers_that_the_leader_still_serves_are_a_notice() -> None:
 @pytest.mark.parametrize(
     ("fallback", "instead"), [("primary", "the leader serves reads"), ("none", "nobody serves reads")]
 )
-def test_without_standbys_the_finding_says_who_serves_reads(fallback: str, instead: str) -> None:
+def test_without_replicas_the_finding_says_who_serves_reads(fallback: str, instead: str) -> None:
     world = World(INVENTORY + f"haproxy: {{read_fallback: {fallback}}}\n")
-    no_standby_for_readers(world)
+    no_replica_for_readers(world)
     for proxy in world.context.proxy_names:
         for view in (world.ask.views.replicas, world.ask.views.reads):
             if fallback == "none":

@@ -83,7 +83,7 @@ def test_a_pause_is_not_ended_while_two_nodes_take_writes() -> None:
 def test_without_a_leader_in_a_pause_the_pause_is_the_remedy() -> None:
     world = World()
     paused(world)
-    world.change("db-1", world.ask.node, role="replica", standbys=())
+    world.change("db-1", world.ask.node, role="replica", replicas=())
     finding = one(world, "no-leader")
     assert finding.seen.endswith("Patroni is paused, so that none takes over")
     assert finding.remedy == "kbpg resume"
@@ -195,7 +195,7 @@ def test_where_all_slots_are_taken_none_can_be_made() -> None:
     assert "pg_drop_replication_slot('" in finding.remedy.replace("""'"'"'""", "'")
 
 
-def test_without_a_synchronous_standby_by_somebodys_hand_the_step_is_the_remedy() -> None:
+def test_without_a_synchronous_replica_by_somebodys_hand_the_step_is_the_remedy() -> None:
     world = World()
     asynchronous(world)
     assert one(world, "synchronous-missing").remedy == "kbpg status"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
@@ -17,117 +18,74 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from kbpg import dynamic, tuning
-from kbpg.credentials import generate
-from kbpg.credentials import parse as parse_credentials
 from kbpg.credentials.model import PASSWORDS, Credentials
-from kbpg.credentials.store import render as render_credentials
-from kbpg.errors import CredentialsError, InventoryError
-from kbpg.inventory import Inventory, parse
+from kbpg.errors import InventoryError
+from kbpg.inventory import Host, Inventory, parse
 from kbpg.lab.builds import BuildSettings
 from kbpg.lab.files import render_inventory
 from kbpg.lab.layout import LabHost
 from kbpg.render import render
-from kbpg.secret import Secret
 from kbpg.tls import Transport
 
 from . import hostile
+from .hostile_world import (
+    BASE,
+    CORES,
+    CREDENTIALS,
+    FREE,
+    MEMORY,
+    TRANSPORTS,
+    changed,
+    credentials,
+    document,
+    files,
+    five_hosts,
+    five_names,
+    named,
+    passwords,
+    paths,
+    transports,
+)
 
-BASE: dict[str, Any] = {
-    "cluster": {
-        "name": "kb",
-        "database": "app",
-        "superuser": "boss",
-        "app_user": "app",
-        "load_balancer": "lb",
-    },
-    "versions": {"patroni": "4.1.5", "pgvector": "0.8.1", "python": "3.12"},
-    "postgresql": {"locale": "C.UTF-8", "parameters": {"log_line_prefix": "%m", "my.setting": "x"}},
-    "databases": [{"name": "shop", "owner": "clerk", "schemas": ["sales"], "extensions": ["pg_trgm"]}],
-    "roles": [
-        {"name": "clerk", "connection_limit": 4, "member_of": ["pg_monitor"], "grants": []},
-        {"name": "reader", "grants": [{"on": "shop.sales", "access": "read"}]},
-    ],
-    "ssh": {"user": "root", "key": "key", "jump": "a@b:22", "known_hosts": "known"},
-    "build": {
-        "ca_bundle": "ca",
-        "args": {"A": "x", "B": "y"},
-        "network": "host",
-        "wheels": "w",
-        "revision": "r",
-    },
-    "db": [{"name": f"db-{n}", "address": f"10.0.0.{n}"} for n in (1, 2, 3)],
-    "proxies": [{"name": f"proxy-{n}", "address": f"10.0.1.{n}"} for n in (1, 2)],
-    "credentials": "c.env",
-    "ports": {"patroni": 8008},
-    "haproxy": {"replica_max_lag": "16MB"},
+
+@dataclass(frozen=True)
+class Spoken:
+    """What the files say in one state of TLS, as docs/tls.md and ADR 0020 have it."""
+
+    hba: str
+    rest: bool
+    client: str
+    pooler: str
+    server: str
+    ready: str
+    """How HAProxy checks a server in the mode that is on its way in, or is there."""
+    old: str | None
+    """And in the one that is on its way out."""
+
+
+SPOKEN = {
+    Transport("off"): Spoken("host", False, "disable", "disable", "disable", "plain", None),
+    Transport("require"): Spoken("hostssl", True, "require", "verify-ca", "verify-full", "secure", None),
+    Transport("require", between=True): Spoken("host", False, "allow", "prefer", "prefer", "secure", "plain"),
+    Transport("off", between=True): Spoken("host", True, "allow", "prefer", "prefer", "plain", "secure"),
 }
-BASE["build"]["images"] = {"python": "python:3", "pgvector": "pgvector:1", "debian": "debian:x"}
-BASE["db"][0]["ssh"] = {"host": "h", "user": "u", "key": "k", "jump": "j"}
-MEMORY, CORES = 8 << 30, 4
 
 
-def paths(value: Any, so_far: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Return where all values of `BASE` stand."""
-    if isinstance(value, dict):
-        return [path for key, each in value.items() for path in paths(each, (*so_far, key))]
-    if isinstance(value, list):
-        return [path for at, each in enumerate(value) for path in paths(each, (*so_far, at))]
-    return [so_far]
-
-
-def changed(path: tuple[str | int, ...], value: object) -> Any:
-    """Return a copy of `BASE` with another value at one place."""
-    copy = json.loads(json.dumps(BASE))
-    inner = functools.reduce(lambda each, step: each[step], path[:-1], copy)
-    inner[path[-1]] = value
-    return copy
-
-
-def files(inventory: Inventory, credentials: Credentials) -> dict[str, str]:
-    """Return every file of the first db host and of the first proxy."""
-    common = {
-        "inventory": inventory,
-        "credentials": credentials,
-        "rest_user": "kbpg",
-        "tls": Transport("require"),
-    }
-    parameters = tuning.parameters(MEMORY, CORES, inventory)
-    found = {
-        name: render(f"{name}.j2", **common)
-        for name in (
-            "patroni/Dockerfile",
-            "haproxy/Dockerfile",
-            "pgbouncer/Dockerfile",
-            "sql/pgbouncer_auth.sql",
-        )
-    }
-    found["pgbouncer/userlist.txt"] = render("pgbouncer/userlist.txt.j2", **common)
-    found["patroni/bootstrap.yml"] = render(
-        "patroni/bootstrap.yml.j2", dynamic=dynamic.configuration(inventory, parameters), **common
-    )
-    for name in ("patroni/patroni.yml", "patroni/secrets.yml"):
-        found[name] = render(f"{name}.j2", host=inventory.db[0], **common)
-    for name in ("haproxy/haproxy.cfg", "pgbouncer/pgbouncer.ini"):
-        found[name] = render(f"{name}.j2", host=inventory.proxies[0], **common)
-    return found
-
-
-CREDENTIALS = generate("boss", "app", ("clerk", "reader"))
-
-
-def read_back(inventory: Inventory, found: dict[str, str]) -> None:
+def read_back(inventory: Inventory, found: dict[str, str], tls: Transport) -> None:
     """Read every file, and compare it with the inventory."""
-    read_patroni(inventory, found)
-    read_haproxy(inventory, hostile.haproxy(found["haproxy/haproxy.cfg"]))
-    read_pgbouncer(inventory, hostile.ini(found["pgbouncer/pgbouncer.ini"]))
+    read_patroni(inventory, found, tls)
+    read_haproxy(inventory, hostile.haproxy(found["haproxy/haproxy.cfg"]), tls)
+    read_pgbouncer(inventory, hostile.ini(found["pgbouncer/pgbouncer.ini"]), tls)
     read_sql(inventory.cluster.superuser, hostile.sql(found["sql/pgbouncer_auth.sql"]))
     read_dockerfiles(inventory, found)
 
 
-def read_patroni(inventory: Inventory, found: dict[str, str]) -> None:
+def read_patroni(inventory: Inventory, found: dict[str, str], tls: Transport) -> None:
+    spoken = SPOKEN[tls]
     cluster, ports, host = inventory.cluster, inventory.ports, inventory.db[0]
     file = yaml.safe_load(found["patroni/patroni.yml"])
-    ctl = ["ctl"] if "certfile" in file["restapi"] else []
+    assert ("certfile" in file["restapi"]) == spoken.rest
+    ctl = ["ctl"] if spoken.rest else []
     assert list(file) == ["scope", "name", "log", "restapi", *ctl, "raft", "postgresql", "watchdog", "tags"]
     assert (file["scope"], file["name"]) == (cluster.name, host.name)
     assert file["raft"] == {
@@ -137,9 +95,14 @@ def read_patroni(inventory: Inventory, found: dict[str, str]) -> None:
         "data_dir": "/var/lib/raft",
     }
     hba = [line.split() for line in file["postgresql"]["pg_hba"]]
-    assert len(hba) == 1 + 3 * (1 + len(inventory.db)) + 2 * len(inventory.proxies)
+    direct = [
+        [spoken.hba, "all", r.name, each, "scram-sha-256"] for r in inventory.roles for each in r.direct_from
+    ]
+    assert len(hba) == 1 + 3 * (1 + len(inventory.db)) + 2 * len(inventory.proxies) + len(direct)
+    assert hba[len(hba) - len(direct) :] == direct
     assert hba[0] == ["local", "all", cluster.superuser, "peer", "map=kbpg"]
     assert {words[4] for words in hba[1:]} == {"scram-sha-256", "reject"}
+    assert {words[0] for words in hba[1:]} == {spoken.hba}
     assert file["postgresql"]["pg_ident"] == [f"kbpg postgres {cluster.superuser}"]
     dcs = dynamic.configuration(inventory, tuning.parameters(MEMORY, CORES, inventory))
     options = [{"encoding": "UTF8"}, {"locale": inventory.postgresql.locale}, "data-checksums"]
@@ -149,14 +112,11 @@ def read_patroni(inventory: Inventory, found: dict[str, str]) -> None:
         assert dcs["postgresql"]["parameters"][name] == value
 
 
-def read_haproxy(inventory: Inventory, lines: list[list[str]]) -> None:
+def read_haproxy(inventory: Inventory, lines: list[list[str]], tls: Transport) -> None:
     servers = [line for line in lines if line[0] == "server"]
-    checked = ["check-ssl", "verify", "required", "ca-file", "/etc/haproxy/tls/ca.crt", "verifyhost"]
-    wanted = [
-        [each.name, f"{each.address}:{inventory.ports.postgresql}", *checked, each.name]
-        for each in inventory.db
-    ]
-    assert [line[1:] for line in servers] == wanted * 2
+    assert [line[1:] for line in servers] == [
+        words for each in inventory.db for words in checked(each, inventory.ports.postgresql, tls)
+    ] * 2
     sections = ("global", "defaults", "listen", "frontend", "backend")
     assert [line for line in lines if line[0] in sections] == [
         ["global"],
@@ -166,26 +126,46 @@ def read_haproxy(inventory: Inventory, lines: list[list[str]]) -> None:
         ["backend", "replicas"],
         ["frontend", "stats"],
     ]
-    assert [line[0] for line in lines] == ordinary_haproxy()
+    assert [line[0] for line in lines] == ordinary_haproxy(tls)
+
+
+def checked(host: Host, port: int, tls: Transport) -> list[list[str]]:
+    """Return the words of a db host's lines in HAProxy's file: one, or with two modes at once one for each."""
+    spoken = SPOKEN[tls]
+    by_name = [
+        "check-ssl",
+        "verify",
+        "required",
+        "ca-file",
+        "/etc/haproxy/tls/ca.crt",
+        "verifyhost",
+        host.name,
+    ]
+    how: dict[str | None, list[str]] = {"plain": [], "secure": by_name}
+    found = [[host.name, f"{host.address}:{port}", *how[spoken.ready]]]
+    if spoken.old:
+        found.append([f"{host.name}.old", f"{host.address}:{port}", *how[spoken.old], "backup"])
+    # Without TLS first
+    return sorted(found, key=lambda words: "check-ssl" in words)
 
 
 @functools.cache
 def ordinary_inventory() -> Inventory:
-    return parse(json.dumps(BASE), "inventory.yaml")
+    return parse(document(BASE), "inventory.yaml")
 
 
 @functools.cache
-def ordinary() -> dict[str, str]:
+def ordinary(tls: Transport) -> dict[str, str]:
     """Return the files of `BASE`."""
-    return files(ordinary_inventory(), CREDENTIALS)
+    return files(ordinary_inventory(), CREDENTIALS, tls)
 
 
 @functools.cache
-def ordinary_haproxy() -> list[str]:
-    return [line[0] for line in hostile.haproxy(ordinary()["haproxy/haproxy.cfg"])]
+def ordinary_haproxy(tls: Transport) -> list[str]:
+    return [line[0] for line in hostile.haproxy(ordinary(tls)["haproxy/haproxy.cfg"])]
 
 
-def read_pgbouncer(inventory: Inventory, found: dict[str, dict[str, str]]) -> None:
+def read_pgbouncer(inventory: Inventory, found: dict[str, dict[str, str]], tls: Transport) -> None:
     assert list(found) == ["databases", "pgbouncer", "users", "peers"]
     names = [*inventory.database_names, "postgres"]
     assert set(found["databases"]) == {*names, *(f"{name}_ro" for name in names), "*"}
@@ -201,6 +181,8 @@ def read_pgbouncer(inventory: Inventory, found: dict[str, dict[str, str]]) -> No
         )
     limited = {role.name for role in inventory.roles if role.connection_limit}
     assert set(found["users"]) == {"pgbouncer_auth", inventory.cluster.superuser, *limited}
+    asked = [found["pgbouncer"][f"{side}_tls_sslmode"] for side in ("client", "server")]
+    assert asked == [SPOKEN[tls].client, SPOKEN[tls].pooler]
     assert found["pgbouncer"]["admin_users"] == found["pgbouncer"]["auth_user"] == "pgbouncer_auth"
     peers = {hostile.connection(text)["host"] for text in found["peers"].values()}
     assert peers == {str(each.address) for each in inventory.proxies}
@@ -222,7 +204,14 @@ def read_dockerfiles(inventory: Inventory, found: dict[str, str]) -> None:
     for name in ("patroni", "haproxy", "pgbouncer"):
         lines = hostile.instructions(found[f"{name}/Dockerfile"])
         assert [rest for word, rest in lines if word == "FROM"] == bases.get(name, [images.debian])
-        assert [rest for word, rest in lines if word == "ARG"] == sorted(inventory.build.args)
+        # Once more in the stage that installs the inventory's packages
+        stages = 2 if name == "patroni" and inventory.build.packages else 1
+        assert [rest for word, rest in lines if word == "ARG"] == sorted(inventory.build.args) * stages
+        if stages == 2:
+            commands = [shlex.split(rest) for word, rest in lines if word == "RUN"]
+            (install,) = (words for words in commands if inventory.build.packages[0] in words)
+            at = install.index("--no-install-recommends")
+            assert install[at + 1 : install.index("&&", at)] == list(inventory.build.packages)
         (label,) = (rest for word, rest in lines if word == "LABEL")
         assert hostile.label(label) == inventory.build.revision
         others = {
@@ -241,108 +230,75 @@ def read_dockerfiles(inventory: Inventory, found: dict[str, str]) -> None:
         assert {word for word, _ in lines} <= others
 
 
-def test_the_readers_read_the_files_of_an_ordinary_inventory() -> None:
-    read_back(ordinary_inventory(), ordinary())
+def test_the_states_of_tls_are_these() -> None:
+    assert set(SPOKEN) == set(TRANSPORTS)
+
+
+@pytest.mark.parametrize("tls", TRANSPORTS, ids=lambda tls: tls.tag)
+def test_the_readers_read_the_files_of_an_ordinary_inventory(tls: Transport) -> None:
+    read_back(ordinary_inventory(), ordinary(tls), tls)
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(paths(BASE)), hostile.anything | hostile.one_line)
-def test_a_value_of_the_inventory_is_refused_or_read_back(path: tuple[str | int, ...], value: str) -> None:
+@given(st.sampled_from(paths(BASE)), hostile.anything | hostile.one_line, transports)
+def test_a_value_of_the_inventory_is_refused_or_read_back(
+    path: tuple[str | int, ...], value: str, tls: Transport
+) -> None:
     try:
-        inventory = parse(json.dumps(changed(path, value)), "inventory.yaml")
+        inventory = parse(document(changed(path, value)), "inventory.yaml")
     except InventoryError:
         event("refused")
         return
     event("accepted")
-    read_back(inventory, files(inventory, CREDENTIALS))
-
-
-FREE = [
-    ("build", "revision"),
-    ("build", "args", "A"),
-    ("postgresql", "locale"),
-    ("postgresql", "parameters", "log_line_prefix"),
-    ("postgresql", "parameters", "my.setting"),
-]
-"""What may be any line of text."""
+    read_back(inventory, files(inventory, CREDENTIALS, tls), tls)
 
 
 @settings(max_examples=100)
-@given(st.fixed_dictionaries(dict.fromkeys(FREE, hostile.one_line)))
-def test_free_texts_are_read_back(values: dict[tuple[str, ...], str]) -> None:
+@given(st.fixed_dictionaries(dict.fromkeys(FREE, hostile.one_line)), transports)
+def test_free_texts_are_read_back(values: dict[tuple[str, ...], str], tls: Transport) -> None:
     copy = BASE
     for path, value in values.items():
         copy = json.loads(json.dumps(copy))
         functools.reduce(lambda each, step: each[step], path[:-1], copy)[path[-1]] = value
     try:
-        inventory = parse(json.dumps(copy), "inventory.yaml")
+        inventory = parse(document(copy), "inventory.yaml")
     except InventoryError:
         assume(False)
-    read_back(inventory, files(inventory, CREDENTIALS))
-
-
-identifiers = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(
-    ["null", "true", "yes", "off", "y", "select", "user", "all", "sameuser", "replication", "_", "e1", "nan"]
-)
-hosts = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True) | st.sampled_from(
-    ["0", "1e3", "0x10", "on", "null", "007", "1-2", "2026-11-28"]
-)
+    read_back(inventory, files(inventory, CREDENTIALS, tls), tls)
 
 
 @settings(max_examples=100)
-@given(
-    st.lists(identifiers, min_size=5, max_size=5, unique=True),
-    st.lists(hosts, min_size=5, max_size=5, unique=True),
-)
-def test_names_that_mean_something_elsewhere_are_read_back(names: list[str], machines: list[str]) -> None:
-    copy = json.loads(json.dumps(BASE))
-    database, superuser, copy["databases"][0]["name"], clerk, reader = names
-    copy["cluster"] |= {"database": database, "superuser": superuser}
-    copy["databases"][0]["owner"] = copy["roles"][0]["name"] = clerk
-    copy["roles"][1] |= {"name": reader, "grants": [{"on": f"{names[2]}.sales", "access": "read"}]}
-    for at, each in enumerate((*copy["db"], *copy["proxies"])):
-        each["name"] = machines[at]
+@given(five_names, five_hosts, transports)
+def test_names_that_mean_something_elsewhere_are_read_back(
+    names: list[str], machines: list[str], tls: Transport
+) -> None:
     try:
-        inventory = parse(json.dumps(copy), "inventory.yaml")
+        inventory = parse(document(named(names, machines)), "inventory.yaml")
     except InventoryError:
         assume(False)
-    read_back(inventory, files(inventory, CREDENTIALS))
-
-
-def credentials(values: dict[str, str]) -> Credentials | None:
-    """Return credentials that went through a file, None for those that it refuses."""
-    made = Credentials("boss", "app", **{field: Secret(values[name]) for name, field in PASSWORDS.items()})
-    try:
-        found = parse_credentials(render_credentials(made).reveal(), path="c.env")
-    except CredentialsError:
-        return None
-    assert {name: found.values[name].reveal() for name in PASSWORDS} == values
-    return made
+    read_back(inventory, files(inventory, CREDENTIALS, tls), tls)
 
 
 @settings(max_examples=200)
-@given(st.fixed_dictionaries(dict.fromkeys(PASSWORDS, hostile.anything)))
-def test_passwords_are_refused_or_read_back(values: dict[str, str]) -> None:
+@given(st.fixed_dictionaries(dict.fromkeys(PASSWORDS, hostile.anything)), transports)
+def test_passwords_are_refused_or_read_back(values: dict[str, str], tls: Transport) -> None:
     made = credentials(values)
     event("refused" if made is None else "accepted")
     if made is not None:
-        read_passwords(made, values)
-
-
-passwords = hostile.one_line.map(lambda value: (value + "x" * 8)[:900])
+        read_passwords(made, values, tls)
 
 
 @settings(max_examples=200)
-@given(st.fixed_dictionaries(dict.fromkeys(PASSWORDS, passwords)))
-def test_passwords_that_are_accepted_are_read_back(values: dict[str, str]) -> None:
+@given(st.fixed_dictionaries(dict.fromkeys(PASSWORDS, passwords)), transports)
+def test_passwords_that_are_accepted_are_read_back(values: dict[str, str], tls: Transport) -> None:
     values["PATRONI_REST_PASS"] = values["PATRONI_REST_PASS"].encode("ascii", "ignore").decode() + "12345678"
     made = credentials(values)
     assume(made is not None)
     assert made is not None
-    read_passwords(made, values)
+    read_passwords(made, values, tls)
 
 
-def read_passwords(made: Credentials, values: dict[str, str]) -> None:
+def read_passwords(made: Credentials, values: dict[str, str], tls: Transport) -> None:
     inventory = ordinary_inventory()
     text = render(
         "patroni/secrets.yml.j2",
@@ -350,9 +306,9 @@ def read_passwords(made: Credentials, values: dict[str, str]) -> None:
         credentials=made,
         rest_user="kbpg",
         host=inventory.db[0],
-        tls=Transport("require"),
+        tls=tls,
     )
-    verified = {"sslmode": "verify-full", "sslrootcert": "/etc/patroni/tls/ca.crt"}
+    verified = {"sslmode": SPOKEN[tls].server, "sslrootcert": "/etc/patroni/tls/ca.crt"}
     assert yaml.safe_load(text) == {
         "restapi": {"authentication": {"username": "kbpg", "password": values["PATRONI_REST_PASS"]}},
         "raft": {"password": values["RAFT_PASS"]},
@@ -372,13 +328,14 @@ def read_passwords(made: Credentials, values: dict[str, str]) -> None:
     assert hostile.userlist(users) == {"pgbouncer_auth": values["PGBOUNCER_AUTH_PASS"]}
 
 
-def test_passwords_are_in_secret_files_alone() -> None:
+@pytest.mark.parametrize("tls", TRANSPORTS, ids=lambda tls: tls.tag)
+def test_passwords_are_in_secret_files_alone(tls: Transport) -> None:
     odd = {name: f"a'b\"c$d\\e%f{at}" for at, name in enumerate(PASSWORDS)}
     made = credentials(odd)
     assert made is not None
-    found = files(parse(json.dumps(BASE), "inventory.yaml"), made)
+    found = files(parse(document(BASE), "inventory.yaml"), made, tls)
     secret = {"patroni/secrets.yml", "pgbouncer/userlist.txt"}
-    assert {name for name in found if found[name] != ordinary()[name]} == secret
+    assert {name for name in found if found[name] != ordinary(tls)[name]} == secret
 
 
 @settings(max_examples=100)

@@ -237,7 +237,7 @@ def test_the_holder_of_the_lock_is_told_as_it_is(place: Path, who: str, doing: s
     with tempfile.TemporaryDirectory(dir=place) as directory:
         words = [" ".join(word.split()) for word in (directory, who, "now", doing)]
         script = lock._SCRIPT.replace("exec cat >/dev/null", "")
-        LocalHost().run(["sh", "-c", script, "kbpg-lock", *words])
+        LocalHost().run(["sh", "-c", script, "kbpg-lock", *words, "0"])
         lines = Path(directory, "kbpg.holder").read_text().split("\n")
         assert lines[:3] == [f"who {words[1]}", "since now", f"doing {words[3]}"]
         assert sorted(listed(directory)) == ["kbpg.commands.lock", "kbpg.holder", "kbpg.lock"]
@@ -341,6 +341,8 @@ def test_a_container_with_any_name_is_stopped_by_that_name(place: Path, name: st
                 known_hosts=None,
                 connect_timeout=1.0,
                 sudo=False,
+                fingerprints=(),
+                jump_fingerprints=(),
             ),
         )
     )

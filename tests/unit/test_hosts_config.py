@@ -22,6 +22,8 @@ class Settings:
     known_hosts: Path | None = None
     connect_timeout: float = 10.0
     sudo: bool = True
+    fingerprints: tuple[str, ...] = ()
+    jump_fingerprints: tuple[str, ...] = ()
 
 
 @pytest.fixture
@@ -33,6 +35,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def config(home: Path, text: str) -> None:
     (home / ".ssh" / "config").write_text(text)
+
+
+def test_a_jump_host_has_its_own_fingerprints(home: Path) -> None:
+    settings = Settings(fingerprints=("SHA256:host",), jump="gate", jump_fingerprints=("SHA256:gate",))
+    target = resolve("db-1", "127.0.0.5", settings)
+    assert target.pinned == ("SHA256:host",)
+    assert resolve_jump(target, "gate", settings).pinned == ("SHA256:gate",)
+    assert resolve_jump(target, "gate", Settings(fingerprints=("SHA256:host",))).pinned == ()
 
 
 def test_without_a_configuration_the_defaults_hold(home: Path) -> None:

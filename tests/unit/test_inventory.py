@@ -176,6 +176,30 @@ proxies: [{name: d, address: 10.0.0.4}]
     assert c.connect_timeout == 2.5
 
 
+ONE, TWO = (f"SHA256:{letter * 42}{last}" for letter, last in ("AA", "/8"))
+
+
+def test_fingerprints_are_one_or_a_list_and_belong_to_their_jump_host() -> None:
+    text = f"""\
+cluster: {{name: t}}
+ssh: {{jump: bastion.example, jump_fingerprint: {ONE}}}
+db:
+  - {{name: a, address: 10.0.0.1, ssh: {{fingerprint: {ONE}}}}}
+  - {{name: b, address: 10.0.0.2, ssh: {{fingerprint: [{ONE}, "{TWO}"], jump: other.example}}}}
+  - {{name: c, address: 10.0.0.3, ssh: {{jump: other.example, jump_fingerprint: [{TWO}]}}}}
+proxies:
+  - {{name: d, address: 10.0.0.4, ssh: {{fingerprint: {TWO}}}}}
+"""
+    inv = parse(text, "inventory.yaml")
+    pins = {host.name: inv.ssh_for(host) for host in inv.hosts}
+    assert {name: (ssh.fingerprints, ssh.jump_fingerprints) for name, ssh in pins.items()} == {
+        "a": ((ONE,), (ONE,)),
+        "b": ((ONE, TWO), ()),
+        "c": ((), (TWO,)),
+        "d": ((TWO,), (ONE,)),
+    }
+
+
 def test_paths_start_at_the_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     file = tmp_path / "sub" / "inv.yaml"
@@ -284,13 +308,13 @@ def test_what_a_rule_must_not_refuse(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("minimal", 'got "minimal": standbys could not follow'),
+        ("minimal", 'got "minimal": replicas could not follow'),
         ("hot_standby", 'got "hot_standby"'),  # an old word for replica, which PostgreSQL shows as replica
         ("LOGICAL", 'got "LOGICAL"'),  # so that it is written as PostgreSQL shows it
         ("2", "got 2"),
     ],
 )
-def test_standbys_and_patroni_need_a_level_of_wal(value: str, why: str) -> None:
+def test_replicas_and_patroni_need_a_level_of_wal(value: str, why: str) -> None:
     where = "inventory.yaml:2: postgresql.parameters.wal_level"
     found = problems(f"postgresql: {{parameters: {{wal_level: {value}}}}}")
     assert found == [f"{where}: wanted replica or logical, {why}"]

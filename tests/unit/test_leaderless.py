@@ -46,7 +46,7 @@ def refused(seen: Leaderless) -> tuple[str, str]:
     return refusal.message, refusal.hint or ""
 
 
-def test_the_most_advanced_standby_may_lead_and_nothing_is_lost() -> None:
+def test_the_most_advanced_replica_may_lead_and_nothing_is_lost() -> None:
     assert why_not_fail_over(SEEN) is None
     assert what_is_lost(SEEN) == []
     assert what_may_be_lost(SEEN, "quorum") == []
@@ -64,7 +64,7 @@ def test_not_while_a_postgresql_takes_writes_whatever_its_patroni_says() -> None
     assert "stop the container patroni there first" in hint
 
 
-def test_not_while_a_standby_streams_from_a_leader_that_nobody_sees() -> None:
+def test_not_while_a_replica_streams_from_a_leader_that_nobody_sees() -> None:
     nodes = {**SEEN.nodes, "db-3": replace(REPLICA, receiving=True)}
     assert refused(replace(SEEN, nodes=nodes))[0] == (
         "no failover: db-3 streams from a leader that cannot be seen from here"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from kbpg.engine import lock
 from kbpg.engine.lock import Locks
 from kbpg.errors import HostError, LockHeld, Unreachable
+from kbpg.hosts.become import Way
 from kbpg.hosts.fake import FakeHolding, FakeHost
 from kbpg.hosts.link import Link
+from kbpg.hosts.local import LocalHost
 from kbpg.hosts.ssh import SshHost
 
 
@@ -59,7 +65,7 @@ def test_a_lock_whose_process_was_ended_is_lost_on_that_host_alone() -> None:
     ("connected", "held", "lost"), [(True, False, True), (True, True, False), (False, False, False)]
 )
 def test_a_broken_connection_is_no_lost_lock(connected: bool, held: bool, lost: bool) -> None:
-    host = SshHost("a", "192.0.2.1", cast(Link, SimpleNamespace(alive=connected)), become=())
+    host = SshHost("a", "192.0.2.1", cast(Link, SimpleNamespace(alive=connected)), Way())
     assert not host.lock_lost()
     host.guard = SimpleNamespace(path="", alive=held)
     assert host.lock_lost() is lost
@@ -112,6 +118,21 @@ def test_a_holder_that_has_not_written_its_name_yet_is_somebody() -> None:
         acquire(Busy("busy"))
     assert caught.value.message == "busy: somebody is changing it, since just now: something"
     assert caught.value.hint == "wait until it is done"
+
+
+@pytest.mark.parametrize(("patience", "told"), [(0, "running"), (20, "ok")])
+def test_the_last_command_of_a_killed_kbpg_is_waited_for(patience: int, told: str, tmp_path: Path) -> None:
+    """By the script of the lock itself, with a command that holds its file as kbpg's commands do."""
+    script = lock._SCRIPT.replace("exec cat >/dev/null", "")
+    argv = ["flock", "--shared", str(tmp_path / "kbpg.commands.lock"), "sh", "-c", "echo began; read line"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as command:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"began\n"
+        Timer(0.3, command.stdin.close).start()
+        words = [str(tmp_path), "root@h", "now", "apply-all", str(patience)]
+        output = LocalHost().run(["sh", "-c", script, "kbpg-lock", *words])
+    assert output.stdout.startswith(f"{lock._MARKER}{told}")
 
 
 def test_what_others_are_told_is_on_one_line() -> None:

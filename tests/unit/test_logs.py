@@ -72,6 +72,12 @@ def test_a_secret_is_masked_wherever_the_pieces_end(cuts: list[int]) -> None:
     assert lines == ["start *** middle", "next ***", "***"]
 
 
+def test_a_password_on_the_line_after_its_word_is_masked() -> None:
+    text = b"LOG:  statement: alter role a password\n\t'hunter2';\nLOG:  password\nit's the next\n"
+    lines = list(masked_lines(iter([text[:50], text[50:]]), Redactor().mask))
+    assert lines == ["LOG:  statement: alter role a password", "\t'***';", "LOG:  password", "it's the next"]
+
+
 def test_a_line_without_end_is_not_kept_for_ever() -> None:
     found = masked_lines(iter([b"x" * (LONGEST + 1), b"y"]), str)
     assert next(found) == "x" * (LONGEST + 1)

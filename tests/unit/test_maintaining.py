@@ -40,7 +40,7 @@ def test_nothing_lost_is_said_and_so_is_the_easier_way() -> None:
     paused = replace(SEEN, nodes={**SEEN.nodes, "db-3": replace(REPLICA, paused=True)})
     assert plain(losses(paused, "quorum")) == (
         "nothing is lost: no node's data reaches farther than that of db-2\n"
-        "Patroni is paused: after kbpg resume a standby takes over by itself\n"
+        "Patroni is paused: after kbpg resume a replica takes over by itself\n"
     )
 
 

@@ -168,6 +168,6 @@ def test_sql_is_noted_without_verifiers() -> None:
     verifier = scram.verifier(Secret("wonderful"))
     statement = SQL("ALTER ROLE {} PASSWORD {}").format(Identifier("it's"), Literal(verifier))
     shown = sql._shown(statement, cast("psycopg.Connection[Any]", None))
-    assert shown == """ALTER ROLE "it's" PASSWORD 'SCRAM-SHA-256$***'"""
+    assert shown == """ALTER ROLE "it's" PASSWORD '***'"""
     hashed = SQL("ALTER ROLE x PASSWORD {}").format(Literal("md5" + "0" * 32))
-    assert sql._shown(hashed, cast("psycopg.Connection[Any]", None)) == "ALTER ROLE x PASSWORD 'md5***'"
+    assert sql._shown(hashed, cast("psycopg.Connection[Any]", None)) == "ALTER ROLE x PASSWORD '***'"

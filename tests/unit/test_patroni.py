@@ -17,7 +17,7 @@ from kbpg.patroni import (
     Member,
     NodeFact,
     NodeStatus,
-    Standby,
+    Replica,
     leader_of,
     streaming_of,
 )
@@ -47,16 +47,16 @@ def test_the_leader_of_both_versions(
     assert (status.role, status.state, status.version) == (role, "running", version)
     assert (status.system_identifier, status.timeline) == (identifier, timeline)
     assert (status.pending_restart, status.paused, status.receiving) == (False, False, False)
-    assert {s.name: s.sync_state for s in status.standbys} == sync
-    assert {s.state for s in status.standbys} == {"streaming"}
+    assert {s.name: s.sync_state for s in status.replicas} == sync
+    assert {s.state for s in status.replicas} == {"streaming"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_standby_of_both_versions(version: str) -> None:
+def test_a_replica_of_both_versions(version: str) -> None:
     status = NODE.parse(200, recorded(version)["standby"])
     assert not status.leads
     assert (status.role, status.version, status.receiving) == ("replica", version, True)
-    assert status.standbys == ()
+    assert status.replicas == ()
 
 
 @pytest.mark.parametrize(("version", "role"), [("3.3.11", "sync_standby"), ("4.1.5", "quorum_standby")])
@@ -161,7 +161,7 @@ def test_two_leaders_are_no_leader() -> None:
         leader_of(seen(a=("primary", "running"), b=("master", "running")), NODE, ["a", "b"])
 
 
-def test_only_standbys_that_stream_count() -> None:
+def test_only_replicas_that_stream_count() -> None:
     rows = [
         {"application_name": name, "state": state, "sync_state": "async"}
         for name, state in {"b": "streaming", "c": "catchup", "d": "backup"}.items()
@@ -170,6 +170,6 @@ def test_only_standbys_that_stream_count() -> None:
     knowledge.put(
         "a", {NODE.key: NODE.parse(200, {"state": "running", "role": "primary", "replication": rows})}
     )
-    assert streaming_of(Facts(knowledge, "a"), NODE, "a") == {"b": Standby("b", "streaming", "async")}
+    assert streaming_of(Facts(knowledge, "a"), NODE, "a") == {"b": Replica("b", "streaming", "async")}
     with pytest.raises(NotKnown):
         streaming_of(Facts(knowledge, "a"), NODE, "b")

@@ -13,14 +13,17 @@ import pytest
 
 from kbpg.hosts.fake import FakeHost
 from kbpg.operations import pause_guard
-from kbpg.operations.pause_guard import Left, arm, bound, left_behind, note_path, read_note
+from kbpg.operations.pause_guard import FAILED, RESUMED, Left, arm, bound, left_behind, note_path, read_note
 
 from .small_cluster import context
 
 DOCKER = """#!/bin/sh
 echo "$@" >> "$DOCKER_LOG"
-case $2 in
-  pgbouncer) exit "${KILL_STATUS:-0}" ;;
+case "$1 $2" in
+  "inspect pgbouncer") echo "${RUNS:-true}" ;;
+  "exec pgbouncer")
+    [ ! -e "$HANGS" ] || exec sleep 30
+    [ ! -e "$BROKEN" ] ;;
   *) cat "$STATS" ;;
 esac
 """
@@ -33,6 +36,7 @@ class Shell:
 
     def __init__(self, directory: Path) -> None:
         self.note, self.log, self.stats = (directory / name for name in ("pause", "log", "stats"))
+        self.broken, self.hangs = directory / "broken", directory / "hangs"
         (directory / "docker").write_text(DOCKER)
         (directory / "docker").chmod(0o755)
         self.log.touch()
@@ -41,9 +45,20 @@ class Shell:
             "PATH": f"{directory}:{os.environ['PATH']}",
             "DOCKER_LOG": str(self.log),
             "STATS": str(self.stats),
+            "BROKEN": str(self.broken),
+            "HANGS": str(self.hangs),
         }
 
-    def start(self, *, limit: int = 8, silence: str = "5", leaving: str = "db-2", **more: str) -> None:
+    def start(
+        self,
+        *,
+        limit: int = 8,
+        silence: str = "5",
+        leaving: str = "db-2",
+        persistence: str = "60",
+        patience: str = "5",
+        **more: str,
+    ) -> None:
         words = (
             str(self.note),
             str(limit),
@@ -52,6 +67,8 @@ class Shell:
             "haproxy",
             leaving,
             "switchover from a to b",
+            persistence,
+            patience,
         )
         self.process = subprocess.Popen(
             ["setsid", "--wait", "sh", "-c", pause_guard._SCRIPT, "kbpg-guard", *words],
@@ -85,9 +102,18 @@ class Shell:
     def end(self) -> int:
         return self.process.wait(DEADLINE)
 
+    def printed(self) -> str:
+        """Return what it printed since it was armed; it has ended then."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read().decode()
+
+    @property
+    def tries(self) -> int:
+        return self.log.read_text().count("exec pgbouncer sh -c kill -USR2 1")
+
     @property
     def resumed(self) -> bool:
-        return "exec pgbouncer sh -c kill -USR2 1" in self.log.read_text()
+        return self.tries > 0
 
 
 @pytest.fixture
@@ -122,6 +148,55 @@ def test_a_guard_that_is_told_to_resumes_and_forgets(shell: Shell) -> None:
     assert shell.end() == 0
     assert shell.resumed
     assert not shell.note.exists()
+    assert shell.printed() == f"{RESUMED}\n"
+
+
+def test_a_resume_that_fails_is_tried_again_until_it_is_taken(shell: Shell) -> None:
+    shell.broken.touch()
+    shell.start()
+    shell.say(b".hr")
+    shell.until(lambda: shell.tries >= 3)
+    lines = left(shell).lines
+    assert lines[-1].endswith(
+        "PgBouncer's console did not take RESUME: the guard cannot let the clients of pgbouncer go on yet, and tries "
+        "again"
+    )
+    assert len(lines) == 3
+    assert not left(shell).ended
+    assert not left(shell).lasts(time.time())
+    shell.broken.unlink()
+    assert shell.end() == 0
+    assert not shell.note.exists()
+    assert shell.printed() == f"{RESUMED}\n"
+
+
+def test_a_resume_that_is_never_taken_leaves_the_note_and_is_said(shell: Shell) -> None:
+    shell.broken.touch()
+    shell.start(persistence="2")
+    shell.say(b"r")
+    assert shell.end() == 1
+    assert shell.tries >= 3
+    assert left(shell).lines[-1].endswith("the guard could not let the clients of pgbouncer go on")
+    assert shell.printed() == f"{FAILED}\n"
+
+
+def test_a_docker_that_hangs_is_asked_again(shell: Shell) -> None:
+    shell.hangs.touch()
+    shell.start(patience="0.3")
+    shell.hang_up()
+    shell.until(lambda: shell.tries >= 2)
+    shell.hangs.unlink()
+    assert shell.end() == 0
+    assert left(shell).ended
+
+
+def test_in_a_pgbouncer_that_does_not_run_nobody_waits(shell: Shell) -> None:
+    shell.broken.touch()
+    shell.start(RUNS="false")
+    shell.say(b"r")
+    assert shell.end() == 0
+    assert shell.tries == 1
+    assert shell.printed() == f"{RESUMED}\n"
 
 
 def test_a_controller_that_dies_before_the_handover(shell: Shell) -> None:
@@ -187,9 +262,10 @@ def test_a_session_that_is_hung_up_on_does_not_take_the_guard_along(shell: Shell
 
 
 def test_a_pgbouncer_that_cannot_be_told_is_said(shell: Shell) -> None:
-    shell.start(KILL_STATUS="1")
+    shell.broken.touch()
+    shell.start(persistence="1")
     shell.hang_up()
-    shell.end()
+    assert shell.end() == 1
     assert not left(shell).ended
     assert "could not let the clients" in left(shell).lines[-1]
 
@@ -212,6 +288,26 @@ def test_what_kbpg_tells_the_guard() -> None:
     guard.dismiss()
     assert host.watches[0].sent == b".hd"
     assert not guard.alive
+
+
+@pytest.mark.parametrize(
+    ("alive", "printed", "wanted"),
+    [
+        (True, "kbpg-guard:resumed\n", RESUMED),
+        (True, "kbpg-guard:failed\n", FAILED),
+        (True, "", ""),
+        (False, "kbpg-guard:resumed\n", ""),
+    ],
+)
+def test_what_the_guard_says_of_a_resume(alive: bool, printed: str, wanted: str) -> None:
+    host = FakeHost("px-1")
+    guard = arm(context(), host, "switchover", "db-2")
+    host.watches[0].last, host.watches[0].alive = printed, alive
+    assert guard.resume() == wanted
+
+
+def test_the_guard_tries_for_a_minute_at_least() -> None:
+    assert pause_guard.PERSISTENCE >= 60
 
 
 @pytest.mark.parametrize(("patience", "wanted"), [(60, 20), (0, 20), (12, 8), (1, 2)])

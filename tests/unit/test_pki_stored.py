@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kbpg.errors import CredentialsError
-from kbpg.pki import load, store, write
+from kbpg.pki import load, names_of, store, write
+from kbpg.pki.completing import complete
 from kbpg.pki.issuing import CA_LIFE
 from kbpg.secret import Secret
 
@@ -187,6 +188,36 @@ def test_a_key_that_others_may_read_is_refused(kept: Store, name: str) -> None:
 def test_a_directory_that_others_may_enter_is_refused(kept: Store) -> None:
     kept.directory.chmod(0o755)
     assert f"{kept.directory}: mode 0755: wanted 0700" in refused(kept)
+
+
+def test_who_only_looks_is_told_of_what_others_may_read(kept: Store) -> None:
+    (kept.directory / "ca.key").chmod(0o640)
+    (kept.directory / "ca.crt").chmod(0o644)
+    kept.directory.chmod(0o755)
+    stored = load(kept.directory, lenient=True)
+    assert stored.exposed == {kept.directory: 0o755, kept.directory / "ca.key": 0o640}
+    assert set(stored.files) == ALL
+    whole = complete(stored, names_of(inventory()), "kb", now=NOW)
+    assert (whole.exposed, whole.fresh) == (stored.exposed, frozenset())
+    assert load_all_refused(kept) == [
+        f"{kept.directory}: mode 0755: wanted 0700",
+        f"{kept.directory}/ca.key: mode 0640: wanted 0600",
+    ]
+
+
+def load_all_refused(place: Store) -> list[str]:
+    with pytest.raises(CredentialsError) as caught:
+        load(place.directory)
+    return caught.value.message.splitlines()
+
+
+def test_who_only_looks_is_refused_what_is_no_key(kept: Store) -> None:
+    (kept.directory / "ca.key").chmod(0o640)
+    (kept.directory / "db-1.key").unlink()
+    (kept.directory / "db-1.key").symlink_to(kept.directory / "ca.key")
+    with pytest.raises(CredentialsError) as caught:
+        load(kept.directory, lenient=True)
+    assert caught.value.message == f"{kept.directory}/db-1.key: a symbolic link: wanted a file"
 
 
 def test_a_link_is_refused(kept: Store, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ ENDED = "pg_waldump: error: error in WAL record at 0/6412D78: invalid record len
 
 
 def test_the_end_of_the_wal_counts_and_not_the_checkpoint() -> None:
-    """A standby acknowledges what is on its disk, far beyond its last restart point."""
+    """A replica acknowledges what is on its disk, far beyond its last restart point."""
     segments = "000000020000000000000006 000000020000000000000007"
     assert parse(control(segments=segments, dump=ENDED)) == Position(2, 0x6412D78, "7711362834214387742")
 

@@ -85,7 +85,7 @@ def test_what_keeps_clients_waiting_is_told_before_that(clients: Waiting) -> Non
     assert restart_postgresql(cluster([]).at("db-1")) == {"px-2": "cannot be reached any more"}
 
 
-def test_clients_do_not_wait_for_a_standby(clients: Waiting) -> None:
+def test_clients_do_not_wait_for_a_replica(clients: Waiting) -> None:
     said: list[str] = []
     assert restart_postgresql(cluster(said).at("db-2")) == {}
     assert said == []
@@ -95,7 +95,7 @@ def test_the_problems_of_all_restarts_and_switchovers_are_one_result(
     clients: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed_over = Handover("db-1", "db-2", problems={"px-1": "no write reached db-2 through it: refused"})
-    monkeypatch.setattr(rolling, "switchover", lambda site, leaving: handed_over)
+    monkeypatch.setattr(rolling, "switchover", lambda site, leaving, manner: handed_over)
     monkeypatch.setattr(rolling.OneNodeAtATime, "_problems", lambda *_, **__: [])
     monkeypatch.setattr(rolling.LeaderSettings, "shift", lambda *_: SimpleNamespace(shrinks=[], grows=[]))
     monkeypatch.setattr(rolling_restart, "leader", lambda site: "db-1")
@@ -119,7 +119,7 @@ def test_the_command_fails_where_writes_do_not_come_through(
     monkeypatch.setattr(handing_over, "_opened", opened)
     monkeypatch.setattr(handing_over, "_all_proxies", lambda *_: None)
     monkeypatch.setattr(handing_over, "restart_nodes", lambda *_, **__: Restarted(["db-2", "db-1"], problems))
-    assert handing_over.restart(Options(), (), pending=False) == code
+    assert handing_over.restart(Options(), (), (), pending=False) == code
     printed = capsys.readouterr().out
     assert "restarted: db-2, db-1" in printed
     assert ("px-2: no write reached db-1 through it" in printed) is bool(problems)

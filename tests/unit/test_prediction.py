@@ -72,7 +72,7 @@ def test_a_crashed_leader_may_first_start_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "standbys", "lost", "words"),
+    ("mode", "replicas", "lost", "words"),
     [
         ("quorum", None, 0, "no acknowledged commit"),
         ("quorum", 2, 0, "no acknowledged commit"),
@@ -82,9 +82,9 @@ def test_a_crashed_leader_may_first_start_again(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_failover_may_lose(
-    tmp_path: Path, mode: str, standbys: int | None, lost: int | None, words: str
+    tmp_path: Path, mode: str, replicas: int | None, lost: int | None, words: str
 ) -> None:
-    loss = data_loss(inventory(tmp_path, cluster=f"name: test, synchronous: '{mode}'"), standbys)
+    loss = data_loss(inventory(tmp_path, cluster=f"name: test, synchronous: '{mode}'"), replicas)
     assert loss.bytes == lost
     assert words in loss.text
 

@@ -14,7 +14,7 @@ from kbpg.facts import Facts, Knowledge, NotKnown
 from kbpg.inventory import Host, parse
 from kbpg.model import Placed, Status
 from kbpg.resources.file import FileState
-from kbpg.resources.foreign import DataState, Ownership, judge, odd_one_out
+from kbpg.resources.foreign import DataState, Ownership, damaged, judge, odd_one_out
 from kbpg.resources.hardware import Hardware
 from kbpg.resources.preflight.clock import Offset, skew
 from kbpg.resources.preflight.disk import Disk
@@ -213,6 +213,18 @@ def test_disk(disk: Disk, said: str) -> None:
     assert one("db-1", db_1={DISK: disk}) == said
 
 
+def test_directories_to_mount_must_be_there() -> None:
+    """Docker would make them: root's, on the host's own disk, where a file server's was meant."""
+    settings = "postgresql: {mounts: [/srv/wal, /srv/backup]}\n"
+    wal, backup = "directory:/srv/wal", "directory:/srv/backup"
+    there = ("999:999", 0o700)
+    assert one("db-1", settings, db_1={wal: there, backup: there}) == ""
+    assert one("db-1", settings, db_1={wal: there, backup: None}) == (
+        "mounts: /srv/backup is not there: wanted it, for postgresql.mounts"
+    )
+    assert one("px-1", settings) == ""
+
+
 def test_the_inventorys_own_minimum_counts() -> None:
     assert one("px-1", "prepare: {minimum_disk: 100GB}\n") == "disk: 50GB free at /opt: wanted 100GB"
 
@@ -385,6 +397,29 @@ def test_whose_data_it_is(data: DataState, owner: Ownership, why: str | None) ->
     found = judge(data, owner, "kb", 16)
     assert (found is None) == (why is None)
     assert (why or "") in (found or "")
+
+
+BROKEN = replace(MINE, system_identifier="", readable=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "owner", "is_damaged"),
+    [
+        (BROKEN, KB, True),
+        (MINE, KB, False),
+        (replace(MINE, system_identifier=""), KB, False),  # a clone in progress
+        (BROKEN, Ownership(), False),
+        (BROKEN, Ownership("kb", ""), False),  # claimed: nobody knows whose data appeared
+        (BROKEN, Ownership("shop", "111"), False),
+        (replace(BROKEN, present=False), KB, False),
+        (replace(BROKEN, version="15"), KB, False),
+        (replace(BROKEN, path=f"{BASE}/postgres/data"), KB, False),
+    ],
+)
+def test_data_is_damaged_where_the_record_alone_explains_it(
+    data: DataState, owner: Ownership, is_damaged: bool
+) -> None:
+    assert damaged(data, owner, "kb", 16) is is_damaged
 
 
 def test_foreign_data_is_described_with_the_commands_to_look_at_it() -> None:

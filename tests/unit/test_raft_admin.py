@@ -82,6 +82,20 @@ def test_ghosts_count_for_the_quorum() -> None:
     assert not holds_without(member("db-1", ghosts=(GHOST, "192.0.2.98:7000")), MEMBERS["db-2"])
 
 
+def test_a_quorum_that_the_leader_does_not_see_is_none() -> None:
+    """What members that lost their log make of the three they know, while their leader counts ghosts."""
+    others = {name: member(name) for name in ("db-2", "db-3")}
+    leader = replace(member("db-1", quorum=False, ghosts=(GHOST,)), leader=MEMBERS["db-1"], state="leader")
+    found = Consensus(MEMBERS, {"db-1": leader, **others})
+    assert found.with_quorum == []
+    assert not found.document()["quorum"]
+    # A leader that is silent is believed to be one: others hear it
+    assert Consensus(MEMBERS, {"db-1": "no answer", **others}).with_quorum == ["db-2", "db-3"]
+    # One that is cut off takes nothing from those who follow another
+    elsewhere = {name: replace(status, leader=MEMBERS["db-2"]) for name, status in others.items()}
+    assert Consensus(MEMBERS, {"db-1": leader, **elsewhere}).with_quorum == ["db-2", "db-3"]
+
+
 LOST = Before(
     consensus(quorum=False),
     leaders=(),

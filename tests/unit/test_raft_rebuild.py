@@ -24,7 +24,7 @@ from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before, why_not_rebuild
 from kbpg.operations.raft_rebuild import Rebuild, whole
 from kbpg.options import Options
-from kbpg.patroni import NodeFact, NodeStatus, Standby
+from kbpg.patroni import NodeFact, NodeStatus, Replica
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
@@ -116,9 +116,9 @@ class Cluster:
 
     def _node(self, name: str) -> NodeStatus:
         leads = name == self.leader
-        standbys = tuple(Standby(each, "streaming", "quorum") for each in self.joined) if leads else ()
+        replicas = tuple(Replica(each, "streaming", "quorum") for each in self.joined) if leads else ()
         role = "primary" if leads else "replica"
-        return NodeStatus("running", role, 3, "4.1.5", "7", False, False, not leads, standbys)
+        return NodeStatus("running", role, 3, "4.1.5", "7", False, False, not leads, replicas)
 
     def _raft(self, name: str) -> RaftStatus:
         partners = {MEMBERS[each]: True for each in (self.leader, *self.joined) if each != name}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from kbpg.layout import DB_CONTAINERS, layout
 from kbpg.operations import reinit
 from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside, start_container
 from kbpg.operations.standing import Watch
-from kbpg.patroni import NodeStatus, Standby
+from kbpg.patroni import NodeStatus, Replica
 from kbpg.raft import RaftStatus
 from kbpg.resources.file import FileState
 from kbpg.resources.foreign import DataState
@@ -30,6 +30,7 @@ from .small_cluster import DATABASES, context
 CONTEXT = context()
 PATHS = layout(CONTEXT)
 GB = 1 << 30
+WHOLE = DataState(PATHS.pgdata, True, "16", "7")
 RECORD = '{"cluster": "kb", "system_identifier": "7"}'
 
 
@@ -42,6 +43,10 @@ class Cluster:
     answers: bool = False
     recovers: bool = True
     silent: bool = False
+    data: DataState = WHOLE
+    record: str = RECORD
+    started: list[str] = field(default_factory=lambda: [""])
+    """When db-2's postmaster was started, look by look; the last one stays."""
     hosts: dict[str, FakeHost] = field(default_factory=dict)
 
     def site(self) -> Site:
@@ -58,10 +63,13 @@ class Cluster:
         watch, host = Watch(CONTEXT, "db-2"), self.hosts[name]
         up = self.answers or name != "db-2" or self._started()
         role = "primary" if name == self.leader else "replica"
-        standbys = tuple(
-            Standby(n, "streaming", "quorum") for n in DATABASES if n != name and self._streams(n)
+        replicas = tuple(
+            Replica(n, "streaming", "quorum") for n in DATABASES if n != name and self._streams(n)
         )
-        node = NodeStatus("running", role, 1, "4.1.5", "7", False, False, True, standbys)
+        node = NodeStatus("running", role, 1, "4.1.5", "7", False, False, True, replicas)
+        if name == "db-2":
+            node = replace(node, started=self.started[0])
+            self.started = self.started[1:] or self.started
         partners = {f"192.0.2.{n}:7000": True for n in (1, 2, 3) if f"db-{n}" != name}
         raft = RaftStatus("192.0.2.1:7000", True, 1, 9, 9, partners, f"192.0.2.{name[-1]}:7000", "follower")
         return {
@@ -69,8 +77,8 @@ class Cluster:
             watch.raft.key: raft,
             watch._self.key: ((name != self.leader, "7"),) if up else NotKnown("no answer"),
             watch._room.key: (GB, self.free),
-            watch._data.key: DataState(PATHS.pgdata, True, "16", "7"),
-            watch._record.key: FileState("0:0", 0o600, "", RECORD),
+            watch._data.key: self.data,
+            watch._record.key: FileState("0:0", 0o600, "", self.record),
             DB_CONTAINERS.key: NotKnown("Docker does not answer") if self.silent else dict(host.containers),
         }
 
@@ -113,9 +121,66 @@ def test_data_is_moved_between_stop_and_start_and_kept(cluster: Cluster) -> None
     assert cluster.hosts["db-1"].journal == cluster.hosts["db-3"].journal == []
 
 
+def test_data_with_a_damaged_pg_control_is_the_records(cluster: Cluster) -> None:
+    cluster.data = DataState(PATHS.pgdata, True, "16", "", readable=False)
+    set_aside(cluster.site(), "db-2")
+    assert cluster.did() == ["docker stop", "mv -T", "docker start"]
+
+
+@pytest.mark.parametrize("record", ["", '{"cluster": "kb"}', '{"cluster": "kb", "system_identifier": "8"}'])
+def test_data_with_a_damaged_pg_control_stays_without_a_record_of_this_system(
+    cluster: Cluster, record: str
+) -> None:
+    cluster.data, cluster.record = DataState(PATHS.pgdata, True, "16", "", readable=False), record
+    with pytest.raises(Refused, match="the data on db-2 is left alone"):
+        set_aside(cluster.site(), "db-2")
+    assert cluster.did() == []
+
+
 def test_without_patroni_the_data_is_moved_aside(cluster: Cluster) -> None:
     reinitialize(cluster.site(), "db-2")
     assert "mv -T" in cluster.did()
+
+
+OLD, NEW = "2026-11-29 10:00:00.1+00:00", "2026-11-29 10:00:09.1+00:00"
+
+
+@pytest.fixture
+def asked(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Patroni on db-2, which streams before and after, was asked for."""
+    cluster.answers = True
+    cluster.hosts["db-2"].journal.append(["docker", "start", "patroni"])
+    words: list[object] = []
+    monkeypatch.setattr(reinit, "change_by_rest", lambda *given: words.append(given[2:]))
+    return words
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([OLD, OLD], [OLD, OLD, "", "", NEW]),  # it streams on for two looks, then is cloned
+        ([OLD, OLD], [NEW]),
+        (["", ""], ["", "", NEW]),  # it had not started, or did not answer
+    ],
+)
+def test_a_replica_that_streams_is_cloned_before_its_reinit_has_succeeded(
+    cluster: Cluster, asked: list[object], before: list[str], after: list[str]
+) -> None:
+    cluster.started = [*before, *after, "a look too many"]
+    assert reinitialize(cluster.site(), "db-2") == "db-2 was cloned anew from db-1 and streams"
+    assert asked == [("POST", "/reinitialize", {"force": True})]
+    assert cluster.started == ["a look too many"]
+
+
+def test_a_replica_that_goes_on_with_its_old_data_was_not_cloned(
+    cluster: Cluster, asked: list[object]
+) -> None:
+    cluster.started = [OLD]
+    with pytest.raises(NotConverged) as failed:
+        reinit.await_streaming(cluster.site(), "db-2", seconds=0, former=OLD)
+    assert failed.value.message == (
+        "db-2 does not stream yet: Patroni says `running`, and PostgreSQL still runs on the old data"
+    )
 
 
 @pytest.mark.parametrize("leader", [None, "db-2"])

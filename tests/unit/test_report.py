@@ -12,9 +12,10 @@ from xml.etree import ElementTree as Tree
 import pytest
 
 from kbpg.credentials import all_secrets
+from kbpg.drills.measured import Measured
 from kbpg.errors import UsageError
 from kbpg.health.validation.catalogue import ALL
-from kbpg.report import FILES, prepare, write
+from kbpg.report import FILES, build, prepare, write
 from kbpg.report.junit import junit
 from kbpg.report.pages import found, html, markdown, seconds, size, verdict
 
@@ -93,16 +94,30 @@ def test_predicted_figures_stand_next_to_what_is_not_measured(healthy: Document)
     for text in (Page(html(healthy)).text, markdown(healthy)):
         assert "18–25 s" in text
         assert text.count("not measured yet") == 4
-        assert "no acknowledged commit, as long as one standby streams" in text
+        assert "no acknowledged commit, as long as one replica streams" in text
 
 
-def test_a_drill_that_was_measured_is_shown() -> None:
-    from kbpg.report import build
-
-    measured = build(pretended(), {"switchover": 2.4})
-    text = markdown(measured)
-    assert text.count("not measured yet") == 3
-    assert "| 2.4 s |" in text
+def test_a_drill_that_was_measured_is_shown_with_its_date() -> None:
+    drills = {
+        "switchover": Measured("switchover", 2.4, 0, "2026-11-20T10:00:00Z", 1),
+        "leader-power-cut": Measured("leader-poweroff", 21.3, 1, "2026-11-21T10:00:00Z", 5),
+    }
+    measured = build(pretended(), drills)
+    text, page = markdown(measured), Page(html(measured)).text
+    assert "| 2.4 s (2026-11-20, switchover, no rows lost) |" in text
+    assert "| 21.3 s (2026-11-21, leader-poweroff, the worst of 5 runs, 1 row lost) |" in text
+    assert "2026-11-21, leader-poweroff, the worst of 5 runs, 1 row lost" in page
+    for shown in (text, page):
+        assert shown.count("not measured yet") == 2
+    faults = {each["fault"]: each for each in measured["recovery"]["faults"]}
+    assert faults["leader-power-cut"]["measured_seconds"] == 21.3
+    assert faults["leader-power-cut"]["measured"] == {
+        "drill": "leader-poweroff",
+        "lost": 1,
+        "when": "2026-11-21T10:00:00Z",
+        "runs": 5,
+    }
+    assert faults["postgresql-crash"]["measured"] is None
 
 
 def test_a_broken_cluster_is_said_first_and_its_causes_next(broken: Document) -> None:

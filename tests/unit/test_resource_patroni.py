@@ -498,7 +498,7 @@ def test_a_restart_that_is_refused_is_said(
 @pytest.mark.parametrize(
     ("place", "setting", "advised"), [("db-1", "250", True), ("db-2", "250", False), ("db-1", "100", False)]
 )
-def test_a_standby_that_waits_for_its_leader_says_so(place: str, setting: str, advised: bool) -> None:
+def test_a_replica_that_waits_for_its_leader_says_so(place: str, setting: str, advised: bool) -> None:
     said = PendingRestart(CONTEXT).advice(knowing(leading(setting), place))
-    why = "max_connections shrinks, and a standby keeps the leader's until that was restarted"
+    why = "max_connections shrinks, and a replica keeps the leader's until that was restarted"
     assert said == (f"{why}: run it without --limit" if advised else None)

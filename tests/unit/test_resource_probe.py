@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from kbpg.engine.run import Run
-from kbpg.errors import NotConverged
+from kbpg.errors import ConnectionLost, NotConverged
 from kbpg.facts import Fact, Facts
 from kbpg.hosts.fake import FakeHost
 from kbpg.model import Status
@@ -104,3 +104,15 @@ def test_only_the_sources_are_looked_at() -> None:
         "px-1": 0,
         "px-2": 0,
     }
+
+
+def test_a_host_whose_connection_has_ended_is_not_waited_for() -> None:
+    world = hosts()
+    put(world["db-1"], a="1")
+    world["db-2"].ended = ConnectionLost("db-2", "the SSH connection was lost")
+    (outcome,) = run(world, waiting(30)).report.outcomes
+    assert outcome.error is not None
+    assert outcome.error.message == "db-2: the SSH connection was lost"
+    put(world["db-2"], b="2")
+    (outcome,) = run(world, waiting(30)).report.outcomes
+    assert outcome.status is Status.OK

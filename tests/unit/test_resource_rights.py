@@ -1,12 +1,13 @@
-"""What everybody may do, and the application's timeouts: seen on the leader, mended by statements."""
+"""What everybody may do, and the timeouts of roles: seen on the leader, mended by statements."""
 
 from __future__ import annotations
 
 import pytest
 
+from kbpg.errors import InventoryError
 from kbpg.inventory import parse
 from kbpg.resources.public_rights import PublicRights
-from kbpg.resources.role_settings import Timeouts, application
+from kbpg.resources.role_settings import Timeouts, application, of_role
 from kbpg.steps import s05_pgvector
 
 from .small_cluster import HOSTS, context
@@ -97,3 +98,50 @@ def test_a_timeout_that_the_inventory_does_not_set_stays_as_it_is() -> None:
 def test_timeouts_are_durations_of_the_inventory(text: str, seconds: int | None) -> None:
     found = parse(f"cluster: {{name: kb}}\npostgresql: {{app_statement_timeout: {text}}}\n{HOSTS}", "i.yaml")
     assert found.postgresql.app_statement_timeout == seconds
+
+
+ROLES = """
+roles:
+  - {name: reporting, statement_timeout: 5min, idle_in_transaction_timeout: 60}
+  - {name: batch, statement_timeout: 0}
+  - {name: plain}
+  - {name: everybody, login: false}
+"""
+
+
+def own(name: str) -> Timeouts:
+    wanted = context(ROLES)
+    (role,) = [role for role in wanted.inventory.roles if role.name == name]
+    return Timeouts(wanted, name, of_role(role))
+
+
+def test_timeouts_are_of_the_roles_of_the_inventory_that_have_some() -> None:
+    found = {
+        stage.title: [p.resource.id for p in stage.items] for stage in s05_pgvector.stages(context(ROLES))
+    }
+    assert found["timeouts of roles"] == ["timeouts:reporting", "timeouts:batch"]
+    assert found["timeouts"] == ["timeouts:kb_app"]
+    assert list(found).index("roles") < list(found).index("timeouts of roles")
+    assert "timeouts of roles" not in {stage.title for stage in s05_pgvector.stages(context())}
+
+
+def test_a_roles_timeouts_are_set_where_they_differ(statements: Statements) -> None:
+    rows = (("reporting", "statement_timeout=1min"), ("reporting", f"{IDLE}=1min"), ("kb_app", f"{IDLE}=1s"))
+    resource = own("reporting")
+    assert compared(resource, rows).lines == ("statement_timeout: 60 s → 300 s",)
+    fix(resource, rows)
+    assert statements.seen == ['ALTER ROLE "reporting" SET "statement_timeout" TO \'300s\'']
+    assert statements.where == {(LEADER, "kb_admin", "postgres")}
+
+
+def test_a_key_that_a_role_does_not_have_is_left_alone() -> None:
+    assert compared(own("batch"), (("batch", "statement_timeout=0"), ("batch", f"{IDLE}=5s"))).change is None
+
+
+@pytest.mark.parametrize("key", ["statement_timeout", "idle_in_transaction_timeout"])
+def test_a_role_that_does_not_log_in_has_no_timeout(key: str) -> None:
+    with pytest.raises(InventoryError) as caught:
+        parse(f"cluster: {{name: kb}}\nroles: [{{name: group, login: false, {key}: 5}}]\n{HOSTS}", "i.yaml")
+    assert f'roles[0].{key}: "group" does not log in: wanted login: true, or no timeout' in "\n".join(
+        caught.value.lines()
+    )

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import ConnectionLost, HostError, NotConverged
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.inventory import parse
 from kbpg.model import Impact
+from kbpg.operations.clients_wait import Manner
 from kbpg.operations.switchover import Handover
-from kbpg.patroni import ConfigFact, NodeFact, NodeStatus, Standby
+from kbpg.patroni import ConfigFact, NodeFact, NodeStatus, Replica
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources import rolling
 from kbpg.resources.bounds import LeaderSettings
@@ -51,8 +52,8 @@ class Cluster:
         if name in self.silent:
             return NotKnown("no answer")
         leads = name == self.leader
-        standbys = tuple(
-            Standby(
+        replicas = tuple(
+            Replica(
                 other,
                 "catchup" if other in self.lagging else "streaming",
                 "async" if other in self.uncounted else "quorum",
@@ -61,7 +62,7 @@ class Cluster:
             if other not in {name, *self.silent}
         )
         plain = NodeStatus("running", "replica", 1, "4.1.5", "7", False, False, True, ())
-        return replace(plain, role="primary", standbys=standbys) if leads else plain
+        return replace(plain, role="primary", replicas=replicas) if leads else plain
 
     def _raft(self, name: str) -> RaftStatus | NotKnown:
         if name in self.no_raft:
@@ -82,7 +83,7 @@ def waves(impacts: Mapping[str, Impact], cluster: Cluster | None = None, setting
 
 
 @pytest.mark.parametrize("leader", DATABASES)
-def test_standbys_first_the_leader_last(leader: str) -> None:
+def test_replicas_first_the_leader_last(leader: str) -> None:
     order = waves(dict.fromkeys(DATABASES, Impact.RESTART), Cluster(leader=leader))
     assert order == [*(name for name in DATABASES if name != leader), leader]
 
@@ -145,8 +146,9 @@ def switched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hosts that a switchover was asked to leave."""
     left: list[str] = []
 
-    def leave(site: Site, *, leaving: str) -> Handover:
-        left.append(leaving)
+    def leave(site: Site, *, leaving: str, manner: Manner) -> Handover:
+        assert manner.lenient
+        left.append(" without ".join((leaving, *manner.without)))
         return Handover(leaving, "db-2")
 
     monkeypatch.setattr(rolling, "switchover", leave)
@@ -160,7 +162,7 @@ def before(cluster: Cluster, place: str, impact: Impact = Impact.RESTART) -> Wat
     return watched
 
 
-def test_a_standby_of_a_cluster_that_is_well_may_go(switched: list[str]) -> None:
+def test_a_replica_of_a_cluster_that_is_well_may_go(switched: list[str]) -> None:
     assert before(Cluster(), "db-2").looked == 1
     assert switched == []
 
@@ -168,6 +170,15 @@ def test_a_standby_of_a_cluster_that_is_well_may_go(switched: list[str]) -> None
 def test_the_leader_goes_after_a_switchover(switched: list[str]) -> None:
     before(Cluster(leader="db-3"), "db-3", Impact.SWITCHOVER)
     assert switched == ["db-3"]
+
+
+def test_the_proxies_that_a_restart_goes_on_without_are_left_out_of_its_switchover(
+    switched: list[str],
+) -> None:
+    watched = Restarting(iter([Cluster()] * 2))
+    manner = Manner(lenient=True, without=("px-2",))
+    RestartOrder(CONTEXT, manner).before(watched.site("db-1"), Impact.SWITCHOVER)
+    assert switched == ["db-1 without px-2"]
 
 
 @pytest.mark.parametrize("impact", [Impact.NONE, Impact.RELOAD])
@@ -224,7 +235,7 @@ def test_the_wait_for_new_nodes_ends(switched: list[str], monkeypatch: pytest.Mo
     assert watched.looked > 1
 
 
-def test_a_standby_that_does_not_stream_goes_before_those_that_do() -> None:
+def test_a_replica_that_does_not_stream_goes_before_those_that_do() -> None:
     """Its address has changed, say: until it is back, nobody else could be restarted."""
     moved = Cluster(silent={"db-3"})
     assert waves(dict.fromkeys(DATABASES, Impact.RESTART), moved) == ["db-3", "db-2", "db-1"]
@@ -247,7 +258,7 @@ def test_the_node_that_is_not_well_itself_may_go(switched: list[str]) -> None:
     before(sick, "db-2")
 
 
-def test_a_standby_that_is_counted_in_a_moment_is_waited_for(switched: list[str]) -> None:
+def test_a_replica_that_is_counted_in_a_moment_is_waited_for(switched: list[str]) -> None:
     watched = Watched(iter([Cluster(uncounted={"db-3"}), Cluster(uncounted={"db-3"}), Cluster()]))
     OneNodeAtATime(CONTEXT).before(watched.site("db-2"), Impact.RESTART)
     assert watched.looked == 3
@@ -255,7 +266,7 @@ def test_a_standby_that_is_counted_in_a_moment_is_waited_for(switched: list[str]
 
 @pytest.mark.parametrize(
     ("uncounted", "why"),
-    [({"db-3"}, "db-3 is not synchronous yet"), ({"db-2", "db-3"}, "no standby is synchronous yet")],
+    [({"db-3"}, "db-3 is not synchronous yet"), ({"db-2", "db-3"}, "no replica is synchronous yet")],
 )
 def test_a_node_stays_while_commits_would_wait_for_nobody_else(
     uncounted: set[str], why: str, switched: list[str], monkeypatch: pytest.MonkeyPatch
@@ -265,7 +276,7 @@ def test_a_node_stays_while_commits_would_wait_for_nobody_else(
         before(Cluster(uncounted=uncounted), "db-2")
 
 
-def test_the_standby_that_goes_need_not_be_counted(switched: list[str]) -> None:
+def test_the_replica_that_goes_need_not_be_counted(switched: list[str]) -> None:
     assert before(Cluster(uncounted={"db-2"}), "db-2").looked == 1
 
 
@@ -404,3 +415,11 @@ def test_a_host_that_is_lost_is_not_waited_for() -> None:
     watched.hosts["db-2"] = Lost("db-2")
     with pytest.raises(HostError, match="the connection is lost"):
         OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
+
+
+def test_a_cluster_is_not_waited_for_through_a_connection_that_has_ended(switched: list[str]) -> None:
+    watched = Watched(iter([Cluster(silent={"db-3"})] * 2))
+    watched.hosts["db-3"].ended = ConnectionLost("db-3", "the SSH connection was lost")
+    with pytest.raises(ConnectionLost):
+        OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked == 1

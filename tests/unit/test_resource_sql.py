@@ -42,7 +42,7 @@ def nodes(leader: str | None = LEADER) -> dict[str, dict[str, object]]:
 
 
 def known(resource: Resource, answer: object, leader: str | None = LEADER) -> dict[str, dict[str, object]]:
-    """Return what is known when the leader answers so; what the standbys answer is nonsense."""
+    """Return what is known when the leader answers so; what the replicas answer is nonsense."""
     answers = nodes(leader)
     for name in DATABASES:
         answers[name][resource.facts[0].key] = answer if name == leader else ()

@@ -12,6 +12,7 @@ from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.resources.pause import NotPaused
 from kbpg.resources.rewind import FUNCTIONS, RewindRights
 from kbpg.resources.superuser import SuperuserAccess
+from kbpg.sql import UNLOGGED
 
 from .small_cluster import CREDENTIALS, context, knowing
 
@@ -53,6 +54,9 @@ def test_the_verifier_goes_in_by_standard_input_and_matches() -> None:
 
     SuperuserAccess(CONTEXT).fix(Site(), None)  # type: ignore[arg-type]
     ((argv, stdin),) = ran
+    *before, statement = stdin.decode().splitlines()
+    assert before == [f"SET {name} = '{value}';" for name, value in UNLOGGED.items()]
+    assert statement.startswith('ALTER ROLE "kb_admin" WITH LOGIN PASSWORD ')
     verifier = stdin.decode().rpartition("PASSWORD '")[2].removesuffix("';\n")
     assert scram.matches(verifier, CREDENTIALS.superuser_password)
     assert not [word for word in argv if "SCRAM" in word or CREDENTIALS.superuser_password.reveal() in word]

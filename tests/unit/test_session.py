@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,11 +17,21 @@ import pytest
 
 from kbpg import inventory
 from kbpg.context import Context
-from kbpg.errors import CredentialsError, HostKeyError, InventoryError, KbpgError, Unreachable, UsageError
+from kbpg.errors import (
+    AccessDenied,
+    CredentialsError,
+    HostKeyError,
+    InventoryError,
+    KbpgError,
+    Unreachable,
+    UsageError,
+)
+from kbpg.hosts.port import Writer
 from kbpg.options import Options
 from kbpg.pki import Stored, load, write
 from kbpg.pki.whole import pki_of
 from kbpg.session import interruptible, open_session, read_context
+from kbpg.steps.authority import StoredFact
 
 NAMES = ("db-1", "db-2", "db-3", "proxy-1")
 UNUSED = {name: 1024 + index for index, name in enumerate(NAMES)}
@@ -231,6 +241,41 @@ def test_an_error_of_connecting_is_told_when_what_is_done_meanwhile_ends(tmp_pat
     assert ended.is_set()
 
 
+def test_where_a_host_is_missing_the_others_are_asked_what_they_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are connected then, and not locked: `Connected` has nothing to lock."""
+    hosts = {name: Connected() for name in NAMES}
+
+    def connect(name: str, *args: object, **more: object) -> Connected:
+        if name == "db-2":
+            raise AccessDenied(name, "sudo wants a password", detail=["sudo: no"], hint="NOPASSWD")
+        return hosts[name]
+
+    asked: list[list[str]] = []
+
+    def besides(context: Context, there: Mapping[str, Writer], controller: Writer) -> list[str]:
+        asked.append(sorted(there))
+        assert not any(host.closed.is_set() for host in hosts.values())
+        return ["db-1: too little memory"]
+
+    monkeypatch.setattr("kbpg.hosts.ssh.connect", connect)
+    options = write_inventory(tmp_path, UNUSED)
+    with (
+        pytest.raises(AccessDenied) as caught,
+        open_session(options, doing="apply-all", lock=True, besides=besides),
+    ):
+        pytest.fail("it opened")
+    assert caught.value.lines() == [
+        "db-2: sudo wants a password",
+        "  sudo: no",
+        "  db-1: too little memory",
+        "hint: NOPASSWD",
+    ]
+    assert asked == [["db-1", "db-3", "proxy-1"]]
+    assert all(hosts[name].closed.wait(5) for name in asked[0])
+
+
 def test_after_an_error_meanwhile_nobody_stays_connected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +355,29 @@ def test_broken_certificates_are_said_before_a_connection_is_opened(tmp_path: Pa
     ):
         pytest.fail("it opened")
     assert not (tmp_path / ".kbpg").exists()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_keys_that_others_may_read_stop_all_but_who_only_looks(tmp_path: Path, own: bool) -> None:
+    options = with_certificates(tmp_path)
+    if own:
+        options.inventory.write_text(
+            f"{options.inventory.read_text()}tls: {{certificates: credentials/pki}}\n"
+        )
+    key = tmp_path / "credentials" / "pki" / "db-1.key"
+    key.chmod(0o644)
+    for lock in (True, False):
+        with (
+            pytest.raises(CredentialsError, match=r"pki/db-1\.key: mode 0644: wanted 0600"),
+            open_session(options, doing="x", lock=lock, partial=True),
+        ):
+            pytest.fail("it opened")
+    with pytest.raises(CredentialsError, match="0644"):
+        read_context(options)
+    with open_session(options, doing="status", lock=False, partial=True, lenient=True) as session:
+        assert session.context.pki.exposed == {key: 0o644}
+        if not own:
+            assert StoredFact.of(session.context).read().exposed == {key: 0o644}
 
 
 @pytest.mark.parametrize("renewing", [False, True])

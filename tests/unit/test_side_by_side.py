@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from kbpg.asking import Asking
+from kbpg.secret import Secret
 from kbpg.side_by_side import Ask, Job, side_by_side
 
 
@@ -39,6 +41,26 @@ def test_questions_are_asked_in_the_callers_thread() -> None:
     jobs = {name: job(name) for name in "abc"}
     assert side_by_side(jobs, ask=ask, undo=unexpected) == {"a": False, "b": True, "c": False}
     assert sorted(question for question, _ in asked) == ["a?", "b?", "c?"]
+    assert {thread for _, thread in asked} == {threading.current_thread()}
+
+
+def test_who_can_be_asked_for_secrets_is_asked_in_the_callers_thread_too() -> None:
+    asked: list[tuple[str, threading.Thread]] = []
+
+    def secret(question: str) -> Secret | None:
+        asked.append((question, threading.current_thread()))
+        return Secret("told") if question == "a?" else None
+
+    def job(name: str) -> Job[tuple[bool, Secret | None]]:
+        def work(ask: Ask | None) -> tuple[bool, Secret | None]:
+            assert isinstance(ask, Asking)
+            return ask("sure?"), ask.secret(f"{name}?")
+
+        return work
+
+    jobs = {name: job(name) for name in "ab"}
+    results = side_by_side(jobs, ask=Asking(lambda question: True, secret), undo=unexpected)
+    assert results == {"a": (True, Secret("told")), "b": (True, None)}
     assert {thread for _, thread in asked} == {threading.current_thread()}
 
 

@@ -12,7 +12,7 @@ from kbpg.errors import Unreachable
 from kbpg.facts import Facts, Knowledge, NotKnown
 from kbpg.health.questions import Pooler, Server
 from kbpg.model import CLUSTER
-from kbpg.patroni import Member, NodeStatus, Standby
+from kbpg.patroni import Member, NodeStatus, Replica
 from kbpg.raft import RaftStatus
 from kbpg.status.answers import together
 from kbpg.status.questions import Follower, Postgres, Questions
@@ -34,7 +34,7 @@ def node(role: str, **more: Any) -> NodeStatus:
         "pending_restart": False,
         "paused": False,
         "receiving": role == "replica",
-        "standbys": (),
+        "replicas": (),
     }
     return NodeStatus(**{**known, **more})
 
@@ -106,7 +106,7 @@ class Pass:
 
 def test_a_healthy_cluster() -> None:
     standing = Pass().standing()
-    assert standing.summary == "db-1 leads, 2 of 2 standbys stream, RPO 0"
+    assert standing.summary == "db-1 leads, 2 of 2 replicas stream, RPO 0"
     lags = [(member.lag_bytes, member.lag_seconds, member.sync) for member in standing.members]
     assert lags == [(None, None, None), (0, 0.0, True), (4096, 0.25, True)]
     assert [member.postgresql for member in standing.members] == ["16.11"] * 3
@@ -132,8 +132,8 @@ def test_only_the_leaders_word_counts_for_lag() -> None:
 
 def test_without_postgresql_the_leaders_patroni_is_asked_for_lag_and_sync() -> None:
     answers = Pass(missing=("POSTGRES_SUPERPASS",))
-    standbys = (Standby("db-2", "streaming", "quorum"), Standby("db-3", "streaming", "async"))
-    answers.put("db-1", node=node("primary", standbys=standbys))
+    replicas = (Replica("db-2", "streaming", "quorum"), Replica("db-3", "streaming", "async"))
+    answers.put("db-1", node=node("primary", replicas=replicas))
     answers.put("db-1", cluster=(Member("db-2", "replica", "streaming", "", 3, 77, False),))
     standing = answers.standing()
     assert [(member.lag_bytes, member.sync) for member in standing.members[1:]] == [(77, True), (None, False)]

@@ -25,7 +25,7 @@ def leader(name: str = "db-master-01", address: str = "10.0.0.120", **more: Any)
     return Member(name, address, "leader", "running", **{**known, **more})
 
 
-def standby(number: int, **more: Any) -> Member:
+def replica(number: int, **more: Any) -> Member:
     known = {
         "timeline": 3,
         "lag_bytes": 0,
@@ -65,7 +65,7 @@ HEALTHY = Standing(
     NOON,
     "db-master-01",
     None,
-    (leader(), standby(1), standby(2)),
+    (leader(), replica(1), replica(2)),
     (proxy(1), proxy(2)),
     Raft("db-master-01", True, 4, 3, 3),
     rpo_zero=True,
@@ -84,8 +84,8 @@ GONE = replace(
     problem="no node says that it leads",
     members=(
         unreachable(leader()),
-        standby(1, lag_bytes=None, lag_seconds=None, sync=None),
-        replace(standby(2, lag_bytes=None, lag_seconds=None, sync=None), state="running"),
+        replica(1, lag_bytes=None, lag_seconds=None, sync=None),
+        replace(replica(2, lag_bytes=None, lag_seconds=None, sync=None), state="running"),
     ),
     proxies=(proxy(1, routes_to=()), proxy(2, routes_to=())),
     raft=Raft("db-slave-01", True, 5, 3, 2, ("db-master-01",)),
@@ -93,15 +93,15 @@ GONE = replace(
 )
 HOST_LOST = replace(
     HEALTHY,
-    members=(leader(), standby(1), unreachable(standby(2))),
+    members=(leader(), replica(1), unreachable(replica(2))),
     raft=Raft("db-master-01", True, 4, 3, 2, ("db-slave-02",)),
 )
 LAGGING = replace(
     HEALTHY,
     members=(
         leader(),
-        standby(1),
-        standby(2, sync=False, lag_bytes=50 * 1024**2, lag_seconds=73.4, replay_paused=False),
+        replica(1),
+        replica(2, sync=False, lag_bytes=50 * 1024**2, lag_seconds=73.4, replay_paused=False),
     ),
 )
 POOL_PAUSED = replace(HEALTHY, proxies=(proxy(1, paused=True), proxy(2)))
@@ -109,14 +109,14 @@ TWO = replace(
     HEALTHY,
     leader=None,
     problem="db-master-01 and db-slave-01 say that they lead",
-    members=(leader(), leader("db-slave-01", "10.0.0.121", timeline=4), standby(2)),
+    members=(leader(), leader("db-slave-01", "10.0.0.121", timeline=4), replica(2)),
     proxies=(proxy(1), proxy(2, routes_to=("db-master-01", "db-slave-01"))),
     rpo_zero=None,
 )
 PAUSED = replace(HEALTHY, paused=True)
 ALONE = replace(
     HEALTHY,
-    members=(leader(), unreachable(standby(1)), unreachable(standby(2))),
+    members=(leader(), unreachable(replica(1)), unreachable(replica(2))),
     proxies=(
         Proxy("haproxy-01", "10.0.0.11", None, None, problem=LOST),
         proxy(2, paused=True, pools=(Pool("keybuzz", "kb_app", 3, 40, 3, 0, 12.5),)),
@@ -124,7 +124,7 @@ ALONE = replace(
     raft=Raft(None, False, 4, 3, 1, ("db-slave-01", "db-slave-02"), ("db-master-01",)),
     rpo_zero=False,
 )
-PROMOTING = replace(HEALTHY, members=(leader(read_only=True), standby(1), standby(2)))
+PROMOTING = replace(HEALTHY, members=(leader(read_only=True), replica(1), replica(2)))
 BARE = Standing(
     "keybuzz",
     NOON,
@@ -135,7 +135,7 @@ BARE = Standing(
 )
 UPGRADING = replace(
     HEALTHY,
-    members=(leader(), standby(1), standby(2, postgresql="16.14", patroni="4.1.6", pending_restart=True)),
+    members=(leader(), replica(1), replica(2, postgresql="16.14", patroni="4.1.6", pending_restart=True)),
 )
 ALL = {
     "healthy": (HEALTHY, Verdict.HEALTHY),
@@ -180,14 +180,14 @@ def test_long_names_and_addresses_fit_too() -> None:
 
 def test_the_first_line_says_how_it_stands_in_words() -> None:
     first = {name: lines(standing)[0].text for name, (standing, _) in ALL.items()}
-    assert first["healthy"] == "healthy: db-master-01 leads, 2 of 2 standbys stream, RPO 0"
+    assert first["healthy"] == "healthy: db-master-01 leads, 2 of 2 replicas stream, RPO 0"
     assert first["leader-gone"] == "down: no leader; db-master-01 unreachable"
     assert first["two-leaders"].startswith("down: two leaders, db-master-01 and db-slave-01 say")
     assert first["pgbouncer-paused"].endswith("; PgBouncer on haproxy-01 is paused")
 
 
 def test_more_problems_than_there_is_room_for_are_counted() -> None:
-    members = tuple(unreachable(replace(standby(1), name=f"db-{n:02d}")) for n in range(40))
+    members = tuple(unreachable(replace(replica(1), name=f"db-{n:02d}")) for n in range(40))
     shown = [line.text for line in lines(replace(HEALTHY, members=(leader(), *members)))]
     assert sum("unreachable: no answer" in text for text in shown) == 1
     assert "and 40 more" in shown  # commits wait, too: nobody streams
@@ -197,16 +197,16 @@ def test_more_problems_than_there_is_room_for_are_counted() -> None:
 @pytest.mark.parametrize(
     ("member", "lags"),
     [
-        (standby(2, lag_bytes=16 * 1024**2), False),
-        (standby(2, lag_bytes=16 * 1024**2 + 1), True),
-        (standby(2, lag_bytes=8192, lag_seconds=9.9), False),
-        (standby(2, lag_bytes=8192, lag_seconds=10.1), True),
-        (standby(2, lag_bytes=0, lag_seconds=500.0), False),
-        (standby(2, lag_bytes=None, lag_seconds=None), False),
+        (replica(2, lag_bytes=16 * 1024**2), False),
+        (replica(2, lag_bytes=16 * 1024**2 + 1), True),
+        (replica(2, lag_bytes=8192, lag_seconds=9.9), False),
+        (replica(2, lag_bytes=8192, lag_seconds=10.1), True),
+        (replica(2, lag_bytes=0, lag_seconds=500.0), False),
+        (replica(2, lag_bytes=None, lag_seconds=None), False),
     ],
 )
-def test_when_a_standby_lags(member: Member, lags: bool) -> None:
-    standing = replace(HEALTHY, members=(leader(), standby(1), member))
+def test_when_a_replica_lags(member: Member, lags: bool) -> None:
+    standing = replace(HEALTHY, members=(leader(), replica(1), member))
     assert [problem.title for problem in standing.problems] == (["db-slave-02 lags"] if lags else [])
 
 
@@ -222,17 +222,17 @@ def test_when_a_standby_lags(member: Member, lags: bool) -> None:
     ],
 )
 def test_how_far_behind(lag_bytes: int | None, lag_seconds: float | None, text: str) -> None:
-    assert behind(standby(1, lag_bytes=lag_bytes, lag_seconds=lag_seconds)) == text
+    assert behind(replica(1, lag_bytes=lag_bytes, lag_seconds=lag_seconds)) == text
 
 
 def test_an_asynchronous_cluster_is_healthy_and_says_what_it_may_lose() -> None:
     standing = replace(HEALTHY, synchronous=False, rpo_zero=False)
     assert standing.verdict is Verdict.HEALTHY
-    assert standing.summary == "db-master-01 leads, 2 of 2 standbys stream, RPO not 0"
+    assert standing.summary == "db-master-01 leads, 2 of 2 replicas stream, RPO not 0"
 
 
 def test_commits_that_wait_for_nobody_and_for_somebody_who_is_not_there() -> None:
-    alone = replace(HEALTHY, members=(leader(), standby(1, sync=False), standby(2, sync=False)))
+    alone = replace(HEALTHY, members=(leader(), replica(1, sync=False), replica(2, sync=False)))
     assert [problem.title for problem in alone.problems] == ["commits wait"]
     unsafe = replace(alone, rpo_zero=False)
     assert [problem.title for problem in unsafe.problems] == ["RPO is not 0"]
@@ -274,7 +274,7 @@ def test_the_document_is_plain_json_with_the_documented_keys() -> None:
             "primary",
             "db-slave-01, db-slave-02; haproxy-02: db-slave-01",
         ),
-        (((), ()), "primary", "the leader, no standby is fit to"),
+        (((), ()), "primary", "the leader, no replica is fit to"),
         (((), ()), "none", "nobody"),
         ((("db-slave-01",), None), "none", "db-slave-01"),
     ],

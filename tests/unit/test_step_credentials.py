@@ -15,6 +15,7 @@ from kbpg.hosts.port import Output
 from kbpg.inventory import load
 from kbpg.model import CONTROLLER, Status
 from kbpg.pki.whole import pki_of
+from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.foreign import DataFact
 from kbpg.steps.s00_credentials import STEP
 
@@ -55,7 +56,10 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_missing_file_is_written_once(world: World) -> None:
-    assert world.apply() == {**dict.fromkeys(DATABASES, Status.OK), CONTROLLER: Status.CHANGED}
+    assert world.apply() == {
+        **dict.fromkeys((*DATABASES, *PROXIES), Status.OK),
+        CONTROLLER: Status.CHANGED,
+    }
     assert world.file.stat().st_mode & 0o777 == 0o600
     found = credentials.load(world.file)
     assert found is not None
@@ -96,8 +100,8 @@ def data(host: FakeHost) -> None:
     host.directories[PGDATA] = FakeDirectory("999:999", 0o700)
 
 
-def container(host: FakeHost) -> None:
-    host.containers["patroni"] = {"Name": "/patroni", "State": {}, "Id": "a" * 64}
+def container(host: FakeHost, name: str = "patroni", **labels: str) -> None:
+    host.containers[name] = {"Name": f"/{name}", "State": {}, "Id": "a" * 64, "Config": {"Labels": labels}}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,7 @@ def test_no_passwords_are_made_up_for_a_cluster_that_exists(
         "db-1": Status.OK,
         "db-2": Status.OK,
         "db-3": Status.FAILED,
+        **dict.fromkeys(PROXIES, Status.OK),
         CONTROLLER: Status.NOT_ATTEMPTED,
     }
     (failed,) = world.report.of(Status.FAILED)
@@ -127,8 +132,25 @@ def test_no_passwords_are_made_up_for_a_cluster_that_exists(
     assert not world.file.exists()
 
 
+@pytest.mark.parametrize("name", ["haproxy", "pgbouncer"])
+@pytest.mark.parametrize("limit", [None, "db-1"])
+def test_a_proxy_that_serves_a_cluster_is_a_trace_of_it(name: str, limit: str | None, world: World) -> None:
+    container(world.hosts[PROXIES[1]], name, **{LABEL_SPEC: "1f"})
+    found = world.apply(limit)
+    assert {place for place, status in found.items() if status is Status.FAILED} == {PROXIES[1]}
+    (failed,) = world.report.of(Status.FAILED)
+    assert failed.lines[0] == f"{world.file} is missing, but this host holds container {name}"
+    assert not world.file.exists()
+
+
+def test_a_proxy_s_container_that_kbpg_did_not_start_is_none(world: World) -> None:
+    container(world.hosts[PROXIES[0]], "haproxy")
+    assert world.apply()[CONTROLLER] is Status.CHANGED
+
+
 def test_with_the_file_a_cluster_that_exists_is_fine(world: World) -> None:
     world.apply()
+    container(world.hosts[PROXIES[0]], "haproxy", **{LABEL_SPEC: "1f"})
     for trace in (born, data, container):
         trace(world.hosts["db-3"])
     assert set(world.apply().values()) == {Status.OK}
@@ -146,9 +168,10 @@ def test_a_record_that_tells_nothing_might_be_one(record: bytes, world: World) -
     assert not world.file.exists()
 
 
-def test_a_host_that_might_hold_a_cluster_and_cannot_be_asked(world: World) -> None:
-    del world.hosts["db-2"]
-    assert world.apply()["db-2"] is Status.FAILED
+@pytest.mark.parametrize("away", ["db-2", PROXIES[0]])
+def test_a_host_that_might_hold_a_cluster_and_cannot_be_asked(away: str, world: World) -> None:
+    del world.hosts[away]
+    assert world.apply()[away] is Status.FAILED
     assert not world.file.exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 from kbpg import scram
 from kbpg.engine.compare import Comparison, compare
 from kbpg.model import Placed
-from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Standby
+from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Replica
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact, RowsFact
@@ -41,9 +41,9 @@ ROWS: Mapping[str, tuple[tuple[object, ...], ...]] = {
 
 
 def node(name: str) -> NodeStatus:
-    standbys = tuple(Standby(other, "streaming", "quorum") for other in DATABASES if other != LEADER)
+    replicas = tuple(Replica(other, "streaming", "quorum") for other in DATABASES if other != LEADER)
     plain = NodeStatus("running", "replica", 3, "4.1.5", "77", False, False, True, ())
-    return replace(plain, role="primary", standbys=standbys) if name == LEADER else plain
+    return replace(plain, role="primary", replicas=replicas) if name == LEADER else plain
 
 
 def members() -> tuple[Member, ...]:
@@ -157,9 +157,9 @@ def rows(name: str, answer: object) -> Callable[[Answers], object]:
     return change
 
 
-only_one = (Standby("db-2", "streaming", "quorum"), Standby("db-3", "catchup", "async"))
+only_one = (Replica("db-2", "streaming", "quorum"), Replica("db-3", "catchup", "async"))
 WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
-    (2, "1 leader, 2 streaming", become("db-1", standbys=only_one), "streaming: 1 → 2"),
+    (2, "1 leader, 2 streaming", become("db-1", replicas=only_one), "streaming: 1 → 2"),
     (
         2,
         "1 leader, 2 streaming",
@@ -172,13 +172,13 @@ WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
         member("db-3", "db-1", role="replica"),
         "leader: db-3 thinks it is nobody → agreed",
     ),
-    (6, "every standby", become("db-1", standbys=only_one), "standbys: db-3 does not stream → streaming"),
-    (6, "every standby", become("db-2", timeline=2), "standbys: db-2 is on timeline 2, not 3 → streaming"),
+    (6, "every replica", become("db-1", replicas=only_one), "replicas: db-3 does not stream → streaming"),
+    (6, "every replica", become("db-2", timeline=2), "replicas: db-2 is on timeline 2, not 3 → streaming"),
     (
         6,
-        "every standby",
+        "every replica",
         lag("db-3", 1 << 30),
-        "standbys: db-3 is 1073741824 bytes behind → streaming",
+        "replicas: db-3 is 1073741824 bytes behind → streaming",
     ),
     (6, "Raft quorum", raft(has_quorum=False), "quorum: False → True"),
     (6, "Raft quorum", raft(partners={"a:1": True, "b:1": False}), "away: b:1 → none"),
@@ -200,6 +200,8 @@ WRONG: list[tuple[int, str, Callable[[Answers], object], str]] = [
     (6, "port 5432", rows("route", ((False,),)), "writable: False → True"),
     (6, "a vector query", rows("vector", (("2",),)), "distance: 2 → 1"),
     (6, "keybuzz_ro on port", rows("reads", ((2,),)), "answers: False → True"),
+    (6, "vector 0.8.1 here", rows("extensions", (("vector", "0.7.0"),)), "vector: 0.7.0 → 0.8.1"),
+    (6, "vector 0.8.1 here", rows("extensions", ()), "not known yet: vector is not there"),
     (5, "vector 0.8.1 here", rows("extensions", (("vector", "0.7.0"),)), "vector: 0.7.0 → 0.8.1"),
     (5, "vector 0.8.1 here", rows("extensions", ()), "not known yet: vector is not there"),
     (4, "port 6432 answers", rows("answers", ((2,),)), "answers: False → True"),

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ from kbpg.resources.probe import Probe
 from kbpg.resources.sysctl import SysctlFact
 from kbpg.secret import Secret
 from kbpg.steps import ALL
+from kbpg.steps.images import patroni_image, proxy_images
 
 from .certificates import placeholders
 
@@ -66,6 +68,13 @@ def context(name: str) -> Context:
 
 
 CONTEXTS = {name: context(name) for name in INVENTORIES}
+
+
+def changed(section: str, **values: object) -> Context:
+    """Return the shipped inventory's context with other values in one section."""
+    context = CONTEXTS["default"]
+    found = getattr(context.inventory, section).model_copy(update=values)
+    return replace(context, inventory=context.inventory.model_copy(update={section: found}))
 
 
 @pytest.fixture(params=INVENTORIES)
@@ -252,6 +261,29 @@ def test_a_container_mounts_directories_that_kbpg_makes(cluster: Context) -> Non
             sources = {mount.split(":")[0] for mount in item.resource.spec.mounts}
             assert sources
             assert {(item.place, source) for source in sources} <= made
+
+
+def test_the_inventorys_mounts_are_patronis_alone_and_kbpg_makes_none() -> None:
+    wanted = changed("postgresql", mounts=("/srv/backup",))
+    for item in items(wanted):
+        if isinstance(item.resource, Container):
+            patroni = item.resource.spec.name == "patroni"
+            assert ("/srv/backup:/srv/backup:rw" in item.resource.spec.mounts) == patroni
+    assert not any("/srv/backup" in item.resource.id for item in items(wanted))
+
+
+def test_the_inventorys_packages_are_in_patronis_image_alone() -> None:
+    def digests(wanted: Context) -> list[str]:
+        return [spec.inputs for spec in (patroni_image(wanted), *proxy_images(wanted))]
+
+    plain, more = CONTEXTS["default"], changed("build", packages=("pgbackrest",))
+    assert [one == other for one, other in zip(digests(plain), digests(more), strict=True)] == [
+        False,
+        True,
+        True,
+    ]
+    assert b"install -y --no-install-recommends pgbackrest " in patroni_image(more).context()
+    assert b"pgbackrest" not in patroni_image(plain).context()
 
 
 def test_what_a_container_reads_is_written_before_it_starts(cluster: Context) -> None:

@@ -194,7 +194,18 @@ def test_the_inventory_has_the_last_word() -> None:
     assert [found[name] for name in names] == [77, "3MB", "on", "off", 1.5]
 
 
-def test_the_log_holds_what_standbys_need_and_more_where_the_inventory_says_so() -> None:
+LOGGED = {"log_connections": "on", "log_disconnections": "on", "log_statement": "ddl"}
+
+
+def test_connections_and_changes_of_the_schema_are_logged_unless_the_inventory_says_no() -> None:
+    found = tuning.parameters(GB, 1, DEFAULT)
+    assert {name: found[name] for name in LOGGED} == LOGGED
+    off = {"log_connections": False, "log_disconnections": "off", "log_statement": "none"}
+    found = tuning.parameters(GB, 1, changed(postgresql={"parameters": off}))
+    assert {name: found[name] for name in LOGGED} == {**off, "log_connections": "off"}
+
+
+def test_the_log_holds_what_replicas_need_and_more_where_the_inventory_says_so() -> None:
     assert tuning.parameters(GB, 1, DEFAULT)["wal_level"] == "replica"
     inventory = changed(postgresql={"parameters": {"wal_level": "logical"}})
     assert tuning.parameters(GB, 1, inventory)["wal_level"] == "logical"
@@ -226,9 +237,9 @@ def test_synchronous_mode_is_what_this_patroni_knows(
     assert (found["synchronous_mode"], found["synchronous_mode_strict"]) == expected
 
 
-@pytest.mark.parametrize(("nodes", "standbys"), [(3, 1), (5, 2), (7, 3)])
-def test_as_many_standbys_acknowledge_as_may_be_lost(nodes: int, standbys: int) -> None:
-    assert dynamic.synchronous_nodes(nodes) == standbys
+@pytest.mark.parametrize(("nodes", "replicas"), [(3, 1), (5, 2), (7, 3)])
+def test_as_many_replicas_acknowledge_as_may_be_lost(nodes: int, replicas: int) -> None:
+    assert dynamic.synchronous_nodes(nodes) == replicas
 
 
 def test_the_dynamic_configuration_survives_the_way_through_json() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -98,8 +99,8 @@ def _stale(world: World) -> None:
     world.say("db-3", world.ask.cluster, tuple(roles))
 
 
-def _no_standby(world: World) -> None:
-    world.say("db-1", world.ask.views.standbys, (("db-2", "streaming", "async", 0),))
+def _no_replica(world: World) -> None:
+    world.say("db-1", world.ask.views.streaming, (("db-2", "streaming", "async", 0),))
 
 
 def _other_system(world: World) -> None:
@@ -138,11 +139,11 @@ def _session_pool(world: World) -> None:
     [
         (_second_leader, "leader", "db-1 and db-2 say that they lead"),
         (_stale, "leader", "db-3 thinks that db-2 leads"),
-        (_no_standby, "synchronous", "RPO of 0 does not hold"),
+        (_no_replica, "synchronous", "RPO of 0 does not hold"),
         (_other_system, "nodes", "2 different system identifiers"),
         (_older, "extension", "db-2: vector 0.7.4, wanted 0.8.1"),
         (_away, "raft", "db-1 sees no quorum"),
-        (_misrouted, "haproxy-route", "proxy-1: leads to db-2, which is a standby"),
+        (_misrouted, "haproxy-route", "proxy-1: leads to db-2, which is a replica"),
         (_unchecked, "haproxy-checks", "db-3 of primary is not checked"),
         (_session_pool, "pgbouncer-mode", "keybuzz/reports is in session mode"),
         (_config(auth_type="md5"), "pgbouncer-scram", "proxy-2: auth_type is md5"),
@@ -191,6 +192,16 @@ def test_a_credentials_file_must_be_complete_and_private(values: dict[str, Any],
     result = results(file=found(**values))["credentials"]
     assert result.outcome is Outcome.FAILED
     assert words in result.summary
+
+
+def test_keys_that_others_may_read_are_told_beside_the_credentials_file() -> None:
+    broken = world()
+    exposed = {Path("credentials/pki/ca.key"): 0o640}
+    pki = dataclasses.replace(broken.context.pki, exposed=exposed)
+    broken.context = dataclasses.replace(broken.context, pki=pki)
+    result = results(broken)["credentials"]
+    assert result.outcome is Outcome.FAILED
+    assert "credentials/pki/ca.key: mode 0640: wanted 0600" in result.summary
 
 
 @pytest.mark.parametrize("method", ["md5", "password", "trust"])

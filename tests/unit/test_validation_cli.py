@@ -13,10 +13,12 @@ import pytest
 from kbpg.__main__ import run
 from kbpg.cli.validating import shown
 from kbpg.console import Style, plain
+from kbpg.drills.measured import Measured, remember
 from kbpg.errors import Unreachable
 from kbpg.health.validation.catalogue import ALL
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.settings import Silence
+from kbpg.inventory import load
 from kbpg.session import Session, read_context
 
 from .health_world import INVENTORY
@@ -70,7 +72,14 @@ def test_a_cluster_that_is_away_fails_with_a_report(away: list[dict[str, Any]], 
         assert f"wrote out/today/{path.name}" in captured.out
     assert PASSWORD not in captured.out + captured.err
     assert away == [
-        {"doing": "validate", "lock": False, "partial": True, "credentials_exist": True, "ask": None}
+        {
+            "doing": "validate",
+            "lock": False,
+            "partial": True,
+            "credentials_exist": True,
+            "lenient": True,
+            "ask": None,
+        }
     ]
 
 
@@ -80,6 +89,17 @@ def test_json_is_the_whole_of_standard_output(away: list[dict[str, Any]], capsys
     assert found["passed"] is False
     assert len(found["checks"]) == len(ALL)
     assert found == json.loads(Path("out/report.json").read_text())
+
+
+def test_what_drills_of_this_cluster_measured_is_in_the_report(away: list[dict[str, Any]]) -> None:
+    remember(
+        Path(".kbpg"), load("inventory.yaml"), [Measured("switchover", 2.4, 0, "2026-11-20T10:00:00Z", 1)]
+    )
+    assert run(["validate", "--report", "out"]) == 1
+    faults = json.loads(Path("out/report.json").read_text())["recovery"]["faults"]
+    measured = {each["fault"]: each["measured_seconds"] for each in faults}
+    assert measured.pop("switchover") == 2.4
+    assert set(measured.values()) == {None}
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ import pytest
 
 from kbpg import sql
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import HostError, KbpgError, NotConverged
 from kbpg.hosts.fake import FakeHost
 from kbpg.layout import PROXY_CONTAINERS
 from kbpg.operations import clients_wait as moments
 from kbpg.operations import waiting_clients
 from kbpg.operations.clients_wait import Manner, clients_wait
+from kbpg.operations.pause_guard import FAILED, RESUMED
 from kbpg.operations.waiting_clients import WaitingClients, serving
 
 from .small_cluster import PROXIES, site
@@ -91,6 +92,13 @@ def told(world: Site, proxy: str) -> bytes:
     return b"".join(watch.sent for watch in host.watches).replace(b".", b"")
 
 
+def ends_with(world: Site, proxy: str, word: str) -> None:
+    """Let the guard on a proxy print this before it ends."""
+    host = world.hosts[proxy]
+    assert isinstance(host, FakeHost)
+    host.watches[-1].last = f"{word}\n"
+
+
 def test_clients_wait_and_go_on(consoles: Consoles) -> None:
     world = there()
     with WaitingClients(world, PROXIES, "switchover", "db-2") as clients:
@@ -127,7 +135,57 @@ def test_the_guard_resumes_where_the_console_does_not(consoles: Consoles) -> Non
     world = there()
     with WaitingClients(world, PROXIES, "x") as clients:
         clients.pause()
+        ends_with(world, "px-1", RESUMED)
     assert [told(world, name) for name in PROXIES] == [b"hr", b"hd"]
+    assert clients.problems == {}
+
+
+def test_a_guard_that_cannot_resume_either_is_a_problem(consoles: Consoles) -> None:
+    consoles.broken["px-1", "RESUME"] = "server closed the connection"
+    world = there()
+    with WaitingClients(world, PROXIES, "x") as clients:
+        clients.pause()
+        ends_with(world, "px-1", FAILED)
+    assert clients.problems == {
+        "px-1": "its clients still wait: neither PgBouncer's console nor its signal ended the pause, for 60 s; once "
+        "Docker answers there: kbpg step 04 --limit px-1"
+    }
+
+
+def test_a_release_that_takes_its_time_is_waited_for(
+    consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consoles.broken["px-1", "RESUME"] = "server closed the connection"
+    begun, ends = threading.Event(), threading.Event()
+
+    def resume(guard: object) -> str:
+        begun.set()
+        assert ends.wait(5)
+        return FAILED
+
+    monkeypatch.setattr(waiting_clients.pause_guard.Guard, "resume", resume)
+    with WaitingClients(there(), PROXIES, "x") as clients:
+        clients.pause()
+        threading.Thread(target=clients.go_on, args=("px-1",)).start()
+        assert begun.wait(5)
+        threading.Timer(0.2, ends.set).start()
+    assert list(clients.problems) == ["px-1"]
+
+
+def test_a_journal_that_cannot_be_written_keeps_nobody_waiting(
+    consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise KbpgError("the journal x.jsonl cannot be written: No space left on device")
+
+    world = there()
+    with WaitingClients(world, PROXIES, "x") as clients:
+        clients.pause()
+        monkeypatch.setattr(FakeHost, "note", full)
+        for name in PROXIES:
+            ends_with(world, name, RESUMED)
+    assert consoles.said == {name: ["PAUSE", "RESUME"] for name in PROXIES}
+    assert [told(world, name) for name in PROXIES] == [b"hr", b"hr"]
     assert clients.problems == {}
 
 
@@ -175,7 +233,32 @@ def test_a_pause_that_is_refused_is_the_proxys_error(consoles: Consoles) -> None
         WaitingClients(world, PROXIES, "x") as clients,
     ):
         clients.pause()
-    assert consoles.said["px-1"] == ["PAUSE", "RESUME"]
+    assert consoles.said == {"px-1": ["PAUSE", "RESUME"], "px-2": ["PAUSE"]}  # somebody else's stays
+    assert told(world, "px-2") == b"d"
+
+
+def test_a_pause_that_is_refused_does_not_stop_a_rollout(consoles: Consoles) -> None:
+    consoles.broken["px-2", "PAUSE"] = "already suspended/paused"
+    said: list[str] = []
+    world = there(said)
+    with WaitingClients(world, PROXIES, "x", lenient=True) as clients:
+        assert clients.pause()
+        assert list(clients.each) == ["px-1"]
+    assert consoles.said == {"px-1": ["PAUSE", "RESUME"], "px-2": ["PAUSE"]}
+    assert [told(world, name) for name in PROXIES] == [b"hd", b"d"]
+    why = "PgBouncer did not take PAUSE: already suspended/paused"
+    assert said == [f"clients of px-2 cannot be made to wait: {why}"]
+    assert clients.problems == {
+        "px-2": f"{why}; kbpg diagnose says whether somebody paused it; --repair ends that"
+    }
+
+
+def test_a_pause_whose_answer_is_lost_is_ended(consoles: Consoles) -> None:
+    consoles.broken["px-2", "PAUSE"] = "server closed the connection"
+    with WaitingClients(there(), PROXIES, "x", lenient=True) as clients:
+        assert clients.pause()
+        assert consoles.said == {"px-1": ["PAUSE"], "px-2": ["PAUSE", "RESUME"]}
+    assert list(clients.problems) == ["px-2"]
 
 
 def test_nothing_is_paused_where_a_guard_is_gone(consoles: Consoles) -> None:

@@ -1,7 +1,7 @@
 """Passwords that the credentials file lacks are taken over from the cluster that uses them, never made up anew.
 
 Nodes with different Raft passwords do not hear each other, and a replication password that only the file knows
-stops every standby at its next connection. So a file with the mission's four names is completed from the hosts.
+stops every replica at its next connection. So a file with the mission's four names is completed from the hosts.
 """
 
 from __future__ import annotations

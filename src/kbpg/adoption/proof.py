@@ -15,7 +15,7 @@ from kbpg import scram
 from kbpg.context import Context
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.layout import REPLICATION_USER
-from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
+from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.datadir import DataDirectoryFact
 from kbpg.resources.directory import ListingFact
@@ -177,7 +177,7 @@ class Proof:
         for name in self.context.db_names:
             yield from self._of_raft(name)
 
-    def _of_roles(self, leader: str, streaming: Mapping[str, Standby]) -> Iterator[str]:
+    def _of_roles(self, leader: str, streaming: Mapping[str, Replica]) -> Iterator[str]:
         credentials = self.context.credentials
         roles, why = self._known(self._roles, leader)
         if roles is None:
@@ -194,8 +194,8 @@ class Proof:
             yield f"{', '.join(old)}: their passwords are stored as MD5, and kbpg's nodes take SCRAM-SHA-256 alone"
         yield from self._of_replication(leader, streaming)
 
-    def _of_replication(self, leader: str, streaming: Mapping[str, Standby]) -> Iterator[str]:
-        """Tell whether kbpg's own replication user, which the first new standby is, would be let in by the leader."""
+    def _of_replication(self, leader: str, streaming: Mapping[str, Replica]) -> Iterator[str]:
+        """Tell whether kbpg's own replication user, which the first new replica is, would be let in by the leader."""
         rules, _ = self._known(self._hba, leader)
         if rules is None or {each.user for each in streaming.values()} == {REPLICATION_USER}:
             return
@@ -216,7 +216,7 @@ class Proof:
         if found != members:
             listed = " ".join(sorted(found))
             yield f"{name}: the members of Raft are {listed}: wanted {' '.join(sorted(members))}"
-        elif not status.has_quorum or not all(status.partners.values()):
+        elif not status.has_quorum or status.away:
             yield f"{name}: Raft is not whole: kbpg raft status"
 
 

@@ -25,7 +25,7 @@ from kbpg.resources.sql_facts import RowsFact
 OWN = frozenset({"patroni.yml", "secrets.yml", "bootstrap.yml"})
 """What kbpg writes for Patroni; it reads every *.yml of its directory."""
 SYNCHRONOUS_DEADLINE = 60.0
-"""Seconds until a standby is synchronous: one of Patroni's loops, 10 s by default, and its reload."""
+"""Seconds until a replica is synchronous: one of Patroni's loops, 10 s by default, and its reload."""
 _COLLATIONS = (
     "select coalesce(string_agg(datname, ', ' order by datname), '') from pg_catalog.pg_database where datallowconn"
     " and datcollversion is distinct from pg_catalog.pg_database_collation_actual_version(oid)"
@@ -176,7 +176,7 @@ class HandoverFirst(Resource):
         return {**found, **({"synchronous": mode in ("true", "on", "quorum")} if self._synchronous else {})}
 
     def fix(self, site: Site, change: Change) -> None:
-        """Change it, as the version of the leader that runs knows it, and wait for a standby to be synchronous."""
+        """Change it, as the version of the leader that runs knows it, and wait for a replica to be synchronous."""
         leader = leader_of(site.facts, self._node, self._context.db_names)
         body: dict[str, object] = dict(self._timers)
         if "synchronous" in change.names():
@@ -186,11 +186,11 @@ class HandoverFirst(Resource):
         ends = time.monotonic() + SYNCHRONOUS_DEADLINE
         while self._synchronous and not self._acknowledged(site, leader):
             if time.monotonic() > ends:
-                raise NotConverged(f"no standby of {leader} is synchronous after {SYNCHRONOUS_DEADLINE:g} s")
+                raise NotConverged(f"no replica of {leader} is synchronous after {SYNCHRONOUS_DEADLINE:g} s")
             time.sleep(INTERVAL)
 
     def _acknowledged(self, site: Site, leader: str) -> bool:
-        """Return whether commits wait for a standby."""
+        """Return whether commits wait for a replica."""
         found = streaming_of(site.look({leader: (self._node,)}), self._node, leader)
         return any(each.sync_state in ("sync", "quorum") for each in found.values())
 
@@ -216,6 +216,6 @@ class AdoptionOrder(OneNodeAtATime):
             raise NotConverged(
                 f"text of {databases} was sorted by another version of the C library than {site.place} has now: "
                 "its indexes may miss rows",
-                detail=("no other node is replaced; this standby streams, and serves no writes",),
+                detail=("no other node is replaced; this replica streams, and serves no writes",),
                 hint="docs/adopting.md, section `Collations`",
             )

@@ -167,7 +167,7 @@ def uri(
     read_only: Annotated[
         bool,
         typer.Option(
-            "--read-only", help="To the standbys, through HAProxy; with --pooled also through PgBouncer."
+            "--read-only", help="To the replicas, through HAProxy; with --pooled also through PgBouncer."
         ),
     ] = False,
     show_password: Annotated[

@@ -97,8 +97,6 @@ def renew_tls(ctx: typer.Context) -> None:
         raise UsageError(
             f"the certificates in {own} are your own", hint="replace them there, then kbpg apply-all"
         )
-    if ctx.obj.limit:
-        raise UsageError("--limit cannot be given here", hint="certificates are renewed on all hosts")
     ctx.obj.renew_tls = True
     raise typer.Exit(apply(ctx.obj, _certified, doing="credentials renew-tls", writing=True))
 

@@ -19,8 +19,6 @@ def destroy(options: Options, wanted: Wanted, *, confirm: str | None) -> int:
     """Remove the cluster and return the exit code; says what that will be, and asks first."""
     context, _ = read_context(options, credentials_exist=True)
     name = context.inventory.cluster.name
-    if options.limit:
-        raise UsageError("destroy takes the whole cluster, not --limit")
     if confirm is not None and confirm != name:
         raise UsageError(f"--confirm {confirm}: the cluster's name is {name}")
     options.patience = PATIENCE

@@ -10,9 +10,10 @@ from kbpg.cli.opening import PATIENCE, opened
 from kbpg.cli.texts import count
 from kbpg.console import Console, Line, Style
 from kbpg.errors import HostError
-from kbpg.health.asking import placed
+from kbpg.health.asking import of_docker, placed
 from kbpg.health.diagnose import Diagnosis, examine
 from kbpg.health.finding import Finding, Severity
+from kbpg.health.looking import Pass
 from kbpg.model import CLUSTER, CONTROLLER
 from kbpg.options import Options
 
@@ -28,6 +29,7 @@ def diagnose(options: Options) -> int:
     """Say what is wrong, and return the exit code: 0 healthy, 1 critical, 3 warnings only."""
     options.patience = PATIENCE
     ahead = Ahead(placed)
+    begun = Pass()
     with Console(color=options.color, mask=options.masked) as console:
         console.busy("connecting to the hosts")
         with opened(
@@ -37,11 +39,15 @@ def diagnose(options: Options) -> int:
             lock=False,
             partial=True,
             credentials_exist=True,
+            lenient=True,
             meanwhile=ahead,
+            connected=lambda context, host: begun.ask(
+                {host.name: host}, {host.name: of_docker(context, host.name)}
+            ),
         ) as session:
             console.busy("reading the hosts")
             items = ahead.of(session.context)
-            found = examine(session.context, session.hosts, session.unreachable, items)
+            found = examine(session.context, session.hosts, session.unreachable, items, begun)
         diagnosis = found.limited(options.limit) if options.limit else found
         kbpg = found.snapshot.kbpg if found.snapshot else "kbpg"
         if options.json:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kbpg.cli.opening import working
 from kbpg.console import Console, Line, Style
-from kbpg.drills import note
+from kbpg.drills import measured, note
 from kbpg.drills import run as running
 from kbpg.drills.catalogue import ALL, Drill
 from kbpg.drills.document import Document, Drills, build
@@ -21,8 +21,8 @@ from kbpg.drills.links import Links
 from kbpg.drills.mending import perform
 from kbpg.drills.ordering import Order, allowed, sequence
 from kbpg.drills.workload import Crowd
-from kbpg.errors import Exit, KbpgError, Refused, UsageError
-from kbpg.inventory import load
+from kbpg.errors import Exit, KbpgError, Refused
+from kbpg.inventory import Inventory, load
 from kbpg.options import Options
 from kbpg.report import prepare
 from kbpg.report.files import DRILL_FILES, write
@@ -54,8 +54,6 @@ def run(options: Options, order: Order, directory: Path | None, i_mean_it: str, 
     Raises `InputError` before a connection is opened, `KbpgError`.
     """
     inventory = load(options.inventory)
-    if options.limit:
-        raise UsageError("drill is about the whole cluster and takes no --limit")
     drills = allowed(order, inventory, i_mean_it)
     if order.random and order.seed is None:
         order = Order(order.names, order.times, order.minutes, random.randrange(1_000_000))  # noqa: S311
@@ -98,8 +96,20 @@ def _all(options: Options, console: Console, order: Order, drills: Sequence[Dril
                     problem = error.message
                     console.say([Line(line, Style.BAD) for line in error.lines()])
                     break
+        _remember(console, options.state, session.context.inventory, done)
     seconds = time.monotonic() - began
     return Drills(started, seconds, done, crowd, order.seed if order.random else None, broken_off=problem)
+
+
+def _remember(console: Console, state: Path, inventory: Inventory, done: Sequence[running.Drilled]) -> None:
+    """Keep what was measured for the report of `kbpg validate`; where that cannot be done, the drills were good."""
+    try:
+        measured.remember(state, inventory, measured.measured(done))
+    except OSError as error:
+        text = (
+            f"{state / measured.FILE}: not kept for kbpg validate: {(error.strerror or str(error)).lower()}"
+        )
+        console.say([Line(text, Style.WARNING)])
 
 
 def _says(console: Console) -> Callable[[str], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -14,6 +14,7 @@ from kbpg.cli.pauses import forget_pauses
 from kbpg.console import Console, Line, Style
 from kbpg.engine.site import Site
 from kbpg.errors import Exit, Refused, UsageError
+from kbpg.inventory import Host, Inventory, load
 from kbpg.operations.candidates import candidates, leader
 from kbpg.operations.clients_wait import Manner
 from kbpg.operations.reinit import reinitialize
@@ -26,6 +27,7 @@ from kbpg.session import Session
 
 def switchover(options: Options, to: str, without: Sequence[str], *, cut: bool) -> int:
     """Hand the leadership over, say what was found before and what came of it, and return the exit code."""
+    _proxies(load(options.inventory), without)
     with (
         Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "switchover") as (session, site),
@@ -52,19 +54,18 @@ def _shown(done: Handover) -> list[Line]:
     return [first, *_waiting(done.problems)]
 
 
-def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
+def restart(options: Options, hosts: Sequence[str], without: Sequence[str], *, pending: bool) -> int:
     """Restart PostgreSQL on these db hosts, or on all, and return the exit code."""
+    inventory = load(options.inventory)
+    chosen = _chosen(inventory, hosts, options.limit)
+    _proxies(inventory, without)
     with (
         Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "restart") as (session, site),
     ):
-        names = session.context.db_names
-        for name in hosts:
-            if name not in names:
-                raise UsageError(f"{name} is no db host", hint=f"db hosts: {', '.join(names)}")
-        _all_proxies(session, ())
+        _all_proxies(session, without)
         started = time.monotonic()
-        done = restart_nodes(site, hosts or names, pending=pending)
+        done = restart_nodes(site, chosen, pending=pending, without=without)
         console.rest()
         seconds = time.monotonic() - started
         if options.json:
@@ -73,6 +74,35 @@ def restart(options: Options, hosts: Sequence[str], *, pending: bool) -> int:
         else:
             console.result(_restarted(done, seconds))
     return int(Exit.FAILED if done.problems else Exit.OK)
+
+
+def _chosen(inventory: Inventory, hosts: Sequence[str], limit: Collection[str]) -> list[str]:
+    """Return the db hosts that --host and --limit both leave; each of them leaves all where it was not given."""
+    for name in (*hosts, *sorted(limit)):
+        _db_host(inventory, name)
+    chosen = [n for n in _names(inventory.db) if n in (hosts or (n,)) and n in (limit or (n,))]
+    if not chosen:
+        raise UsageError(
+            "--host and --limit have no host in common",
+            hint="one of them is enough, for restart they mean the same",
+        )
+    return chosen
+
+
+def _db_host(inventory: Inventory, name: str) -> None:
+    if name not in (names := _names(inventory.db)):
+        raise UsageError(f"{name} is no db host", hint=f"db hosts: {', '.join(names)}")
+
+
+def _proxies(inventory: Inventory, without: Sequence[str]) -> None:
+    names = _names(inventory.proxies)
+    for name in without:
+        if name not in names:
+            raise UsageError(f"{name} is no proxy", hint=f"proxies: {', '.join(names)}")
+
+
+def _names(hosts: Iterable[Host]) -> list[str]:
+    return [host.name for host in hosts]
 
 
 def _restarted(done: Restarted, seconds: float) -> list[Line]:
@@ -90,13 +120,11 @@ def _waiting(problems: Mapping[str, str]) -> list[Line]:
 
 def reinit(options: Options, host: str) -> int:
     """Clone a replica anew, after asking, and return the exit code."""
+    _db_host(load(options.inventory), host)
     with (
         Console(color=options.color, mask=options.masked) as console,
         _opened(options, console, "reinit", Amid.MEND) as (session, site),
     ):
-        names = session.context.db_names
-        if host not in names:
-            raise UsageError(f"{host} is no db host", hint=f"db hosts: {', '.join(names)}")
         if host not in session.hosts:
             raise session.unreachable[host]
         if leader(site) == host:
@@ -134,9 +162,6 @@ def _opened(
 def _all_proxies(session: Session, without: Sequence[str]) -> None:
     """Raise `Refused` where a proxy is not connected that the user does not go on without."""
     proxies = session.context.proxy_names
-    for name in without:
-        if name not in proxies:
-            raise UsageError(f"{name} is no proxy", hint=f"proxies: {', '.join(proxies)}")
     missing = [name for name in proxies if name not in session.hosts and name not in without]
     if missing:
         raise Refused(

@@ -99,7 +99,7 @@ def losses(seen: Leaderless, synchronous: str) -> list[Line]:
     certain = [Line(f"lost: {text}", Style.BAD) for text in what_is_lost(seen)]
     possible = [Line(f"not known: {text}", Style.WARNING) for text in what_may_be_lost(seen, synchronous)]
     nothing = Line(f"nothing is lost: no node's data reaches farther than that of {seen.host}", Style.GOOD)
-    other = Line("Patroni is paused: after kbpg resume a standby takes over by itself", Style.HINT)
+    other = Line("Patroni is paused: after kbpg resume a replica takes over by itself", Style.HINT)
     return [*([*certain, *possible] or [nothing]), *([other] if seen.paused else [])]
 
 

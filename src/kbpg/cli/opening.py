@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Required, TypedDict, Unpack
@@ -13,13 +12,15 @@ from kbpg.cli.progress import Progress
 from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.engine.site import Site
+from kbpg.hosts.port import Writer
 from kbpg.operations.place import site_of
 from kbpg.options import Options
-from kbpg.session import Session, open_session
+from kbpg.session import Besides, Session, open_session
 
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds for each stage of a host's login, where the inventory allows more: one that is off must not keep what is to
-be said of the others from whoever waits."""
+be said of the others from whoever waits. Where questions hang as well, such as one that wants the leader who is off,
+health.looking's DEADLINE comes on top: together less than 10 s."""
 
 
 class How(TypedDict, total=False):
@@ -29,9 +30,12 @@ class How(TypedDict, total=False):
     partial: bool
     credentials_exist: bool
     renewing: bool
+    lenient: bool
     only: Collection[str]
     amid: Amid
     meanwhile: Callable[[Context], object]
+    connected: Callable[[Context, Writer], object]
+    besides: Besides
 
 
 def warns(console: Console) -> Callable[[str], None]:
@@ -43,7 +47,7 @@ def warns(console: Console) -> Callable[[str], None]:
 def opened(options: Options, console: Console, doing: str, **how: Unpack[How]) -> Iterator[Session]:
     """Open a session as `open_session` does, raising as it does; a terminal is asked about unknown host keys."""
     watcher = Progress(console) if options.verbose else None
-    ask = console.ask if sys.stdin.isatty() else None
+    ask = console.asking
     tell = warns(console)
     with open_session(options, doing=doing, watcher=watcher, ask=ask, tell=tell, **how) as session:
         yield session

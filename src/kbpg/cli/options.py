@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kbpg.cli.limiting import refuse_limit, takes_limit
 from kbpg.options import DEFAULT_INVENTORY, INVENTORY_VARIABLE, Options
 
 
@@ -58,17 +60,22 @@ def _declared(
     """Nobody calls this: typer reads the options of its signature."""
 
 
-def share(command: Any) -> Any:
+def share(command: Any, path: str = "") -> Any:
     """Add the global options to a command, and to all commands below it; return it.
 
-    An option whose name a command already uses for itself is left out there.
+    An option whose name a command already uses for itself is left out there. `path` is the command's name, with
+    those of the groups it is in. A command that has no use for `--limit` refuses it, and its help is silent about it.
     """
     taken = {name for param in command.params for name in param.opts}
     shared = [param for param in _parameters() if not taken & set(param.opts)]
+    if not takes_limit(path, command):
+        shared = [_hidden(param) if param.name == "limit" else param for param in shared]
+        if not hasattr(command, "commands"):
+            refuse_limit(path, command)
     command.params += shared
     command.format_options = partial(_format_options, command, {param.name for param in shared})
-    for below in getattr(command, "commands", {}).values():
-        share(below)
+    for name, below in getattr(command, "commands", {}).items():
+        share(below, f"{path} {name}".strip())
     return command
 
 
@@ -78,6 +85,13 @@ def _parameters() -> list[Any]:
     template = typer.Typer(add_completion=False)
     template.command()(_declared)
     return list(typer.main.get_command(template).params)
+
+
+def _hidden(param: Any) -> Any:
+    """Return the option as one that is understood, and neither in the help nor completed."""
+    found = copy(param)
+    found.hidden = True
+    return found
 
 
 def _format_options(command: Any, shared: set[str], ctx: Any, formatter: Any) -> None:

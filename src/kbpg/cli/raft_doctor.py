@@ -10,6 +10,7 @@ from kbpg.amid import Amid
 from kbpg.cli.opening import working, workplace
 from kbpg.console import Console, Line, Style
 from kbpg.errors import Exit, Refused, UsageError
+from kbpg.inventory import load
 from kbpg.layout import layout
 from kbpg.operations import raft_members
 from kbpg.operations.raft_lost import Before, why_not_rebuild
@@ -66,12 +67,15 @@ def remove(options: Options, address: str) -> int:
 
 def rebuild(options: Options, without: tuple[str, ...]) -> int:
     """Rebuild the consensus and return the exit code; says what it found and will do, and asks first."""
+    inventory = load(options.inventory)
+    names = [host.name for host in inventory.db]
+    for name in without:
+        if inventory.host(name).role != "db":
+            raise UsageError(f"{name} is no member of the consensus", hint=f"members: {', '.join(names)}")
     with Console(color=options.color, mask=options.masked) as console:
         with working(
             options, console, "raft rebuild", lock=True, partial=True, credentials_exist=True, amid=Amid.MEND
         ) as session:
-            for name in without:
-                session.context.inventory.host(name)
             site = workplace(session, console)
             work = Rebuild(site, without)
             before = work.look()
@@ -135,7 +139,9 @@ def shown(found: Consensus) -> list[Line]:
     ]
     end = Line("all members agree", Style.GOOD)
     if not found.with_quorum:
-        end = Line("no quorum: nothing can be written", Style.BAD)
+        mistaken = [name for name, status in found.answering.items() if status.has_quorum and status.leader]
+        why = f" (the leader that {', '.join(mistaken)} name sees none)" if mistaken else ""
+        end = Line(f"no quorum: nothing can be written{why}", Style.BAD)
     elif not found.healthy:
         end = Line(f"not whole: {_odd(found)}", Style.WARNING)
     return [*lines, Line(), end]
@@ -143,7 +149,7 @@ def shown(found: Consensus) -> list[Line]:
 
 def _odd(found: Consensus) -> str:
     silent = [name for name in found.members if name not in found.answering]
-    away = {p for s in found.answering.values() for p, up in s.partners.items() if not up}
+    away = {partner for status in found.answering.values() for partner in status.away}
     parts = [f"{', '.join(silent)} does not answer"] if silent else []
     parts += [f"{', '.join(sorted(away))} is not connected everywhere"] if away else []
     return "; ".join(parts) or "the members do not count the same members"

@@ -55,7 +55,7 @@ def _look(console: Console, options: Options, context: Context) -> Remains:
         doing="credentials recover",
         lock=False,
         partial=True,
-        ask=console.ask if sys.stdin.isatty() else None,
+        ask=console.asking,
     ) as session:
         site = site_of(context, session.hosts, session.controller, lambda place, text: None)
         seen = recovering.look(site)

@@ -54,8 +54,6 @@ def rotate(options: Options, words: Sequence[str], *, resume: bool, cut: bool) -
 
 def _names(options: Options, context: Context, words: Sequence[str], *, resume: bool) -> tuple[str, ...]:
     """Return the names in the file. Raises `UsageError`."""
-    if options.limit:
-        raise UsageError("a password is that of the whole cluster: credentials rotate takes no --limit")
     if resume and words:
         raise UsageError("--resume ends what was begun, and takes nothing else")
     names = rotation.names_for(words, context.inventory.login_roles)

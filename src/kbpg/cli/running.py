@@ -7,7 +7,7 @@ to a host. So the steps are given as a function, which is called while the hosts
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kbpg.cli import closing, documents, texts
@@ -15,14 +15,16 @@ from kbpg.cli.ahead import Ahead
 from kbpg.cli.opening import working
 from kbpg.cli.progress import Progress
 from kbpg.console import Console
+from kbpg.context import Context
 from kbpg.engine.outcome import Listener, Report
 from kbpg.engine.run import Run, Stages
 from kbpg.errors import Exit
+from kbpg.hosts.port import Writer
 from kbpg.model import CONTROLLER, Status, Step
 from kbpg.operations import tls_change
 from kbpg.options import Options
 from kbpg.pki import demand_written
-from kbpg.session import Session
+from kbpg.session import Besides, Session
 
 READING = "reading the hosts"
 LAST_OF_HOSTS = 4
@@ -65,6 +67,7 @@ def apply(
             credentials_exist=not writing,
             renewing=writing,
             meanwhile=ahead,
+            besides=_besides(options, ahead, steps, after),
         ) as session:
             if not writing:
                 demand_written(session.context.pki, session.context.inventory.pki_path)
@@ -111,7 +114,14 @@ def plan(options: Options, steps: Steps) -> int:
     ahead = stages_of(steps)
     with Console(color=options.color, mask=options.masked) as console:
         with working(
-            options, console, "plan", then=READING, lock=False, renewing=True, meanwhile=ahead
+            options,
+            console,
+            "plan",
+            then=READING,
+            lock=False,
+            renewing=True,
+            meanwhile=ahead,
+            besides=_besides(options, ahead, steps),
         ) as session:
             report = _run(session, options, ahead).plan(steps())
             unmet = report.of(Status.FAILED)
@@ -122,6 +132,19 @@ def plan(options: Options, steps: Steps) -> int:
     if unmet:
         return int(Exit.FAILED)
     return int(Exit.DIFFERS if report.of(*texts.CHANGES) else Exit.OK)
+
+
+def _besides(options: Options, ahead: Ahead[Stages], steps: Steps, after: Sequence[Step] = ()) -> Besides:
+    """Return what tells the requirements that connected hosts do not meet, where others are missing."""
+
+    def told(context: Context, hosts: Mapping[str, Writer], controller: Writer) -> list[str]:
+        run = Run(context, hosts, controller, None, options.limit, ahead.of(context))
+        lines = [line.text for line in texts.failed(run.unmet([*after, *steps()]))]
+        return (
+            ["besides, on the hosts that are connected:", *(f"  {line}" for line in lines)] if lines else []
+        )
+
+    return told
 
 
 def _run(session: Session, options: Options, ahead: Ahead[Stages], listener: Listener | None = None) -> Run:

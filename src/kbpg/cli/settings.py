@@ -15,7 +15,7 @@ from kbpg.console import Console, Line, Style
 from kbpg.context import Context
 from kbpg.engine.outcome import Outcome
 from kbpg.engine.run import Run
-from kbpg.errors import Exit, Refused, UsageError
+from kbpg.errors import Exit, Refused
 from kbpg.inventory.assignment import Assignment, assignments
 from kbpg.inventory.store import Edit, edit
 from kbpg.model import Status
@@ -45,8 +45,6 @@ def show(options: Options) -> int:
 
 def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
     """Set settings and return the exit code; raises `InputError` before anything is touched."""
-    if options.limit:
-        raise UsageError("the configuration is that of all nodes: config set takes no --limit")
     wanted = assignments(words, unset)
     edited = edit(options.inventory, wanted)
     with (

@@ -19,6 +19,7 @@ from kbpg.console import Console, Line
 from kbpg.credentials.model import PASSWORDS
 from kbpg.errors import Exit
 from kbpg.options import Options
+from kbpg.pki import too_open
 from kbpg.secret import masked
 from kbpg.session import Session, open_session
 from kbpg.status.asking import take
@@ -46,17 +47,20 @@ def status(options: Options, *, every: float | None = None) -> int:
     try:
         with Console(color=options.color, mask=options.masked) as console:
             console.busy("connecting to the hosts")
-            ask = console.ask if sys.stdin.isatty() else None
+            ask = console.asking
             with open_session(
                 options,
                 doing="status",
                 lock=False,
                 partial=True,
                 credentials_exist=True,
+                lenient=True,
                 ask=ask,
                 tell=warns(console),
                 meanwhile=import_psycopg,
             ) as session:
+                for path, mode in session.context.pki.exposed.items():
+                    warns(console)(f"{too_open(path, mode)}; kbpg diagnose says what mends it")
                 console.busy("reading the hosts")
                 if every is None:
                     return _once(console, session, options)

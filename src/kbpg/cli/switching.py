@@ -19,7 +19,7 @@ Without = Annotated[
     typer.Option(
         "--without",
         metavar="PROXY",
-        help="Go on though clients of this proxy cannot be made to wait; may be repeated.",
+        help="Go on though clients of this proxy cannot be made to wait, and see errors; may be repeated.",
     ),
 ]
 Cut = Annotated[
@@ -53,6 +53,7 @@ def restart(
     pending: Annotated[
         bool, typer.Option("--pending", help="Only nodes where a parameter waits for a restart.")
     ] = False,
+    without: Without = None,
 ) -> None:
     """Restart PostgreSQL, one node at a time: replicas first, the leader last and after a switchover.
 
@@ -60,7 +61,7 @@ def restart(
     """
     from kbpg.cli.handing_over import restart
 
-    raise typer.Exit(restart(ctx.obj, tuple(host or ()), pending=pending))
+    raise typer.Exit(restart(ctx.obj, tuple(host or ()), tuple(without or ()), pending=pending))
 
 
 def reinit(

@@ -39,23 +39,20 @@ def validate(
 
 
 def run(options: Options, directory: Path | None) -> int:
-    """Validate, show it, write the report, and return the exit code. Raises UsageError, InputError."""
-    import sys
+    """Validate, show it, write the report, and return the exit code. Raises InputError."""
 
     from kbpg.cli.opening import warns
     from kbpg.console import Console
-    from kbpg.errors import UsageError
+    from kbpg.drills.measured import recall
     from kbpg.health.validation.run import validate
     from kbpg.report import build, prepare, write
     from kbpg.session import open_session
 
-    if options.limit:
-        raise UsageError("validate is about the whole cluster and takes no --limit")
     if directory is not None:
         prepare(directory)
     with Console(color=options.color, mask=options.masked) as console:
         console.busy("connecting to the hosts")
-        ask = console.ask if sys.stdin.isatty() else None
+        ask = console.asking
         with (
             open_session(
                 options,
@@ -63,13 +60,14 @@ def run(options: Options, directory: Path | None) -> int:
                 lock=False,
                 partial=True,
                 credentials_exist=True,
+                lenient=True,
                 ask=ask,
                 tell=warns(console),
             ) as session,
             _connected_when_interrupted(),
         ):
             found = validate(session.context, session.found, session.hosts, session.unreachable, console.busy)
-        document = build(found)
+        document = build(found, recall(options.state, found.subject.context.inventory))
         written = write(directory, document) if directory is not None else []
         if options.json:
             console.data(document)

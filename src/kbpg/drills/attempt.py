@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """The server said that it did not do it."""
     UNKNOWN = "unknown"
-    """The connection ended before an answer, or the server did not wait for a standby: it may be there or not."""
+    """The connection ended before an answer, or the server did not wait for a replica: it may be there or not."""
     NO_CONNECTION = "no connection"
     """Nothing was tried: there was no server to try it on."""
 

@@ -1,7 +1,7 @@
 """One client of the workload: writes numbered rows, or reads them, and notes what became of each attempt.
 
 A write is never tried again: the next attempt has the next number. What counts as acknowledged is only what the
-server confirmed after a standby had it: a COMMIT that came back with the warning that the wait for synchronous
+server confirmed after a replica had it: a COMMIT that came back with the warning that the wait for synchronous
 replication was cancelled is `UNKNOWN` (PostgreSQL, src/backend/replication/syncrep.c, SyncRepWaitForLSN).
 """
 

@@ -1,8 +1,8 @@
-"""A standby's data on a small file system in memory, so that a disk can be filled without filling the machine's.
+"""A replica's data on a small file system in memory, so that a disk can be filled without filling the machine's.
 
 For a lab only. The data directory itself is not touched: a copy of it is mounted over it, and when that is taken away
 the node goes on from where its own data ended, as after a restore. Nothing is on it alone: the drill begins and ends
-it while a leader and another standby have everything.
+it while a leader and another replica have everything.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ docker start "$patroni" >/dev/null
 
 
 def make_small(context: Context, host: Writer) -> None:
-    """Let a standby run on a copy of its data on a small file system. Raises `HostError`."""
+    """Let a replica run on a copy of its data on a small file system. Raises `HostError`."""
     words = (layout(context).data, str(ROOM), PATRONI, str(STOP_SECONDS))
     host.run(["sh", "-c", _SMALL, "kbpg-drill", *words], timeout=TIMEOUT)
 
@@ -66,6 +66,6 @@ def make_room(context: Context, host: Writer) -> None:
 
 
 def make_large(context: Context, host: Writer) -> None:
-    """Let the node run on its own data again; it is a standby, and what it lacks it gets. Raises `HostError`."""
+    """Let the node run on its own data again; it is a replica, and what it lacks it gets. Raises `HostError`."""
     words = (layout(context).data, PATRONI, str(STOP_SECONDS))
     host.run(["sh", "-c", _LARGE, "kbpg-drill", *words], timeout=TIMEOUT)

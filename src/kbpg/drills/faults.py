@@ -49,7 +49,7 @@ def partition(ground: Ground, target: str) -> None:
 
 
 def raft_member_loss(ground: Ground, target: str) -> None:
-    """A standby's Patroni ends, and its Raft log is lost."""
+    """A replica's Patroni ends, and its Raft log is lost."""
     words = (layout(ground.context).raft, STOP, PATRONI)
     ground.links.ask(
         target, lambda host: host.run(["sh", "-c", _LOSE_RAFT, "kbpg-drill", *words], timeout=90)

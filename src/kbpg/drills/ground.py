@@ -36,8 +36,8 @@ class Ground:
         """Return who leads. Raises `Refused` without one."""
         return leader(self.site)
 
-    def standby(self) -> str:
-        """Return the best standby. Raises `Refused` without a leader."""
+    def replica(self) -> str:
+        """Return the best replica. Raises `Refused` without a leader."""
         site = self.site
         return candidates(site, leader(site))[0].name
 

@@ -76,15 +76,15 @@ class Observer:
         if not leader:
             return "there is no leader, or more than one"
         node = self._latest[leader].node
-        standbys = {each.name: each for each in node.standbys} if node else {}
+        replicas = {each.name: each for each in node.replicas} if node else {}
         missing = [
-            n for n in names if n != leader and (n not in standbys or standbys[n].state != "streaming")
+            n for n in names if n != leader and (n not in replicas or replicas[n].state != "streaming")
         ]
         if missing:
             return f"{', '.join(missing)} does not stream from {leader}"
         synchronous = self._context.inventory.cluster.synchronous != "off"
-        if synchronous and not any(each.sync_state in ("sync", "quorum") for each in standbys.values()):
-            return "no standby is synchronous"
+        if synchronous and not any(each.sync_state in ("sync", "quorum") for each in replicas.values()):
+            return "no replica is synchronous"
         return ""
 
     def _watch(self, name: str) -> None:

@@ -134,7 +134,7 @@ def _go_through(
     try:
         leader = await_whole(ground, observer)
         found.whole = True
-        happened("redundant", f"{leader} leads, every other node streams, both proxies serve")
+        happened("redundant", f"{leader} leads, every other node streams, Raft is whole, both proxies serve")
         workload.go_on(clock() + TAIL, clock() + TAIL + BEGIN)
     except KbpgError as error:
         found.problems.append(error.message)

@@ -1,4 +1,4 @@
-"""Before and after the drill with the full disk: a standby on a small file system leads for a while."""
+"""Before and after the drill with the full disk: a replica on a small file system leads for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kbpg.operations.candidates import candidates
 from kbpg.operations.switchover import switchover
 
 FIT = 60.0
-"""Seconds for a standby that has just started to be synchronous."""
+"""Seconds for a replica that has just started to be synchronous."""
 INTERVAL = 0.5
 """Seconds between two looks."""
 
@@ -37,7 +37,7 @@ def _await_fit(ground: Ground, target: str) -> None:
 
 
 def end(ground: Ground, target: str) -> None:
-    """See that the target is a standby, so that it may run on its own data again. Raises `KbpgError`."""
+    """See that the target is a replica, so that it may run on its own data again. Raises `KbpgError`."""
     if ground.leader() == target:
         switchover(ground.site, leaving=target)
         await_whole(ground)

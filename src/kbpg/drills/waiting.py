@@ -9,7 +9,8 @@ import psycopg
 from kbpg.drills.ground import Ground
 from kbpg.drills.observer import Observer
 from kbpg.drills.workload import application
-from kbpg.errors import NotConverged
+from kbpg.errors import HostError, NotConverged
+from kbpg.operations import raft_members
 
 WHOLE = 120.0
 """Seconds for a cluster to be whole again: measured: 20 to 50, and 100 after a partition."""
@@ -18,7 +19,7 @@ INTERVAL = 0.25
 
 
 def await_whole(ground: Ground, observer: Observer | None = None, seconds: float = WHOLE) -> str:
-    """Wait until one node leads, all others stream and every proxy serves; return who leads.
+    """Wait until one node leads, all others stream, Raft is whole and every proxy serves; return who leads.
 
     Raises `NotConverged` with what is missing after `seconds`.
     """
@@ -26,7 +27,7 @@ def await_whole(ground: Ground, observer: Observer | None = None, seconds: float
         with Observer(ground.context, ground.links, time.monotonic) as own:
             return await_whole(ground, own, seconds)
     ends = time.monotonic() + seconds
-    while missing := observer.lacking() or _unserved(ground):
+    while missing := observer.lacking() or _unserved(ground) or _apart(ground):
         if time.monotonic() > ends:
             raise NotConverged(f"not whole again within {seconds:g} s: {missing}", hint="kbpg diagnose")
         time.sleep(INTERVAL)
@@ -44,3 +45,11 @@ def _unserved(ground: Ground) -> str:
             except (OSError, psycopg.Error):
                 return f"{proxy.name} does not serve port {port}"
     return ""
+
+
+def _apart(ground: Ground) -> str:
+    """Return which member of Raft is without a partner, "" where all are connected: two alone elect nobody."""
+    try:
+        return "; ".join(raft_members.look(ground.site).apart)
+    except HostError as error:
+        return error.message

@@ -5,7 +5,8 @@ Two lock files, both held with flock(2), so that the kernel frees them with the 
 - `kbpg.lock`, exclusively, by a process whose standard input is an SSH channel of ours. However the controller
   ends, the channel ends with it, and the process with the channel.
 - `kbpg.commands.lock`, shared, by each command that kbpg runs. A command outlives a controller that is killed,
-  so whoever takes the lock must also have had this file exclusively for a moment: then no such command is left.
+  so whoever takes the lock must also have had this file exclusively for a moment: then no such command is left. Most
+  end soon, and are waited for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 from kbpg.errors import HostError, LockHeld
@@ -26,6 +28,8 @@ DIRECTORY = "/run"
 
 ACQUIRE_TIMEOUT = 20.0
 """Seconds a host may take to answer; longer than a dead one takes to be noticed."""
+PATIENCE = 10
+"""Seconds for the last command of a kbpg that was killed to end; a node restarts within them."""
 
 _MARKER = "kbpg-lock:"
 
@@ -37,7 +41,7 @@ umask 077
 exec 8>>"$1/kbpg.lock" 9>>"$1/kbpg.commands.lock" || exit 1
 tell() { printf '%s%s\\t' kbpg-lock: "$1"; tr '\\n' '\\t' 2>/dev/null <"$2"; echo; exit 0; }
 flock --nonblock 8 || tell held "$1/kbpg.holder"
-flock --nonblock 9 || tell running "$1/kbpg.holder"
+flock --timeout "$5" 9 || tell running "$1/kbpg.holder"
 umask 022
 printf '%s\\n' "who $2" "since $3" "doing $4" "pid $$" >"$1/kbpg.holder" || exit 1
 exec 9>&-
@@ -80,26 +84,37 @@ class Locks:
     @staticmethod
     @contextlib.contextmanager
     def acquire(
-        hosts: Iterable[Lockable], *, who: str, doing: str, directory: str = DIRECTORY
+        hosts: Iterable[Lockable],
+        *,
+        who: str,
+        doing: str,
+        directory: str = DIRECTORY,
+        patience: int = PATIENCE,
     ) -> Iterator[None]:
         """Lock all `hosts` or none, side by side, and let go at the end of the context.
 
-        `who` ("root@install-01") and `doing` ("apply-all") are what others are told. A lock that is lost in between
-        is noticed by whoever would change the host next (`Reader.lock_lost`). Raises `LockHeld` with who has it,
-        since when and doing what, or the `HostError` of a host where it could not be tried.
+        `who` ("root@install-01") and `doing` ("apply-all") are what others are told. `patience` is for how many
+        seconds the last command of a kbpg that was killed is waited for, on all hosts at once. A lock that is lost
+        in between is noticed by whoever would change the host next (`Reader.lock_lost`). Raises `LockHeld` with who
+        has it, since when and doing what, or the `HostError` of a host where it could not be tried.
         """
         since = datetime.now(UTC).isoformat(timespec="seconds")
         words = [" ".join(word.split()) for word in (directory, who, since, doing)]
-        argv = ("sh", "-c", _SCRIPT, "kbpg-lock", *words)
-        taken = _take_all(list(hosts), argv, f"{directory}/kbpg.commands.lock")
+        argv = ("sh", "-c", _SCRIPT, "kbpg-lock", *words, str(patience))
+        take = partial(
+            _take, argv=argv, path=f"{directory}/kbpg.commands.lock", timeout=ACQUIRE_TIMEOUT + patience
+        )
+        taken = _take_all(list(hosts), take)
         try:
             yield
         finally:
             _each(_Taken.release, taken)
 
 
-def _take_all(hosts: Sequence[Lockable], argv: Sequence[str], path: str) -> list[_Taken]:
-    outcomes = _each(lambda host: _take(host, argv, path), hosts)
+def _take_all(
+    hosts: Sequence[Lockable], take: Callable[[Lockable], _Taken | LockHeld | HostError]
+) -> list[_Taken]:
+    outcomes = _each(take, hosts)
     taken = [outcome for outcome in outcomes if isinstance(outcome, _Taken)]
     errors = [outcome for outcome in outcomes if not isinstance(outcome, _Taken)]
     if not errors:
@@ -124,9 +139,9 @@ def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]
         return list(pool.map(work, items))
 
 
-def _take(host: Lockable, argv: Sequence[str], path: str) -> _Taken | LockHeld | HostError:
+def _take(host: Lockable, argv: Sequence[str], path: str, timeout: float) -> _Taken | LockHeld | HostError:
     try:
-        holding = host.hold(argv, shown="take the lock", marker=_MARKER, timeout=ACQUIRE_TIMEOUT)
+        holding = host.hold(argv, shown="take the lock", marker=_MARKER, timeout=timeout)
     except HostError as error:
         return error
     if holding.answer == "ok":

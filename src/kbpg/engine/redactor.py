@@ -9,14 +9,16 @@ import base64
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import yaml
 
 from kbpg.credentials import all_secrets
-from kbpg.secret import MASK, Secret
+from kbpg.secret import MASK, Secret, without_passwords
 
 if TYPE_CHECKING:
     from kbpg.context import Context
@@ -38,6 +40,7 @@ class Redactor:
         """`keys` are private keys in PEM: every line of one is a secret, and so is one that nobody knows of."""
         self._spellings = frozenset(line for key in keys for line in _key_lines(key.reveal()))
         self._pattern: re.Pattern[str] | None = None
+        self._lock = threading.Lock()
         self.add(secrets)
 
     @classmethod
@@ -50,16 +53,18 @@ class Redactor:
 
     def add(self, secrets: Iterable[Secret]) -> None:
         """Know these secrets too."""
-        more = {spelling for secret in secrets for spelling in _spellings(secret.reveal())}
-        self._spellings |= {spelling for spelling in more if len(spelling) >= SHORTEST}
-        # The longest first: a spelling may begin with another.
-        ordered = sorted(self._spellings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        more = frozenset[str]().union(*(_spellings_of(secret.reveal()) for secret in secrets))
+        with self._lock:
+            spellings = self._spellings | more
+            # The longest first: a spelling may begin with another.
+            ordered = sorted(spellings, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+            self._spellings = spellings
 
     def mask(self, text: str) -> str:
-        """Return `text` with every spelling of every secret replaced by `***`."""
+        """Return `text` with every spelling of every secret replaced by `***`, and any password in a statement."""
         pattern = self._pattern
-        return _KEY.sub(MASK, pattern.sub(MASK, text) if pattern else text)
+        return without_passwords(_KEY.sub(MASK, pattern.sub(MASK, text) if pattern else text))
 
 
 def _key_lines(pem: str) -> Iterator[str]:
@@ -67,6 +72,11 @@ def _key_lines(pem: str) -> Iterator[str]:
     for line in pem.splitlines():
         if len(line) >= SHORTEST_LINE and "-" not in line:
             yield line
+
+
+@lru_cache(maxsize=256)  # 1 ms each, and a command has several redactors that know the same
+def _spellings_of(value: str) -> frozenset[str]:
+    return frozenset(spelling for spelling in _spellings(value) if len(spelling) >= SHORTEST)
 
 
 def _spellings(value: str) -> Iterator[str]:

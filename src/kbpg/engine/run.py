@@ -72,6 +72,30 @@ class Run:
             self._apply_step(step, mine)
         return self.report
 
+    def unmet(self, steps: Sequence[Step]) -> list[Outcome]:
+        """Compare the requirements alone, on those hosts that are connected, and return those that are not met.
+
+        What cannot be known, because another host is needed for it, is none of them. Nothing is changed.
+        """
+        there = {*self.reading.hosts, CONTROLLER}
+        required = [
+            (
+                step,
+                Stage(
+                    stage.title, tuple(i for i in self._items(stage) if i.place in there), requirement=True
+                ),
+            )
+            for step, stage in self._stages(steps)
+            if stage.requirement
+        ]
+        self.reading.gather(item for _, stage in required for item in stage.items)
+        return [
+            Outcome.of(step, found, Status.FAILED)
+            for step, stage in required
+            for found in self._compare(stage)
+            if found.change and not found.unknown
+        ]
+
     # --- one step, one stage -------------------------------------------------------------------------
 
     def _ahead(self, stages: Sequence[Stage]) -> list[list[Placed]]:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kbpg.errors import HostError
 from kbpg.facts import Fact, Facts
 from kbpg.hosts.port import DEFAULT_TIMEOUT, Holding, Output, Question, Writer
 
@@ -48,6 +49,10 @@ class Recorded(Writer):
     def lock_lost(self) -> bool:
         """Return whether the host's lock is gone, as the host does."""
         return self._host.lock_lost()
+
+    def gone(self) -> HostError | None:
+        """Return why the host can be asked nothing more, as the host does."""
+        return self._host.gone()
 
     def run(
         self,
@@ -109,6 +114,12 @@ class Site:
         """Ask the facts of each host again, all side by side, and return the view with the new answers."""
         self.refresh(wanted)
         return self.facts
+
+    def require_connected(self, names: Iterable[str]) -> None:
+        """Raise the `HostError` of the first of these hosts whose connection has ended; who waits, asks."""
+        for name in names:
+            if name in self.hosts and (reason := self.hosts[name].gone()):
+                raise reason
 
     def at(self, place: str) -> Site:
         """Return the same site seen from another place."""

@@ -69,10 +69,11 @@ def guarded(inventory: Inventory, host: Host) -> tuple[Guarded, ...]:
     databases = [ip_network(each.address) for each in inventory.db]
     everywhere = [ip_network(each.address) for each in inventory.hosts]
     if host.role == "db":
+        direct = [ip_network(each) for role in inventory.roles for each in role.direct_from]
         return (
             Guarded(ports.raft, "Raft", merged(databases)),
             Guarded(ports.patroni, "Patroni's REST API", merged(everywhere)),
-            Guarded(ports.postgresql, "PostgreSQL", merged(everywhere)),
+            Guarded(ports.postgresql, "PostgreSQL", merged([*everywhere, *direct])),
         )
     listed = inventory.prepare.allowed_clients
     scrapers = clients = None
@@ -81,7 +82,7 @@ def guarded(inventory: Inventory, host: Host) -> tuple[Guarded, ...]:
         clients = merged([*scrapers, *_load_balancer(inventory)])
     return (
         Guarded(ports.primary, "HAProxy to the leader", clients),
-        Guarded(ports.replicas, "HAProxy to the standbys", clients),
+        Guarded(ports.replicas, "HAProxy to the replicas", clients),
         Guarded(ports.pgbouncer, "PgBouncer", clients),
         Guarded(ports.stats, "HAProxy's statistics", scrapers),
     )

@@ -11,7 +11,6 @@ from kbpg.adoption.proof import Proof
 from kbpg.facts import Fact, Facts, Knowledge
 from kbpg.health.questions import (
     HaproxyFact,
-    LogsFact,
     NeighboursFact,
     PoolerFact,
     UsageFact,
@@ -23,6 +22,7 @@ from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
 from kbpg.raft import RaftFact
 from kbpg.raft_admin import member_fact
+from kbpg.resources.docker import ImagesFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact, clock_fact
@@ -30,10 +30,10 @@ from kbpg.resources.preflight.system import SystemFact
 from kbpg.resources.sql import extensions
 from kbpg.resources.sql_facts import RolesFact
 from kbpg.steps.authority import CERTIFICATE, on_host
+from kbpg.steps.images import HAPROXY_IMAGE, PATRONI_IMAGE, PGBOUNCER_IMAGE
 
 if TYPE_CHECKING:
     from kbpg.context import Context
-    from kbpg.resources.docker import ContainersFact
 
 Wanted = dict[str, list[Fact[object]]]
 
@@ -96,20 +96,21 @@ def wanted(context: Context, items: Items) -> Wanted:
         found[name] += [rebuild_note(context), *Proof(context, Facts(Knowledge(), name)).questions()]
         found[name] += [ask.node, ask.cluster, ask.config, ask.raft, ask.roles, ask.extensions]
         found[name] += ask.views.on_db()
-        found[name] += _common(DB_CONTAINERS, ask)
+        found[name] += _common(context, name, ask)
     for name in context.proxy_names:
-        found[name] += [ask.haproxy, ask.pooler, *ask.views.on_proxy(), *_common(PROXY_CONTAINERS, ask)]
+        found[name] += [ask.haproxy, ask.pooler, *ask.views.on_proxy(), *_common(context, name, ask)]
     return found
 
 
-def _common(containers: ContainersFact, ask: Questions) -> Iterable[Fact[object]]:
-    names = containers.names
-    return (
-        containers,
-        LogsFact(names),
-        NeighboursFact(names),
-        HardwareFact(),
-        SystemFact(),
-        ask.clock,
-        ask.usage,
+def of_docker(context: Context, host: str) -> list[Fact[object]]:
+    """Return what is asked of a host's Docker: known without the steps, and what takes a host longest to answer."""
+    containers, images = (
+        (DB_CONTAINERS, (PATRONI_IMAGE,))
+        if host in context.db_names
+        else (PROXY_CONTAINERS, (HAPROXY_IMAGE, PGBOUNCER_IMAGE))
     )
+    return [containers, ImagesFact(images), NeighboursFact(containers.names), SystemFact()]
+
+
+def _common(context: Context, host: str, ask: Questions) -> Iterable[Fact[object]]:
+    return (*of_docker(context, host), HardwareFact(), ask.clock, ask.usage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kbpg.health.check import Check
 from kbpg.health.checks import (
+    archive,
     certificates,
     containers,
     drift,
@@ -36,6 +37,7 @@ ALL: tuple[Check, ...] = (
     *settings.CHECKS,
     *streaming.CHECKS,
     *replication.CHECKS,
+    *archive.CHECKS,
     *postgres.CHECKS,
     *pgvector.CHECKS,
     *haproxy.CHECKS,

@@ -28,6 +28,7 @@ NODE_FAULT = (
     "patroni-silent",
     "data-permissions",
     "data-foreign",
+    "data-unreadable",
     "data-shared",
     "identity-differs",
     "raft-password",

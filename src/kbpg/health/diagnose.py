@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from kbpg.health import catalogue
 from kbpg.health.asking import Items
 from kbpg.health.check import CONTAINER_FAULT, Check
 from kbpg.health.finding import Action, Finding, Severity
+from kbpg.health.looking import Pass
 from kbpg.health.snapshot import Snapshot, take
 from kbpg.model import CLUSTER
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kbpg.hosts.port import Reader
 
 Key = tuple[str, str, str]
-_VERIFIER = re.compile(r"(SCRAM-SHA-256\$\d+:)\S+|\bmd5[0-9a-f]{32}\b")
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,31 @@ def examine(
     hosts: Mapping[str, Reader],
     unreachable: Mapping[str, HostError] | None = None,
     items: Items | None = None,
+    begun: Pass | None = None,
 ) -> Diagnosis:
-    """Look at every host once and return what is wrong. Nothing is changed and nothing is raised for it.
+    """Look at every host and return what is wrong. Nothing is changed and nothing is raised for it.
 
-    `hosts` are the connected ones, `unreachable` the others with the reason. `items` are what `asking.placed`
-    has found for this context, where that is known.
+    Where a check wants the log of what is wrong, logs are read too, and all is judged again with them. `hosts` are
+    the connected ones, `unreachable` the others with the reason. `items` are what `asking.placed` has found for this
+    context, `begun` what was asked of the hosts already, where there is any.
     """
     started = time.monotonic()
-    snapshot = take(context, hosts, unreachable, items)
-    return dataclasses.replace(judge(snapshot), seconds=time.monotonic() - started)
+    snapshot = take(context, hosts, unreachable, items, begun)
+    return dataclasses.replace(judge_with_logs(snapshot, hosts), seconds=time.monotonic() - started)
+
+
+def judge_with_logs(snapshot: Snapshot, hosts: Mapping[str, Reader]) -> Diagnosis:
+    """Return what the checks find, once more with the logs that they wanted; its snapshot is the one with them.
+
+    No log is read on a healthy cluster: it tells why something is wrong.
+    """
+    found = judge(snapshot)
+    fuller = snapshot.with_logs(hosts)
+    return found if fuller is snapshot else judge(fuller)
 
 
 def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosis:
-    """Return what the checks (default: all) find in a snapshot; pure."""
+    """Return what the checks (default: all) find in a snapshot; pure, but that the snapshot notes unread logs."""
     chosen = catalogue.ALL if checks is None else checks
     mask = Redactor.of(snapshot.context).mask
     found: list[Finding] = []
@@ -150,12 +161,8 @@ def _same_part(cause: Finding, finding: Finding) -> bool:
 
 def _masked(finding: Finding, mask: Any) -> Finding:
     """Return the finding without a password or a verifier that a log line may hold."""
-
-    def clean(text: str) -> str:
-        return _VERIFIER.sub("***", mask(text))
-
     return dataclasses.replace(
-        finding, seen=clean(finding.seen), evidence=tuple(clean(line) for line in finding.evidence)
+        finding, seen=mask(finding.seen), evidence=tuple(mask(line) for line in finding.evidence)
     )
 
 

@@ -43,7 +43,7 @@ class Action(StrEnum):
     RESUME_PATRONI = "resume-patroni"
     """End Patroni's pause."""
     RESUME_REPLAY = "resume-replay"
-    """End the pause of this standby's replay."""
+    """End the pause of this replica's replay."""
     RESUME_POOLER = "resume-pooler"
     """RESUME on this PgBouncer's console."""
     RECONNECT_POOLER = "reconnect-pooler"

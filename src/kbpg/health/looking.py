@@ -16,7 +16,11 @@ from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.preflight.system import SystemFact
 
 DEADLINE = 5.0
-"""Seconds for the whole pass; measured on a healthy cluster of five hosts and 2 shared cores: see bench/."""
+"""Seconds for one pass; measured on a healthy cluster of five hosts and 2 shared cores: see bench/."""
+
+RECENT = 2.0
+"""Seconds for which an answer is as good as one of now. What was begun before that, while another host was waited for
+or somebody was asked about a key, is asked again."""
 
 ELECTION = 2.0
 """Seconds after which members of Raft that name different leaders are asked again: an election takes 1.4 s at most
@@ -27,18 +31,55 @@ _OF_DOCKER = (ContainersFact, ImagesFact, LogsFact, NeighboursFact, SystemFact)
 """A daemon that hangs must not take the answers of the shell with it, so these are an execution of their own."""
 
 
-def look(readers: Mapping[str, Reader], wanted: Wanted, *, deadline: float = DEADLINE) -> Facts:
-    """Ask everything side by side and return what was answered within `deadline` seconds.
+class Pass:
+    """Questions that are under way. What is sure to be wanted may be asked of a host as soon as it is connected."""
+
+    def __init__(self) -> None:
+        self._jobs: list[_Job] = []
+
+    def ask(self, readers: Mapping[str, Reader], wanted: Wanted) -> None:
+        """Ask what was not asked yet, and wait for nothing."""
+        asked = {(job.host, key) for job in self._jobs for key in job.keys}
+        for name, facts in wanted.items():
+            for group in _groups(name, [fact for fact in facts if (name, fact.key) not in asked]):
+                job = _Job(readers, name, group)
+                job.start()
+                self._jobs.append(job)
+
+    def forget_old(self) -> None:
+        """Forget what was asked more than `RECENT` seconds ago."""
+        since = time.monotonic() - RECENT
+        self._jobs = [job for job in self._jobs if job.begun >= since]
+
+    def answers(self, deadline: float) -> Knowledge:
+        """Return what is answered within `deadline` seconds from now, and of the rest that it is not. Raises as
+        `look` does."""
+        ends = time.monotonic() + deadline
+        knowledge = Knowledge()
+        for job in self._jobs:
+            job.join(max(0.0, ends - time.monotonic()))
+            knowledge.put(job.host, job.answers(deadline))
+        return knowledge
+
+
+def look(
+    readers: Mapping[str, Reader], wanted: Wanted, *, deadline: float = DEADLINE, begun: Pass | None = None
+) -> Facts:
+    """Ask everything side by side, but what was `begun` just now, and return what was answered in `deadline` seconds.
 
     What hangs goes on in threads that end with the connections; nothing they say later is looked at. Raises what
     is no answer of a host, such as the `KbpgError` of a journal that cannot be written.
     """
-    knowledge = Knowledge()
-    _ask(readers, wanted, deadline, knowledge)
+    going = begun or Pass()
+    going.forget_old()
+    going.ask(readers, wanted)
+    knowledge = going.answers(deadline)
     raft = {name: [fact for fact in facts if isinstance(fact, RaftFact)] for name, facts in wanted.items()}
     if _electing(Facts(knowledge, CLUSTER), raft):
         time.sleep(ELECTION)
-        _ask(readers, raft, deadline, knowledge)
+        again = Pass()
+        again.ask(readers, raft)
+        knowledge.take(again.answers(deadline))
     return Facts(knowledge, CLUSTER)
 
 
@@ -48,26 +89,20 @@ def _electing(facts: Facts, raft: Mapping[str, Sequence[RaftFact]]) -> bool:
     return len({status.leader for status in found if status}) > 1
 
 
-def _ask(readers: Mapping[str, Reader], wanted: Wanted, deadline: float, knowledge: Knowledge) -> None:
-    """Ask everything side by side, and keep what was answered within `deadline` seconds. Raises as `look` does."""
-    ends = time.monotonic() + deadline
-    jobs = [_Job(readers, name, group) for name, facts in wanted.items() for group in _groups(name, facts)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join(max(0.0, ends - time.monotonic()))
-        knowledge.put(job.host, job.answers(deadline))
-
-
 class _Job(threading.Thread):
     """Some questions to one host, with answers of their own until it is done."""
 
     def __init__(self, readers: Mapping[str, Reader], host: str, facts: Sequence[Fact[object]]) -> None:
         super().__init__(daemon=True)
-        self.host = host
+        self.host, self.begun = host, time.monotonic()
         self._readers = {name: reader for name, reader in readers.items() if name == host}
         self._facts, self._knowledge, self._done = facts, Knowledge(), False
         self._error: BaseException | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the names of the questions."""
+        return [fact.key for fact in self._facts]
 
     def run(self) -> None:
         try:

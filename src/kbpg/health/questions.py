@@ -12,6 +12,7 @@ from typing import Any
 from kbpg import pooler
 from kbpg.facts import CallFact, Login, NotKnown, RestFact, ShellFact
 from kbpg.hosts.port import Output, Reader
+from kbpg.resources import container_log
 
 LOG_LINES = 250
 """Lines of each container's log: Patroni prints some 75 for each attempt to start a damaged PostgreSQL, and tries two
@@ -23,7 +24,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class LogsFact(ShellFact[Mapping[str, tuple[str, ...]]]):
-    """The last lines of the logs of the containers called `names`, by name; what does not exist is left out."""
+    """The last lines of the logs of the containers called `names`, by name; what does not exist is left out.
+
+    Lines about connections are left out as well.
+    """
 
     names: tuple[str, ...]
 
@@ -34,10 +38,10 @@ class LogsFact(ShellFact[Mapping[str, tuple[str, ...]]]):
 
     @property
     def script(self) -> str:
-        """Return the fragment; `sed` ends a last line without an end."""
+        """Return the fragment."""
         each = [
-            f"echo {_MARK} {name}; docker logs --tail {LOG_LINES} {name} 2>&1 | sed -e ''"
-            for name in map(shlex.quote, self.names)
+            f"echo {_MARK} {shlex.quote(name)}; {container_log.script(name, LOG_LINES)}"
+            for name in self.names
         ]
         return f"command -v docker >/dev/null || exit 45; {'; '.join(each)}; true"
 

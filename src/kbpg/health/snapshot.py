@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.health.asking import Items, Questions, placed, wanted
-from kbpg.health.looking import look
+from kbpg.health.looking import Pass, look
 from kbpg.health.questions import (
     LogsFact,
     Pooler,
@@ -60,6 +60,8 @@ class Snapshot:
         self.unreachable: Mapping[str, HostError] = unreachable or {}
         self.ask = Questions.of(context)
         self.paths = layout(context)
+        self.unread: set[str] = set()
+        """Hosts of which a check wanted a log that was not asked for."""
         self._comparisons: dict[tuple[int, str, str], Comparison | None] = {}
 
     # --- hosts ---------------------------------------------------------------------------------------
@@ -161,9 +163,28 @@ class Snapshot:
         return now - started.timestamp() < FRESH
 
     def log(self, host: str, container: str) -> tuple[str, ...]:
-        """Return the last lines of a container's log; empty where there is none."""
-        logs = self.facts.known(LogsFact(self.containers_fact(host).names), host) or {}
-        return logs.get(container, ())
+        """Return the last lines of a container's log; empty where there is none.
+
+        So it is where it was not read: then the host is in `unread`.
+        """
+        fact = self._logs_fact(host)
+        if not self.facts.asked(fact, host):
+            self.unread.add(host)
+        return (self.facts.known(fact, host) or {}).get(container, ())
+
+    def with_logs(self, readers: Mapping[str, Reader]) -> Snapshot:
+        """Return it with the logs that are `unread`, asked for now where Docker has answered before.
+
+        Takes `looking.DEADLINE` seconds more at most. Where there are none, it is this very snapshot.
+        """
+        wanted = {name: [self._logs_fact(name)] for name in self.unread if self.containers(name) is not None}
+        if not wanted:
+            return self
+        facts = self.facts.joined(look(readers, wanted))
+        return Snapshot(self.context, facts, self.placed, self.unreachable, self.taken)
+
+    def _logs_fact(self, host: str) -> LogsFact:
+        return LogsFact(self.containers_fact(host).names)
 
     @cached_property
     def leaders(self) -> list[str]:
@@ -216,10 +237,12 @@ def take(
     hosts: Mapping[str, Reader],
     unreachable: Mapping[str, HostError] | None = None,
     items: Items | None = None,
+    begun: Pass | None = None,
 ) -> Snapshot:
     """Ask every host everything in one pass of at most `looking.DEADLINE` seconds, and return what was seen.
 
-    `items` are what `placed` has found for this context, where that is known.
+    `items` are what `placed` has found for this context, where that is known; `begun` is what was asked already.
     """
     items = placed(context) if items is None else items
-    return Snapshot(context, look(hosts, wanted(context, items)), items, unreachable, time.time())
+    facts = look(hosts, wanted(context, items), begun=begun)
+    return Snapshot(context, facts, items, unreachable, time.time())

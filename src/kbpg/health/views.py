@@ -14,7 +14,7 @@ _NODE = """
 select pg_is_in_recovery(), (pg_control_checkpoint()).timeline_id, (pg_control_system()).system_identifier::text,
        current_setting('server_version'), case when pg_is_in_recovery() then pg_is_wal_replay_paused() end
 """
-_STANDBYS = """
+_REPLICAS = """
 select application_name, state, sync_state,
        case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint end
   from pg_catalog.pg_stat_replication
@@ -41,6 +41,12 @@ _OVERRIDDEN = """
 select f.name, f.setting, s.context from pg_catalog.pg_file_settings f join pg_catalog.pg_settings s using (name)
  where f.sourcefile like '%/postgresql.auto.conf'
 """
+_ARCHIVER = """
+select current_setting('archive_mode'), coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
+       last_failed_wal, last_archived_wal,
+       (select count(*) from pg_catalog.pg_ls_archive_statusdir() where name like '%.ready')
+  from pg_catalog.pg_stat_archiver
+"""
 _CONNECTIONS = "select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'"
 _ROUTE = "select pg_is_in_recovery(), host(inet_server_addr())"
 _VECTOR = "select ('[1,2,3]'::vector <-> '[1,2,4]'::vector)::text"
@@ -51,13 +57,14 @@ class Views:
     """What is asked of PostgreSQL, on the db hosts and through the proxies."""
 
     node: RowsFact
-    standbys: RowsFact
+    streaming: RowsFact
     slots: RowsFact
     settings: RowsFact
     overridden: RowsFact
     rules: RowsFact
     available: RowsFact
     connections: RowsFact
+    archiver: RowsFact
     primary: RowsFact
     replicas: RowsFact
     pooled: RowsFact
@@ -69,13 +76,14 @@ class Views:
         """Return those for db hosts."""
         return (
             self.node,
-            self.standbys,
+            self.streaming,
             self.slots,
             self.settings,
             self.overridden,
             self.rules,
             self.available,
             self.connections,
+            self.archiver,
         )
 
     def on_proxy(self) -> Sequence[RowsFact]:
@@ -99,13 +107,14 @@ def views(context: Context) -> Views:
     lookup = context.login(POOLER_USER, "pgbouncer_password", "postgres", ports.pgbouncer)
     return Views(
         node=local("node", _NODE),
-        standbys=local("standbys", _STANDBYS),
+        streaming=local("streaming", _REPLICAS),
         slots=local("slots", _SLOTS),
         settings=local("settings", _SETTINGS),
         overridden=local("overridden", _OVERRIDDEN),
         rules=local("rules", _RULES),
         available=local("available", _AVAILABLE),
         connections=local("connections", _CONNECTIONS),
+        archiver=local("archiver", _ARCHIVER),
         primary=through(ports.primary),
         replicas=through(ports.replicas),
         pooled=RowsFact(app, "health route", _ROUTE, pooled=True, live=True),

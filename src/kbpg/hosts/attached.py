@@ -9,13 +9,15 @@ import contextlib
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbpg.errors import HostError
+from kbpg.hosts.become import BEGIN, SILENT, at_terminal
 
 if TYPE_CHECKING:
     from kbpg.hosts.ssh import SshHost
     from kbpg.hosts.terminal import Terminal
+    from kbpg.secret import Secret
 
 START_TIMEOUT = 30.0
 """Seconds until the command is started."""
@@ -64,7 +66,8 @@ def interact(host: SshHost, argv: Sequence[str], *, shown: Sequence[str], termin
     """
     from kbpg.hosts.lean import paramiko
 
-    link, line = host._link, shlex.join((*host._become, *argv))
+    link, password = host._link, host._password
+    line = at_terminal(argv) if password else shlex.join((*host._become, *argv))
     with link.recorded(shown) as record:
         try:
             channel = link.transport.open_session(timeout=START_TIMEOUT)
@@ -72,6 +75,8 @@ def interact(host: SshHost, argv: Sequence[str], *, shown: Sequence[str], termin
                 columns, rows = terminal.size()
                 channel.get_pty(terminal.kind, columns, rows)
                 channel.exec_command(line)
+                if password:
+                    _let_in(channel, host, password)
                 terminal.join(channel, link)
                 if not channel.exit_status_ready() or channel.exit_status < 0:
                     raise link.lost(shlex.join(shown))
@@ -81,3 +86,21 @@ def interact(host: SshHost, argv: Sequence[str], *, shown: Sequence[str], termin
                 raise link.lost(shlex.join(shown)) from exc
             raise HostError(host.name, f"sshd gives no terminal: {exc}") from exc
         return int(record.status)
+
+
+def _let_in(channel: Any, host: SshHost, password: Secret) -> None:
+    """Give sudo its password, as `at_terminal` wants it. Raises `HostError`."""
+    channel.settimeout(START_TIMEOUT)
+    for wanted, answer in ((SILENT, password.reveal()), (BEGIN, BEGIN)):
+        shown = bytearray()
+        while f"{wanted}\r\n".encode() not in shown:
+            try:
+                data = channel.recv(1 << 15)
+            except TimeoutError:
+                data = b""
+            if not data:
+                said = host._link.journal.mask(shown.decode(errors="replace"))
+                raise HostError(host.name, "sudo did not start the command", detail=said.split("\r\n"))
+            shown += data
+        channel.sendall(f"{answer}\n".encode())
+    channel.settimeout(None)

@@ -53,6 +53,11 @@ class _Candidates:
             except (ValueError, paramiko.SSHException, UnknownKeyType):
                 self.unusable.append(f"{path} is not a private key that can be read")
             else:
+                if key.public_blob is not None:
+                    # KEY-cert.pub is beside it. Like ssh, the bare key comes after it: that may be authorized
+                    self.tried.append(f"{path} with its certificate")
+                    yield key
+                    key.public_blob = None
                 self.tried.append(str(path))
                 yield key
 

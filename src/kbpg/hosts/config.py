@@ -21,7 +21,8 @@ Options = dict[str, str | list[str]]
 class Target:
     """One SSH server to log in to, everything decided.
 
-    `known_hosts[0]` is the file that learns new keys; `key_name` the name the host has in it.
+    `known_hosts[0]` is the file that learns new keys; `key_name` the name the host has in it. `pinned` are the
+    fingerprints of the only host keys that are taken; where there are none, known_hosts says which are.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     key_name: str
     connect_timeout: float
     sudo: bool
+    pinned: tuple[str, ...]
 
     @property
     def where(self) -> str:
@@ -69,6 +71,7 @@ def resolve(name: str, address: str, settings: SshSettings) -> Target:
         key_name=_key_name(_text(options, "hostkeyalias") or host, port),
         connect_timeout=settings.connect_timeout,
         sudo=settings.sudo,
+        pinned=settings.fingerprints,
     )
 
 
@@ -82,8 +85,10 @@ class _JumpSettings:
     key: Path | None
     known_hosts: Path | None
     connect_timeout: float
+    fingerprints: tuple[str, ...]
     jump: str | None = None
     sudo: bool = False
+    jump_fingerprints: tuple[str, ...] = ()
 
 
 def resolve_jump(target: Target, jump: str, settings: SshSettings) -> Target:
@@ -97,6 +102,7 @@ def resolve_jump(target: Target, jump: str, settings: SshSettings) -> Target:
         key=settings.key,
         known_hosts=settings.known_hosts,
         connect_timeout=settings.connect_timeout,
+        fingerprints=settings.jump_fingerprints,
     )
     # Its own ProxyJump is not followed: the chain is spelled out where it begins.
     return replace(resolve(f"{target.name}: jump host {host}", host, own), jumps=())

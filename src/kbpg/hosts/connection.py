@@ -179,7 +179,9 @@ def _handshake(target: Target, through: Transport | None) -> Transport:
     known = known_keys(target.known_hosts, target.key_name, host=target.name)
     sock = dial(target) if through is None else _dial_through(target, through)
     transport = Transport(sock)
-    transport.prefer_host_keys([entry.kind for entry in known if not entry.revoked])
+    # A known key that is not pinned is of no use: the host may have another one, of another type, that is
+    preferred = [entry for entry in known if not target.pinned or entry.fingerprint in target.pinned]
+    transport.prefer_host_keys([entry.kind for entry in preferred if not entry.revoked])
     transport.banner_timeout = transport.handshake_timeout = target.connect_timeout
     started = time.monotonic()
     try:
@@ -221,6 +223,7 @@ def _check_host_key(transport: Transport, target: Target, *, ask: Ask | None, ac
             where=target.where,
             name=target.key_name,
             paths=target.known_hosts,
+            pinned=target.pinned,
             ask=ask,
             accept_new=accept_new,
         )

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from kbpg.errors import CommandFailed
+from kbpg.errors import CommandFailed, HostError
 from kbpg.hosts.forward import Forward
-from kbpg.hosts.port import DEFAULT_TIMEOUT, Output, Question, Writer
+from kbpg.hosts.port import DEFAULT_TIMEOUT, RELEASE_TIMEOUT, Output, Question, Writer
 from kbpg.hosts.settings import Guard
 
 Program = Callable[["FakeHost", Sequence[str], bytes], Output]
@@ -50,15 +50,18 @@ class FakeHolding:
     answer: str
     alive: bool = True
     sent: bytes = b""
+    last: str = ""
+    """What it prints before it ends."""
 
     def send(self, data: bytes) -> bool:
         """Remember what was written."""
         self.sent += data
         return self.alive
 
-    def release(self) -> None:
+    def release(self, seconds: float = RELEASE_TIMEOUT) -> str:
         """Let go."""
-        self.alive = False
+        alive, self.alive = self.alive, False
+        return self.last if alive else ""
 
 
 class UnknownToFake(LookupError):
@@ -95,6 +98,7 @@ class FakeHost(Writer):
     guard: Guard | None = None
     held: FakeHolding | None = None
     watches: list[FakeHolding] = field(default_factory=list)
+    ended: HostError | None = None
 
     def read(
         self, questions: Iterable[Question], *, timeout: float = DEFAULT_TIMEOUT
@@ -131,6 +135,10 @@ class FakeHost(Writer):
         """Return whether the guard is gone."""
         guard = self.guard
         return guard is not None and not guard.alive
+
+    def gone(self) -> HostError | None:
+        """Return `ended`."""
+        return self.ended
 
     def run(
         self,

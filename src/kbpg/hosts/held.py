@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from kbpg.hosts.session import Session
-
-_RELEASE_TIMEOUT = 2.0
-"""Seconds a released command may take to end; it has nothing left to do."""
+from kbpg.hosts.port import RELEASE_TIMEOUT
+from kbpg.hosts.session import STDOUT, Session
 
 
 class Held:
@@ -33,13 +29,14 @@ class Held:
             self._session.write(data)
         return self.alive
 
-    def release(self) -> None:
-        """Close its input and wait until it has ended, two seconds at most."""
-        deadline = time.monotonic() + _RELEASE_TIMEOUT
+    def release(self, seconds: float = RELEASE_TIMEOUT) -> str:
+        """Close its input, wait so many seconds at most until it has ended, and return what it printed since."""
+        deadline, said = time.monotonic() + seconds, b""
         # Whatever went wrong with the connection, the host lets go by itself.
         with contextlib.suppress(Exception):
             self._session.expire_at(deadline)
             self._session.end_input()
-            for _ in self._output:
-                pass
+            for stream, data in self._output:
+                said += data if stream == STDOUT else b""
         self._session.close()
+        return said.decode(errors="replace")

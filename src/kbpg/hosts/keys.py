@@ -1,5 +1,7 @@
 """Host keys: known ones pass, unknown ones are asked about, changed ones always stop.
 
+Where the inventory pins a host's fingerprints, those pass, all others stop, and nobody is asked.
+
 The file format is that of sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
 """
 
@@ -24,6 +26,12 @@ _one_at_a_time = threading.Lock()
 """Questions and file writes of connections that run in parallel must not interleave."""
 
 
+def fingerprint_of(blob: bytes) -> str:
+    """Return the fingerprint of a public key in its wire form: `SHA256:…`, spelled as `ssh-keygen -l` does."""
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"
+
+
 @dataclass(frozen=True)
 class HostKey:
     """A public key as a host showed it: its type (`ssh-ed25519`) and its wire form."""
@@ -34,8 +42,7 @@ class HostKey:
     @property
     def fingerprint(self) -> str:
         """Return `SHA256:…`, spelled as `ssh-keygen -l` does."""
-        digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
-        return f"SHA256:{digest}"
+        return fingerprint_of(self.blob)
 
     @property
     def encoded(self) -> str:
@@ -52,6 +59,14 @@ class Known:
     kind: str
     encoded: str
     revoked: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Return `SHA256:…`, nothing where the line holds no key."""
+        try:
+            return fingerprint_of(base64.b64decode(self.encoded, validate=True))
+        except (binascii.Error, ValueError):
+            return ""
 
 
 def known_keys(paths: Sequence[Path], name: str, *, host: str = "") -> list[Known]:
@@ -117,12 +132,17 @@ def verify(
     paths: Sequence[Path],
     ask: Ask | None,
     accept_new: bool,
+    pinned: Sequence[str] = (),
 ) -> bool:
     """Check the key that `host` showed; return whether a person was asked about it (which takes its time).
 
-    A new key that is accepted is appended to `paths[0]`. Raises `HostKeyError` for a key that is unknown and
-    not accepted, changed, or revoked.
+    Of `pinned` fingerprints it must have one, and then needs no entry in known_hosts. A new key that is accepted
+    otherwise is appended to `paths[0]`. Raises `HostKeyError` for a key that is unknown and not accepted, not pinned,
+    changed, or revoked.
     """
+    if pinned:
+        _check_pinned(key, host, where, pinned, known_keys(paths, name, host=host))
+        return False
     if _is_known(key, host, where, known_keys(paths, name, host=host)):
         return False
     with _one_at_a_time:
@@ -133,6 +153,21 @@ def verify(
             _put_to_user(key, host, where, ask)
         _remember(key, host, name, paths[0])
     return not accept_new
+
+
+def _check_pinned(key: HostKey, host: str, where: str, pinned: Sequence[str], known: Sequence[Known]) -> None:
+    if key.fingerprint not in pinned:
+        have = [f"the inventory has {fingerprint}" for fingerprint in pinned]
+        raise HostKeyError(
+            host,
+            f"the host key of {where} is none of those that the inventory pins",
+            detail=(f"it shows a {key.kind} key with fingerprint {key.fingerprint}", *have),
+            hint="on the host's own console, not through SSH: for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen "
+            "-lf $f; done; only if it prints what is shown here, correct `ssh.fingerprint` (of a jump host "
+            "`ssh.jump_fingerprint`)",
+        )
+    # An entry of another type contradicts nothing: a host has a key of each.
+    _is_known(key, host, where, [entry for entry in known if entry.revoked or entry.kind == key.kind])
 
 
 def _is_known(key: HostKey, host: str, where: str, known: Sequence[Known]) -> bool:

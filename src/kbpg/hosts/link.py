@@ -44,6 +44,8 @@ class Link:
         self._transports = transports
         self._transport = self.transport = transports[-1]
         self._slots = threading.BoundedSemaphore(MAX_SESSIONS)
+        self.first: Callable[[], bytes] = bytes
+        """Returns what the standard input of every command has to begin with (sudo's password)."""
 
     @property
     def alive(self) -> bool:
@@ -63,7 +65,7 @@ class Link:
         with (
             self._slots,
             self._translated(running, timeout),
-            Session(self._transport, line, timeout=timeout + NETWORK_GRACE) as session,
+            Session(self._transport, line, timeout=timeout + NETWORK_GRACE, first=self.first()) as session,
         ):
             yield session
 
@@ -73,7 +75,7 @@ class Link:
         Raises `CommandTimeout`, `ConnectionLost`, `HostError` when it ends without having said that.
         """
         with self._translated(lambda: shown, timeout), contextlib.ExitStack() as stack:
-            session = stack.enter_context(Session(self._transport, line, timeout=timeout))
+            session = stack.enter_context(Session(self._transport, line, timeout=timeout, first=self.first()))
             output = session.output()
             said = {STDOUT: b"", STDERR: b""}
             for stream, data in output:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from kbpg.errors import HostError
     from kbpg.trust import Trust
 
+RELEASE_TIMEOUT = 2.0
+"""Seconds a released command may take to end, where it has nothing left to do."""
 DEFAULT_TIMEOUT = 60.0
 """Seconds a command may take when nobody said otherwise: it never waits for ever."""
 
@@ -119,6 +122,13 @@ class Reader(Protocol):
         """
         return False
 
+    def gone(self) -> HostError | None:
+        """Return why this host can be asked nothing more, None where it can.
+
+        A connection that has ended is not made again in the same run: what waits for this host waits for nothing.
+        """
+        return None
+
 
 class Holding(Protocol):
     """A process on a host that runs until it is let go; `answer` is what it said first."""
@@ -134,8 +144,8 @@ class Holding(Protocol):
         """Write to its standard input, which stays open; return whether that could be done."""
         ...
 
-    def release(self) -> None:
-        """End its standard input, and wait a moment for its end."""
+    def release(self, seconds: float = RELEASE_TIMEOUT) -> str:
+        """End its standard input, wait so many seconds at most for its end, and return what it printed since."""
         ...
 
 

@@ -22,6 +22,15 @@ def secured(stream: Any, context: ssl.SSLContext, name: str) -> ChannelSocket:
     return ChannelSocket(channel, stream.getpeername())
 
 
+def certificate_of(stream: Any, context: ssl.SSLContext, name: str) -> str:
+    """Return the certificate, in PEM, with which a server proves to be `name`, and hang up. Raises as `secured`."""
+    channel = _Channel(stream, context, name)
+    channel.handshake()
+    shown = channel.certificate
+    channel.close()
+    return ssl.DER_cert_to_PEM_cert(shown)
+
+
 class _Channel:
     """The part of a paramiko channel that `ChannelSocket` needs."""
 
@@ -32,6 +41,10 @@ class _Channel:
 
     def handshake(self) -> None:
         self._until_done(self._tls.do_handshake)
+
+    @property
+    def certificate(self) -> bytes:
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def recv(self, size: int) -> bytes:
         try:

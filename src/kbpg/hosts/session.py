@@ -61,8 +61,11 @@ class _StatusEvent(threading.Event):
 class Session:
     """A running command. `sent` and `received` count bytes. Close it, or use it as a context manager."""
 
-    def __init__(self, transport: Transport, line: str, *, timeout: float) -> None:
-        """Start `line` in the login shell. Raises `paramiko.SSHException` when no channel can be opened."""
+    def __init__(self, transport: Transport, line: str, *, timeout: float, first: bytes = b"") -> None:
+        """Start `line` in the login shell; its standard input begins with `first`, which is short.
+
+        Raises `paramiko.SSHException` when no channel can be opened.
+        """
         self.sent = 0
         self.received = 0
         self._transport = transport
@@ -76,6 +79,9 @@ class Session:
         channel.status_event = _StatusEvent(self._wake)
         self._channel = channel
         self._request(line)
+        if first:
+            self._send(first)
+            self.sent = 0  # it is not what the command is given
 
     def __enter__(self) -> Session:
         return self

@@ -41,6 +41,16 @@ class SshSettings(Protocol):
     @property
     def sudo(self) -> bool: ...
 
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Return the only host keys that the host may show, as `SHA256:…`; none: known_hosts says which."""
+        ...
+
+    @property
+    def jump_fingerprints(self) -> tuple[str, ...]:
+        """Return the same of its jump host, of several: of each of them."""
+        ...
+
 
 class Guard(Protocol):
     """A lock that is held on a host, as its commands need to know it."""

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from kbpg.asking import Asking
 from kbpg.errors import CommandFailed, HostError, LockLost
 from kbpg.hosts import atomic, script
-from kbpg.hosts.become import way_to_root
+from kbpg.hosts.become import Way, first_lines, way_to_root
 from kbpg.hosts.config import resolve
 from kbpg.hosts.connection import close_all, open_connection
 from kbpg.hosts.forward import Forward
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import socket
     from contextlib import AbstractContextManager
 
+    from kbpg.asking import SudoPasswords
     from kbpg.hosts.session import Session
     from kbpg.trust import Trust
 
@@ -39,17 +41,21 @@ def connect(
     journal: Recorder | None = None,
     ask: Ask | None = None,
     accept_new: bool = False,
+    passwords: SudoPasswords | None = None,
 ) -> SshHost:
     """Connect to a host, log in, and make sure that it can be changed as root.
 
-    `name` and `address` are the inventory's; `ask` is asked whether an unknown host key is to be trusted.
+    `name` and `address` are the inventory's; `ask` is asked whether an unknown host key is to be trusted; an `Asking`
+    also for the password that sudo may want, unless it is one of `passwords`.
     Raises `Unreachable`, `HostKeyError`, `AccessDenied`.
     """
     target = resolve(name, address, settings)
     transports = open_connection(target, settings, ask=ask, accept_new=accept_new)
     try:
         link = Link(name, transports, journal or Silence())
-        return SshHost(name, address, link, become=way_to_root(link, target))
+        asking = ask if isinstance(ask, Asking) else None
+        way = way_to_root(link, target, passwords=passwords, asking=asking)
+        return SshHost(name, address, link, way)
     except BaseException:
         close_all(transports)
         raise
@@ -62,13 +68,17 @@ class SshHost(Writer):
     guard's lock file locked, shared, as long as it runs, even when the controller has died meanwhile.
     """
 
-    def __init__(self, name: str, address: str, link: Link, *, become: tuple[str, ...]) -> None:
+    def __init__(self, name: str, address: str, link: Link, way: Way) -> None:
         self.name = name
         self.address = address
         self.guard: Guard | None = None
         self.trust: Trust | None = None
         self._link = link
-        self._become = become
+        self._become = way.words
+        self._password = password = way.password
+        if password is not None:
+            # From here on whatever the link starts is started by the way
+            link.first = lambda: first_lines(password)
 
     def __enter__(self) -> SshHost:
         return self
@@ -149,6 +159,10 @@ class SshHost(Writer):
         """Return whether the guard is gone and the connection is not: a broken one is told as that."""
         guard = self.guard
         return guard is not None and not guard.alive and self.alive
+
+    def gone(self) -> HostError | None:
+        """Return that the connection has ended."""
+        return None if self.alive else self._link.lost()
 
     def run(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -27,6 +28,14 @@ def _network(value: str) -> str:
     return value
 
 
+def _package(value: str) -> str:
+    # Debian Policy 5.6.1, and 5.6.12 for the version
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9][A-Za-z0-9.+~:-]*)?", value):
+        raise ValueError(f"wanted the name of a Debian package such as pgbackrest: {shown(value)}")
+    return value
+
+
+PackageName = Annotated[Text, AfterValidator(_package), WithJsonSchema({"type": "string"})]
 ArgumentName = Annotated[str, AfterValidator(_argument_name), WithJsonSchema({"type": "string"})]
 Network = Annotated[Text, AfterValidator(_network), WithJsonSchema({"type": "string"})]
 Builder = Annotated[Literal["auto", "controller", "first_db"], BeforeValidator(as_plain)]
@@ -77,6 +86,11 @@ class Build(Section):
     )
     wheels: LocalPath | None = Field(
         None, description="directory of Python wheels to install Patroni from (null: the package index)"
+    )
+    packages: Annotated[tuple[PackageName, ...], Field(strict=False)] = Field(
+        (),
+        description="Debian packages that the Patroni image has besides, such as [pgbackrest]; a version may be "
+        "pinned with =",
     )
     revision: FreeText = Field("", description="any text; a change rebuilds the images")
     images: BuildImages = Field(BuildImages(), description="base images, where they are not the default ones")

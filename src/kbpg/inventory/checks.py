@@ -6,6 +6,8 @@ the place.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from typing import Any
@@ -160,6 +162,11 @@ def base_dir(value: str) -> str:
     return value
 
 
+def overlap(one: str, other: str) -> bool:
+    """Return whether two directories are the same, or one is inside the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
 def local_path(value: str) -> str:
     """Check a path on the controller."""
     if value.startswith("~") and not value.startswith("~/"):
@@ -189,6 +196,29 @@ def split_jump(value: str) -> tuple[str | None, str, int | None]:
         user(match[1]) if match[1] else None,
         endpoint(match[2].strip("[]")),
         int(match[3]) if match[3] else None,
+    )
+
+
+def fingerprints(value: Any) -> Any:
+    """Return the fingerprints of host keys, given as one or as a list; none where nothing is given."""
+    if value is None:
+        return ()
+    return tuple(map(_fingerprint, value if isinstance(value, list | tuple) else [value]))
+
+
+def _fingerprint(value: Any) -> str:
+    """Check a fingerprint as ssh-keygen prints it: the base64 of a SHA-256, 32 bytes, without padding."""
+    digest = value.removeprefix("SHA256:") if isinstance(value, str) else ""
+    try:
+        whole = base64.b64decode(f"{digest}=", validate=True)
+        # The last character has two bits to spare: 43 characters that no ssh-keygen prints would never match
+        if len(digest) == 43 and base64.b64encode(whole).decode() == f"{digest}=" and digest != value:
+            return f"SHA256:{digest}"
+    except (binascii.Error, ValueError):
+        pass
+    raise ValueError(
+        "wanted the fingerprint of a host key, SHA256: and 43 characters of base64 (the second word of "
+        f"ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that host), got {shown(value)}"
     )
 
 

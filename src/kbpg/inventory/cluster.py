@@ -38,15 +38,16 @@ class Cluster(Section):
     )
     load_balancer: OutsideEndpoint | None = Field(
         None,
-        description="address or name of a load balancer in front of the proxies; it is outside kbpg and only "
-        "appears in connection strings (null: all proxies appear)",
+        description="address or name of a load balancer in front of the proxies; it is outside kbpg, and stands in "
+        "connection strings (null: all proxies do), in the certificates and, where it is an address, in the rules "
+        "of prepare.firewall",
     )
     synchronous: Synchronous = Field(
         "quorum",
-        description="quorum: a commit waits for any standby (any two, of five hosts), and with no standby left the "
-        "leader goes on alone and kbpg says so; strict: with no standby left writes stop; off: asynchronous, a "
+        description="quorum: a commit waits for any replica (any two, of five hosts), and with no replica left the "
+        "leader goes on alone and kbpg says so; strict: with no replica left writes stop; off: asynchronous, a "
         "failover may lose acknowledged commits. Patroni before 4.0 has no quorum commit: there quorum means named "
-        "standbys",
+        "replicas",
     )
 
 
@@ -86,13 +87,13 @@ class Timers(Section):
         description="seconds a crashed leader may take to start again; 0: another takes over at once",
     )
     maximum_lag_on_failover: Size = Field(
-        1024**2, description="bytes a standby may be behind and still become leader (asynchronous clusters)"
+        1024**2, description="bytes a replica may be behind and still become leader (asynchronous clusters)"
     )
     member_slots_ttl: Duration = Field(
         86400,
         ge=0,
         le=86400 * 30,
-        description="seconds the leader keeps WAL for a standby that is away, up to `max_slot_wal_keep_size`; "
+        description="seconds the leader keeps WAL for a replica that is away, up to `max_slot_wal_keep_size`; "
         "Patroni before 4.0 keeps none once `ttl` has passed",
     )
 
@@ -108,6 +109,6 @@ class Ports(Section):
         7000, description="Raft, the consensus store, on the db hosts; fixed once the cluster is born"
     )
     primary: Port = Field(5432, description="HAProxy to the leader, on the proxies")
-    replicas: Port = Field(5433, description="HAProxy to the standbys, read-only, on the proxies")
+    replicas: Port = Field(5433, description="HAProxy to the replicas, read-only, on the proxies")
     stats: Port = Field(8404, description="HAProxy's statistics and metrics, on the proxies")
     pgbouncer: Port = Field(6432, description="PgBouncer on the proxies")

@@ -104,7 +104,10 @@ def _twice(place: Loc, names: Iterable[str]) -> Iterator[Found]:
 
 
 def role_list(inventory: Inventory) -> Iterator[Found]:
-    """Names of roles: not reserved, not the cluster's own, no two the same; limits that proxies can share."""
+    """Names of roles: not reserved, not the cluster's own, no two the same; limits that proxies can share.
+
+    What holds for sessions is for roles that have some.
+    """
     c = inventory.cluster
     taken = {c.superuser: "cluster.superuser", c.app_user: "cluster.app_user"}
     for index, role in enumerate(inventory.roles):
@@ -116,6 +119,18 @@ def role_list(inventory: Inventory) -> Iterator[Found]:
         elif role.name in taken:
             yield place, f'"{role.name}" is also {taken[role.name]}'
         taken.setdefault(role.name, f"the name of roles[{index}]")
+        if role.direct_from and not role.login:
+            yield (
+                ("roles", index, "direct_from"),
+                f'"{role.name}" does not log in: wanted login: true, or no list',
+            )
+        for key in ("idle_in_transaction_timeout", "statement_timeout"):
+            if getattr(role, key) is not None and not role.login:
+                # What is set for a role holds for its own sessions, not for its members'
+                yield (
+                    ("roles", index, key),
+                    f'"{role.name}" does not log in: wanted login: true, or no timeout',
+                )
         limit, proxies = role.connection_limit, len(inventory.proxies)
         if limit is not None and limit < proxies:
             yield (

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from kbpg.inventory import checks
+from kbpg.inventory.networks import IPv4Network
 from kbpg.inventory.section import Section
 from kbpg.inventory.show import shown
-from kbpg.inventory.types import Identifier, Text, as_plain
+from kbpg.inventory.types import LONGEST_TIMEOUT, Duration, Identifier, Text, as_plain
 
 
 def _extension(value: str) -> str:
@@ -89,10 +90,29 @@ class OwnRole(Section):
     connection_limit: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="connections it may have, at least one for each proxy (null: no limit)"
     )
+    idle_in_transaction_timeout: Duration | None = Field(
+        None,
+        ge=0,
+        le=LONGEST_TIMEOUT,
+        description="seconds it may leave a transaction open and idle before PostgreSQL ends its session; 0: forever "
+        "(null: none is set, and one set by hand stays)",
+    )
+    statement_timeout: Duration | None = Field(
+        None,
+        ge=0,
+        le=LONGEST_TIMEOUT,
+        description="seconds one of its statements may take; 0: forever (null: none is set, and one set by hand "
+        "stays)",
+    )
     member_of: Annotated[tuple[Group, ...], Field(strict=False), EmptyList] = Field(
         (),
         description="roles whose rights it has: others of the inventory, or PostgreSQL's own such as pg_monitor",
     )
     grants: Annotated[tuple[Grant, ...], Field(strict=False), EmptyList] = Field(
         (), description="what it may do where: entries with on and access"
+    )
+    direct_from: Annotated[tuple[IPv4Network, ...], Field(strict=False), EmptyList] = Field(
+        (),
+        description="networks and addresses from which it may also connect to the db hosts themselves, past the "
+        "proxies, such as [10.30.0.7]: for a program that has to reach each node",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, SSH_PORT, Found, ssh_ports
@@ -28,15 +28,32 @@ def ssh_is_no_port(inventory: Inventory) -> Iterator[Found]:
 
 def not_everyone(inventory: Inventory) -> Iterator[Found]:
     """Networks that add up to all addresses are no list of clients, and nft would not take them as one."""
-    listed = [ip_network(text) for text in inventory.prepare.allowed_clients or ()]
-    four = collapse_addresses(each for each in listed if isinstance(each, IPv4Network))
-    six = collapse_addresses(each for each in listed if isinstance(each, IPv6Network))
-    whole = [4 for each in four if each.prefixlen == 0] + [6 for each in six if each.prefixlen == 0]
-    for version in whole:
+    for version in _whole(inventory.prepare.allowed_clients or ()):
         yield (
             ("prepare", "allowed_clients"),
             f"these networks together are every IPv{version} address: for everyone, leave it out (null)",
         )
+
+
+def not_all_direct(inventory: Inventory) -> Iterator[Found]:
+    """Nor are those of the roles that may connect to the db hosts themselves."""
+    listed: list[str] = []
+    for index, role in enumerate(inventory.roles):
+        listed += role.direct_from
+        if role.direct_from and any(_whole(listed)):
+            yield (
+                ("roles", index, "direct_from"),
+                "with those above, these networks are every IPv4 address: wanted those that are meant",
+            )
+            return
+
+
+def _whole(networks: Iterable[str]) -> list[int]:
+    """Return the versions of IP of which the networks together are every address."""
+    listed = [ip_network(text) for text in networks]
+    four = collapse_addresses(each for each in listed if isinstance(each, IPv4Network))
+    six = collapse_addresses(each for each in listed if isinstance(each, IPv6Network))
+    return [4 for each in four if each.prefixlen == 0] + [6 for each in six if each.prefixlen == 0]
 
 
 def clients_without_firewall(inventory: Inventory) -> Iterator[Found]:

@@ -9,7 +9,16 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from kbpg.inventory.section import Section
-from kbpg.inventory.types import Address, Endpoint, HostName, JumpHost, LocalPath, SshPort, UserName
+from kbpg.inventory.types import (
+    Address,
+    Endpoint,
+    Fingerprints,
+    HostName,
+    JumpHost,
+    LocalPath,
+    SshPort,
+    UserName,
+)
 
 Role = Literal["db", "proxy"]
 
@@ -19,18 +28,28 @@ class SshSettings(Section):
 
     user: UserName | None = Field(
         None,
-        description="login, root or a user with password-less sudo (null: ~/.ssh/config, else root)",
+        description="login, root or a user who may sudo everything (null: ~/.ssh/config, else root)",
     )
     port: SshPort | None = Field(None, description="SSH port of the hosts (null: ~/.ssh/config, else 22)")
-    key: LocalPath | None = Field(None, description="private key file (null: ~/.ssh/config and the agent)")
+    key: LocalPath | None = Field(
+        None,
+        description="private key file; its certificate KEY-cert.pub is used too (null: ~/.ssh/config and the agent)",
+    )
     jump: JumpHost | None = Field(
         None, description="host to go through, as user@host:port (null: ~/.ssh/config, else directly)"
+    )
+    jump_fingerprint: Fingerprints = Field(
+        (),
+        description="fingerprint of the jump host's key, SHA256:…, or a list; no other is taken (empty: known_hosts)",
     )
     known_hosts: LocalPath | None = Field(
         None, description="file with the hosts' keys (null: ~/.ssh/config, else ~/.ssh/known_hosts)"
     )
     connect_timeout: float = Field(10, ge=1, le=600, description="seconds each stage of a login may take")
-    sudo: bool = Field(True, description="whether to use sudo where the login is not root")
+    sudo: bool = Field(
+        True,
+        description="whether to use sudo where the login is not root; a password that it wants is asked for once",
+    )
 
 
 class HostSsh(Section):
@@ -43,6 +62,15 @@ class HostSsh(Section):
     port: SshPort | None = Field(None, description="SSH port of this host")
     key: LocalPath | None = Field(None, description="private key file for this host")
     jump: JumpHost | None = Field(None, description="host to go through, as user@host:port")
+    jump_fingerprint: Fingerprints = Field(
+        (),
+        description="fingerprint of this jump host's key; comes from `ssh:` only together with jump",
+    )
+    fingerprint: Fingerprints = Field(
+        (),
+        description="fingerprint of this host's key, SHA256:… as ssh-keygen -l prints it, or a list for several key "
+        "types; no other key is taken, and nobody is asked (empty: known_hosts)",
+    )
     known_hosts: LocalPath | None = Field(None, description="file with this host's key")
     connect_timeout: float | None = Field(
         None, ge=1, le=600, description="seconds each stage of a login may take"
@@ -93,3 +121,5 @@ class Ssh:
     known_hosts: Path | None
     connect_timeout: float
     sudo: bool
+    fingerprints: tuple[str, ...] = ()
+    jump_fingerprints: tuple[str, ...] = ()

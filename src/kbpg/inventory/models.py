@@ -176,4 +176,7 @@ class Inventory(Section):
             known_hosts=self.resolve(known_hosts) if known_hosts else None,
             connect_timeout=own.connect_timeout or shared.connect_timeout,
             sudo=shared.sudo if own.sudo is None else own.sudo,
+            fingerprints=own.fingerprint,
+            # Of another jump host than all others' they would be wrong
+            jump_fingerprints=own.jump_fingerprint or (() if own.jump else shared.jump_fingerprint),
         )

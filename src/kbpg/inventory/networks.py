@@ -23,7 +23,7 @@ def network(value: str) -> str:
     except ValueError:
         raise ValueError(_no_network(value)) from None
     if parsed.prefixlen == 0:
-        raise ValueError(f"{shown(value)} is everyone: for that, leave allowed_clients out (null)")
+        raise ValueError(f"{shown(value)} is everyone: wanted the networks that are meant")
     given = value.partition("/")[0]
     if ipaddress.ip_address(given) != parsed.network_address:
         raise ValueError(
@@ -46,4 +46,13 @@ def _no_network(value: str) -> str:
     return f"wanted a network such as 10.20.0.0/16, 2001:db8::/48 or one address, got {shown(value)}"
 
 
+def _ipv4(value: str) -> str:
+    if ":" in value:
+        raise ValueError(
+            f"PostgreSQL listens on the hosts' IPv4 addresses, nobody connects from {shown(value)}"
+        )
+    return value
+
+
 Network = Annotated[Text, AfterValidator(network), WithJsonSchema({"type": "string"})]
+IPv4Network = Annotated[Network, AfterValidator(_ipv4)]

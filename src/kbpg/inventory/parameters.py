@@ -25,7 +25,7 @@ OWNED: dict[str, str] = {
     "port": "set ports.postgresql",
     "cluster_name": "Patroni sets it to cluster.name",
     "max_connections": "set postgresql.max_connections",
-    "synchronous_standby_names": "Patroni sets it from the standbys that are there: set cluster.synchronous",
+    "synchronous_standby_names": "Patroni sets it from the replicas that are there: set cluster.synchronous",
     "password_encryption": "kbpg wants SCRAM-SHA-256 everywhere",
     "hot_standby": "Patroni sets it",
     "wal_log_hints": "Patroni keeps it on, pg_rewind needs it",

@@ -53,10 +53,14 @@ RULES = """\
 - With `firewall: managed` no SSH port, whichever way SSH goes, is one of the ports of kbpg on that host.
   `allowed_clients` needs it, holds networks without host bits, no names, and not everyone's addresses.
 - `load_balancer` is none of the hosts. `app_user` is not the superuser.
+- `fingerprint` is one `SHA256:…` or a list, 43 characters of base64, as `ssh-keygen -lf` prints it on the host.
+  Which of its keys a host shows is agreed in the connection: pin all of them, or at least the ed25519 one, which
+  kbpg asks for first. Pinned, no other key is taken, not with `--accept-new-host-keys` either, and no entry in
+  known_hosts is needed; an entry of the same type with another key, or a revoked key, still stops.
 - Names under `databases` and `roles` are all different, also from `cluster`'s own and from `NAME_ro`, by which
   PgBouncer serves each database for reads. Owners, groups and the places of grants are in the inventory.
 - Patroni is 3.3.6 or newer, 3.3 or 4.x. `synchronous: quorum` needs Patroni 4; with 3.3 it becomes Patroni's
-  `synchronous_mode: true` with named standbys: the death of one stalls commits for up to `ttl`.
+  `synchronous_mode: true` with named replicas: the death of one stalls commits for up to `ttl`.
 - `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
 - `synchronous_commit` may not be `off` or `local`, unless `cluster.synchronous` is `off`.
 - `wal_level` is `replica` or `logical`. A change restarts every node; before the way back logical slots have to be

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
 from kbpg.inventory import database_rules, firewall_rules, host_rules
-from kbpg.inventory.checks import version_tuple
+from kbpg.inventory.checks import overlap, version_tuple
 from kbpg.inventory.document import Loc
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
 from kbpg.inventory.models import Inventory
@@ -34,6 +34,9 @@ PATRONI_MINIMUMS = {
 
 WAL_LEVELS = ("replica", "logical")
 """What the same options leave of PostgreSQL's words for `wal_level`: anything else becomes Patroni's default."""
+
+INSIDE = ("/var/lib/postgresql", "/var/lib/raft", "/var/run")
+"""What Patroni's container has in places where a host's directory may be mounted (steps/patroni_node.py)."""
 
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
@@ -134,7 +137,7 @@ def wal_level(inventory: Inventory) -> Iterator[Found]:
     value = inventory.postgresql.parameters.get("wal_level")
     if value is None or value in WAL_LEVELS:
         return
-    why = ": standbys could not follow" if value == "minimal" else ""
+    why = ": replicas could not follow" if value == "minimal" else ""
     yield ("postgresql", "parameters", "wal_level"), f"wanted replica or logical, got {shown(value)}{why}"
 
 
@@ -148,6 +151,20 @@ def parameter_minimums(inventory: Inventory) -> Iterator[Found]:
             yield where, f"wanted a whole number, got {shown(value)}"
         elif int(value) < minimum:
             yield where, f"wanted {minimum} or more, got {value}: Patroni ignores less"
+
+
+def mounts(inventory: Inventory) -> Iterator[Found]:
+    own, seen = inventory.cluster.base_dir, set[str]()
+    for number, path in enumerate(inventory.postgresql.mounts):
+        where: Loc = ("postgresql", "mounts", number)
+        hidden = next((each for each in INSIDE if overlap(path, each)), None)
+        if path in seen:
+            yield where, f"{path} is there twice"
+        elif overlap(path, own):
+            yield where, f"wanted a directory apart from cluster.base_dir ({own}), got {path}"
+        elif hidden:
+            yield where, f"{path} would hide the container's own {hidden}: wanted a place such as /srv/backup"
+        seen.add(path)
 
 
 def _paths(section: str, keys: Iterable[str]) -> tuple[Loc, ...]:
@@ -179,12 +196,14 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((("ssh", "port"),), host_rules.ssh_ports),
     ((("ssh", "port"), ("prepare", "firewall")), firewall_rules.ssh_is_no_port),
     ((("prepare", "allowed_clients"),), firewall_rules.not_everyone),
+    ((("roles",),), firewall_rules.not_all_direct),
     ((("prepare", "allowed_clients"), ("prepare", "firewall")), firewall_rules.clients_without_firewall),
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),
     ((("cluster", "synchronous"), (*_PARAMETERS, "synchronous_commit")), durable_commits),
     (((*_PARAMETERS, "wal_level"),), wal_level),
     (((*_PARAMETERS,),), parameter_minimums),
+    ((("cluster", "base_dir"), ("postgresql", "mounts")), mounts),
     ((("ssh",),), host_rules.no_jump_to_itself),
 )
 """Every rule with the paths it needs to be right by themselves."""

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from kbpg.inventory import parameters
 from kbpg.inventory.section import Section
-from kbpg.inventory.types import Duration, Milliseconds, Size, Text, as_plain
+from kbpg.inventory.types import LONGEST_TIMEOUT, BaseDir, Duration, Milliseconds, Size, Text, as_plain
 
 MB = 1024**2
 GB = 1024**3
@@ -44,17 +44,22 @@ class Postgresql(Section):
     parameters: Parameters = Field(
         {}, description="PostgreSQL settings that override what kbpg computes, such as work_mem: 32MB"
     )
+    mounts: Annotated[tuple[BaseDir, ...], Field(strict=False)] = Field(
+        (),
+        description="directories of the db hosts that PostgreSQL's container has too, at the same path, such as "
+        "[/srv/backup]: for archived WAL and backups (docs/backup.md)",
+    )
     app_idle_in_transaction_timeout: Duration | None = Field(
         600,
         ge=0,
-        le=86400 * 24,
+        le=LONGEST_TIMEOUT,
         description="seconds the application's role may leave a transaction open and idle before PostgreSQL ends its "
         "session; 0: forever (null: none is set, and one set by hand stays)",
     )
     app_statement_timeout: Duration | None = Field(
         None,
         ge=0,
-        le=86400 * 24,
+        le=LONGEST_TIMEOUT,
         description="seconds a statement of the application's role may take; 0: forever (null: none is set, and one "
         "set by hand stays)",
     )
@@ -81,11 +86,11 @@ class Haproxy(Section):
     )
     check_rise: int = Field(2, ge=1, le=100, description="good checks until a node is in")
     replica_max_lag: Size = Field(
-        16 * MB, description="bytes a standby may be behind the leader and still serve the read-only port"
+        16 * MB, description="bytes a replica may be behind the leader and still serve the read-only port"
     )
     read_fallback: Fallback = Field(
         "primary",
-        description="who serves reads when no standby is fit to: primary, the leader does; none, readers wait or "
+        description="who serves reads when no replica is fit to: primary, the leader does; none, readers wait or "
         "are refused",
     )
     client_timeout: Duration = Field(

@@ -15,6 +15,7 @@ SPANS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 """Units of durations, in seconds."""
 
 _TEXT = {"type": "string"}
+_FINGERPRINT = "^SHA256:[A-Za-z0-9+/]{43}$"
 
 
 def _size(value: Any) -> Any:
@@ -79,6 +80,20 @@ UserName = Annotated[
     Text, AfterValidator(checks.user), _pattern("^[A-Za-z0-9_][A-Za-z0-9_.-]*$", maxLength=32)
 ]
 JumpHost = Annotated[Text, AfterValidator(checks.jump), WithJsonSchema(_TEXT)]
+Fingerprints = Annotated[
+    tuple[str, ...],
+    BeforeValidator(checks.fingerprints),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _FINGERPRINT},
+                {"type": "array", "items": {"type": "string", "pattern": _FINGERPRINT}},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+"""One or a list, as a tuple."""
 Release = Annotated[
     Text,
     AfterValidator(checks.release),
@@ -91,4 +106,6 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 SshPort = Annotated[int, Field(ge=1, le=65535)]
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=2**60), _number_or("^[0-9]+ ?(kB|MB|GB|TB)$")]
 Duration = Annotated[int, BeforeValidator(_duration), _number_or("^[0-9]+ ?(s|m|min|h|d)$")]
+LONGEST_TIMEOUT = 24 * 86400
+"""Seconds: PostgreSQL counts a session's timeouts in milliseconds, in 31 bits, which is 24.8 days."""
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), _number_or("^[0-9]+ ?ms$")]

@@ -1,12 +1,13 @@
-"""Who may take over from a leader, and why not: what its standbys look like, and what Patroni would say."""
+"""Who may take over from a leader, and why not: what its replicas look like, and what Patroni would say."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbpg.context import Context
+from kbpg.dynamic import synchronous_mode
 from kbpg.engine.site import Site
 from kbpg.errors import Refused, UsageError
 from kbpg.facts import Fact, Facts, NotKnown
@@ -14,27 +15,28 @@ from kbpg.operations.known_servers import SERVERS, why_unknown
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.sql_facts import RowsFact
 
-CATCH_UP = 5.0
-"""Seconds for a standby to come below the limit: under load the lag goes up and down."""
-COUNTED = 10.0
-"""Seconds for standbys that stream to be synchronous again: a few of Patroni's rounds. Clients go on meanwhile."""
+START = 4.0
+"""Seconds for a former leader to stream again; measured: 2 to 3."""
+ROUNDS = 3
+"""Rounds of Patroni in which it counts a replica that streams as synchronous; measured: 1 to 2."""
 INTERVAL = 0.25
 """Seconds between two looks."""
 
-_STANDBYS = (
+_REPLICAS = (
     "select application_name, state, sync_state, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
     " from pg_stat_replication"
 )
 SYNCHRONOUS = ("sync", "quorum")
-"""What PostgreSQL calls a standby that commits may wait for."""
+"""What PostgreSQL calls a replica that commits may wait for."""
+NOT_STREAMING = "it does not stream from the leader"
 NOT_SYNCHRONOUS = "it is not synchronous, so it may lack commits that were acknowledged"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A standby as its leader sees it; `lag` is what it has not replayed, in bytes, None where unknown.
+    """A replica as its leader sees it; `lag` is what it has not replayed, in bytes, None where unknown.
 
-    `why_not` is why it cannot take over, "" where it can.
+    `why_not` is why it cannot take over, "" where it can; `passing`: whether that may pass by itself in a moment.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Candidate:
     sync: str
     lag: int | None
     why_not: str = ""
+    passing: bool = False
 
     def text(self) -> str:
         """Return it in a line."""
@@ -75,7 +78,7 @@ def candidates(site: Site, leaving: str) -> list[Candidate]:
 
 
 def _facts(context: Context) -> tuple[NodeFact, RowsFact]:
-    fact = RowsFact(context.superuser(), "standbys", _STANDBYS, live=True)
+    fact = RowsFact(context.superuser(), "replicas", _REPLICAS, live=True)
     return NodeFact(context.inventory.ports.patroni), fact
 
 
@@ -92,22 +95,28 @@ def _connected(site: Site) -> list[str]:
 def _candidate(
     context: Context, facts: Facts, node: NodeFact, name: str, rows: Mapping[str, Sequence[object]]
 ) -> Candidate:
+    answers = facts.known(node, name) is not None
     if name not in rows:
-        return Candidate(name, "", "", None, "it does not stream from the leader")
+        return Candidate(name, "", "", None, NOT_STREAMING, passing=answers)
     _, state, sync, lag = rows[name]
     found = Candidate(name, str(state), str(sync), int(str(lag)) if lag is not None else None)
-    status = facts.known(node, name)
-    silent = "" if status else "its Patroni does not answer"
-    why_not = silent or _why_not(context, found) or why_unknown(context, facts, name)
-    return Candidate(found.name, found.state, found.sync, found.lag, why_not)
+    if lasting := why_unknown(context, facts, name) if answers else "its Patroni does not answer":
+        return replace(found, why_not=lasting)
+    why_not = _why_not(context, found)
+    named = (
+        synchronous_mode(context.inventory) is True
+    )  # then a replica that is not named never is synchronous
+    return replace(
+        found, why_not=why_not, passing=bool(why_not) and not (named and why_not == NOT_SYNCHRONOUS)
+    )
 
 
 def _why_not(context: Context, found: Candidate) -> str:
-    """Return why Patroni would not let it lead (`Ha.is_failover_possible`, patroni/ha.py), or ""."""
+    """Return why Patroni would not let it lead now (`Ha.is_failover_possible`, patroni/ha.py), or ""."""
     limit = context.inventory.timers.maximum_lag_on_failover
     if found.state != "streaming":
-        return "it does not stream from the leader"
-    if context.inventory.cluster.synchronous != "off" and found.sync not in SYNCHRONOUS:
+        return NOT_STREAMING
+    if synchronous_mode(context.inventory) and found.sync not in SYNCHRONOUS:
         return NOT_SYNCHRONOUS
     if found.lag is None:
         return "how far it lags is not known"
@@ -116,23 +125,35 @@ def _why_not(context: Context, found: Candidate) -> str:
     return ""
 
 
-def choose(site: Site, leaving: str, to: str = "") -> Candidate:
-    """Return who takes over: `to`, or the best. Waits a moment for one that lags.
+def patience(context: Context) -> float:
+    """Return for how many seconds a replica is waited for that may take over in a moment. Clients go on meanwhile.
 
-    Raises `UsageError` where `to` is no db host or leads already, `Refused` with what every standby lacks.
+    A leader that gave way a moment ago starts, streams, and is synchronous some of Patroni's rounds later; under load
+    lag goes up and down.
+    """
+    return START + ROUNDS * context.inventory.timers.loop_wait
+
+
+def choose(site: Site, leaving: str, to: str = "") -> Candidate:
+    """Return who takes over: `to`, or the best. Waits, for `patience`, where what is in the way may pass by itself.
+
+    Raises `UsageError` where `to` is no db host or leads already, `Refused` with what every replica lacks.
     """
     if to and to not in site.context.db_names:
         raise UsageError(f"{to} is no db host", hint=f"db hosts: {', '.join(site.context.db_names)}")
     if to == leaving:
         raise UsageError(f"{to} leads already")
-    ends = time.monotonic() + CATCH_UP
+    began, told = time.monotonic(), False
     while True:
         found = [each for each in candidates(site, leaving) if to in ("", each.name)]
         if found and not found[0].why_not:
             return found[0]
-        lagging = any("lags by" in each.why_not for each in found)
-        if not lagging or time.monotonic() > ends:
+        passing = [each for each in found if each.passing]
+        if not passing or time.monotonic() - began >= patience(site.context):
             break
+        if not told:
+            site.say("waiting for " + "; ".join(each.text() for each in passing))
+            told = True
         time.sleep(INTERVAL)
     if to:
         raise Refused(f"{to} cannot take over from {leaving}: {found[0].why_not}", hint="kbpg status")
@@ -141,32 +162,21 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
 
 
 def await_fitness(site: Site, leaving: str) -> None:
-    """Wait until every standby is fit that will be in a moment, `COUNTED` seconds at most; nobody waits for it.
+    """Wait until every replica that streams is fit, or `patience` is over; nobody waits for it.
 
     A former leader that has just come back streams some seconds before Patroni counts it. A switchover then would
-    cost clients 2 s more: Patroni wants a name (`any_will_do`), or the only one that commits may wait for is the
-    leader that leaves, which comes back 2 s after it left (`Ha.demote`, patroni/ha.py).
+    cost clients 2 s more: commits could wait for nobody but the leader that leaves, which is back 2 s after it left
+    (`Ha.demote`, patroni/ha.py).
     """
-    ends = time.monotonic() + COUNTED
-    while _settling(candidates(site, leaving)) and time.monotonic() < ends:
+    ends = time.monotonic() + patience(site.context)
+    while any(each.passing and each.state == "streaming" for each in candidates(site, leaving)):
+        if time.monotonic() >= ends:
+            break
         time.sleep(INTERVAL)
 
 
-def _settling(found: Sequence[Candidate]) -> bool:
-    """Return whether a standby that streams lacks what passes by itself.
-
-    Where commits wait for named standbys and not for a quorum, some are never synchronous.
-    """
-    quorum = any(each.sync == "quorum" for each in found)
-    return any(
-        each.state == "streaming"
-        and ((quorum and each.why_not == NOT_SYNCHRONOUS) or "lags by" in each.why_not)
-        for each in found
-    )
-
-
 def any_will_do(site: Site, leaving: str) -> bool:
-    """Return whether the standbys may settle who takes over, as it was seen last.
+    """Return whether the replicas may settle who takes over, as it was seen last.
 
     Every other db host has to be fit, and Patroni not paused: then it wants a name (`do_POST_failover`,
     patroni/api.py).

@@ -1,6 +1,6 @@
 """A cluster is removed from its hosts; its data only when that was asked for. Every step may be done twice.
 
-The order: clients' way in first, then the standbys, the leader last: a standby would take over from one that goes
+The order: clients' way in first, then the replicas, the leader last: a replica would take over from one that goes
 before it. Stopped last, the leader has all that they have, and data that is kept comes back from it. Then
 configuration. Data goes before the record that says whose it is: a run that is killed leaves nothing unexplained.
 """

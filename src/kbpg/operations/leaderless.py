@@ -17,7 +17,7 @@ class Leaderless:
     """What was found before a failover to `host`.
 
     `nodes` are the db hosts as Patroni there says, or why it says nothing; `writable` those whose PostgreSQL is no
-    standby, whatever Patroni says; `positions` how far each one's data reaches, or why that is not known.
+    replica, whatever Patroni says; `positions` how far each one's data reaches, or why that is not known.
     """
 
     host: str
@@ -135,10 +135,10 @@ def what_may_be_lost(seen: Leaderless, synchronous: str) -> list[str]:
     """Return what is not known, one line for each node that tells nothing.
 
     With synchronous commit (`quorum`, `strict`) an acknowledged write is on two nodes: one that is missing
-    has nothing alone, as long as the leader had a standby.
+    has nothing alone, as long as the leader had a replica.
     """
     worth = (
-        "; acknowledged writes were on a standby too, unless it had none then"
+        "; acknowledged writes were on a replica too, unless it had none then"
         if synchronous != "off" and len(seen.unknown) == 1
         else ""
     )

@@ -15,6 +15,7 @@ LINES = 100
 LONGEST = 1 << 16
 """Bytes of a line that are kept together; a longer one is shown in pieces."""
 _SINCE = re.compile(r"(\d+[hms])+|\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?")
+_OPEN = re.compile(r"\bPASSWORD\s*$", re.IGNORECASE)
 # A program that writes nothing for hours would not notice that nobody reads: the end of standard input tells.
 _SCRIPT = """\
 exec 3<&0
@@ -58,13 +59,23 @@ def command(container: str, *, follow: bool, since: str | None, lines: int | Non
 
 
 def masked_lines(chunks: Iterator[bytes], mask: Callable[[str], str]) -> Iterator[str]:
-    """Yield whole lines of `chunks`, masked: a secret never stands across the border of two pieces."""
+    """Yield whole lines of `chunks`, masked: a secret never stands across the border of two pieces.
+
+    A statement may stand on several lines, with a password on the one after its word: they are masked together.
+    """
+    before = ""
+    for line in _lines(chunks):
+        yield mask(f"{before}\n{line}").rpartition("\n")[2]
+        before = line if _OPEN.search(line) else ""
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > LONGEST:
             whole, rest = [*whole, rest], b""
         for line in whole:
-            yield mask(line.decode(errors="replace"))
+            yield line.decode(errors="replace")
     if rest:
-        yield mask(rest.decode(errors="replace"))
+        yield rest.decode(errors="replace")

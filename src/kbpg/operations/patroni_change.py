@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from functools import partial
 from typing import Any
 
 from kbpg import rest
@@ -10,11 +11,13 @@ from kbpg.context import Context
 from kbpg.errors import HostError
 from kbpg.facts import NotKnown
 from kbpg.hosts.port import Reader
+from kbpg.operations.tls_change import in_clear
 from kbpg.patroni import REST_USER
 from kbpg.rest import Response
 from kbpg.secret import Secret
 
 UNAUTHORIZED = 401
+NO_TLS = "see on the host who listens there; a change of tls that was broken off is ended by kbpg apply-all"
 
 
 class NotLetIn(HostError):
@@ -41,7 +44,17 @@ def ask(
     port = context.inventory.ports.patroni
 
     def asked(login: tuple[str, Secret]) -> Response:
-        return rest.request(host, method, port, path, body, login=login, timeout=timeout, anyway=anyway)
+        return rest.request(
+            host,
+            method,
+            port,
+            path,
+            body,
+            login=login,
+            in_clear=partial(in_clear, context, host),
+            timeout=timeout,
+            anyway=anyway,
+        )
 
     login = (REST_USER, context.credentials.rest_password)
     former = (REST_USER, context.former.rest_password) if context.former else login
@@ -84,7 +97,8 @@ def change_by_rest(
     try:
         answer = ask(context, host, method, path, body, timeout, anyway=anyway)
     except (OSError, http.client.HTTPException) as error:
-        raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}") from error
+        hint = NO_TLS if isinstance(error, rest.NoTls) else None
+        raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}", hint=hint) from error
     if answer.status >= 300:
         kind = NotLetIn if answer.status == UNAUTHORIZED else HostError
         raise kind(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
@@ -93,7 +107,7 @@ def change_by_rest(
 def wake(context: Context, host: Reader) -> None:
     """Let Patroni on `host` look at the cluster now, and not in its next round. Raises `HostError`.
 
-    With Raft nothing wakes a standby when somebody else gets the lock (`Raft._on_set`, patroni/dcs/raft.py, compares
+    With Raft nothing wakes a replica when somebody else gets the lock (`Raft._on_set`, patroni/dcs/raft.py, compares
     a path with a time), so it would follow a new leader up to loop_wait later, and commits would wait for it. A PATCH
     that changes nothing wakes it (`do_PATCH_config`, patroni/api.py): there is no such key to remove. So it is done
     without the lock, too: clients may be waiting for it.

@@ -2,8 +2,8 @@
 
 It runs before PAUSE is given, and reads its standard input, which is an SSH channel of kbpg's: a byte every
 `BEAT` seconds says that kbpg lives. It ends the pause by PgBouncer's own signal (SIGUSR2 is RESUME; the manual's
-"Signals"), so it needs no password. A note beside the host's other state says what went on, and stays when
-the guard had to act: the next command tells of it. See docs/adr/0010-pause-guard.md.
+"Signals"), so it needs no password, and tries again where that fails. A note beside the host's other state says what
+went on, and stays when the guard had to act: the next command tells of it. See docs/adr/0010-pause-guard.md.
 """
 
 from __future__ import annotations
@@ -25,43 +25,68 @@ LONGEST = 20
 """Seconds a pause lasts at most, whoever lives; measured: 2 s."""
 ARM_TIMEOUT = 10.0
 """Seconds for the guard to start."""
+PERSISTENCE = 60
+"""Seconds for which the guard goes on trying to end a pause, once a second: Docker's daemon restarts within them."""
+DOCKER_TIMEOUT = 5
+"""Seconds for one answer of Docker's, which may hang; measured: 0.1 s."""
 MARKER = "kbpg-guard:"
+RESUMED = "kbpg-guard:resumed"
+FAILED = "kbpg-guard:failed"
 
 # A byte at a time by dd: head and read may take more than they are asked for. While a handover is under way it
-# waits until HAProxy has the new leader: clients let go before would meet the old one as it shuts down.
+# waits until HAProxy has the new leader: clients let go before would meet the old one as it shuts down. Nobody is
+# paused in a container that does not run.
 _SCRIPT = r"""
 trap '' HUP PIPE
 umask 077
-note=$1 bound=$2 silence=$3 pooler=$4 proxy=$5 leaving=$6
+note=$1 bound=$2 silence=$3 pooler=$4 proxy=$5 leaving=$6 persistence=$8 patience=$9
 began=$(date +%s)
 in_time() { [ $(($(date +%s) - began)) -lt "$bound" ]; }
+asked() { timeout -k 1 "$patience" docker "$@" 2>/dev/null; }
 tell() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >>"$note"; }
 leads() {
-  docker exec "$proxy" sh -c 'echo "show stat primary -1 -1" | socat -t 2 - /run/haproxy/admin.sock' 2>/dev/null |
+  asked exec "$proxy" sh -c 'echo "show stat primary -1 -1" | socat -t 2 - /run/haproxy/admin.sock' |
     awk -F, -v leaving="$leaving" '
       $1 == "primary" && $2 !~ /^(FRONTEND|BACKEND)$/ && $2 != leaving && $18 ~ /^UP/ { up = 1 }
       END { exit !up }'
 }
-resume() { docker exec "$pooler" sh -c 'kill -USR2 1' >/dev/null 2>&1; }
+resume() {
+  asked exec "$pooler" sh -c 'kill -USR2 1' >/dev/null ||
+    [ "$(asked inspect "$pooler" --format '{{.State.Running}}')" = false ]
+}
+let_go() {
+  failed= ends=$(($(date +%s) + persistence))
+  until resume; do
+    [ -n "$failed" ] || tell "$why: the guard cannot let the clients of $pooler go on yet, and tries again"
+    failed=yes
+    [ "$(date +%s)" -lt "$ends" ] || return 1
+    sleep 1
+  done
+}
 : >"$note" && tell "$7: clients of $pooler are made to wait" || exit 1
 echo kbpg-guard:armed
-under_way= why="kbpg was heard no more, it was killed or cut off"
+under_way= asked_to= why="kbpg was heard no more, it was killed or cut off"
 while :; do
   in_time || { why="the pause had lasted $bound s"; break; }
   word=$(timeout "$silence" dd bs=1 count=1 2>/dev/null)
   case $word in
     .) ;;
     h) under_way=yes; tell "the handover was asked for" ;;
-    r) resume; rm -f "$note"; exit 0 ;;
+    r) asked_to=yes why="PgBouncer's console did not take RESUME"; break ;;
     d) rm -f "$note"; exit 0 ;;
     *) break ;;
   esac
 done
-if [ -n "$under_way" ] && [ -n "$leaving" ]; then
+if [ -n "$under_way" ] && [ -n "$leaving" ] && [ -z "$asked_to" ]; then
   while in_time && ! leads; do sleep 0.2; done
 fi
-resume && tell "$why: the guard let the clients of $pooler go on" ||
+if ! let_go; then
   tell "$why: the guard could not let the clients of $pooler go on"
+  echo kbpg-guard:failed
+  exit 1
+fi
+[ -n "$asked_to" ] && rm -f "$note" || tell "$why: the guard let the clients of $pooler go on"
+echo kbpg-guard:resumed
 """
 
 
@@ -84,11 +109,11 @@ class Guard:
         """Say that the handover is asked for; return whether the guard still watches."""
         return self._holding.send(b"h")
 
-    def resume(self) -> bool:
-        """Let the guard itself end the pause, and forget it; return whether it could be told."""
-        told = self._holding.send(b"r")
-        self._holding.release()
-        return told
+    def resume(self) -> str:
+        """Let the guard end the pause, and forget it; return RESUMED, FAILED or, where that is not known, ""."""
+        self._holding.send(b"r")
+        said = self._holding.release(PERSISTENCE + 3 * DOCKER_TIMEOUT)
+        return next((word for word in (RESUMED, FAILED) if word in said), "")
 
     def dismiss(self) -> None:
         """The pause is over: let the guard forget it."""
@@ -112,7 +137,17 @@ def arm(context: Context, host: Writer, doing: str, leaving: str = "") -> Guard:
 
     `leaving` is who is going to be a leader no more, "" where that does not change.
     """
-    words = (note_path(context), str(bound(context)), str(SILENCE), PGBOUNCER, HAPROXY, leaving, doing)
+    seconds = (str(PERSISTENCE), str(DOCKER_TIMEOUT))
+    words = (
+        note_path(context),
+        str(bound(context)),
+        str(SILENCE),
+        PGBOUNCER,
+        HAPROXY,
+        leaving,
+        doing,
+        *seconds,
+    )
     # setsid: it outlives the SSH session and whatever is sent to its processes
     argv = ["setsid", "--wait", "sh", "-c", _SCRIPT, "kbpg-guard", *words]
     return Guard(host.hold(argv, shown="guard the pause", marker=MARKER, timeout=ARM_TIMEOUT, guarded=True))

@@ -18,7 +18,7 @@ NO_DATA = "holds no data"
 TIMEOUT = 300.0
 """Seconds to read all WAL since the last checkpoint; pg_waldump reads some 100 MB a second."""
 
-# The end of the WAL and not the checkpoint of pg_control: what a standby has acknowledged is on its disk, and
+# The end of the WAL and not the checkpoint of pg_control: what a replica has acknowledged is on its disk, and
 # it may be far beyond its last restart point. The newest timeline's segments are the ones that count; a segment
 # that holds the switch repeats what came before it, so reading may begin there.
 _SCRIPT = r"""

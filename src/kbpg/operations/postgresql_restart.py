@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
-from kbpg.operations.clients_wait import LENIENT, clients_wait
+from kbpg.operations.clients_wait import LENIENT, Manner, clients_wait
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.pause_guard import bound
 from kbpg.operations.switchover import checkpoint
@@ -23,12 +23,12 @@ START_TIMEOUT = 90
 a word of ours that would be primary_start_timeout, which is 0: it is meant for crashes."""
 
 
-def restart_postgresql(site: Site) -> dict[str, str]:
+def restart_postgresql(site: Site, manner: Manner = LENIENT) -> dict[str, str]:
     """Restart PostgreSQL on `site.place` and return when Patroni says that it runs.
 
-    A leader is restarted in place; clients of the connected PgBouncers wait until a write through their proxy
-    has succeeded, and for the bound of a pause at most. Returns what is known of clients that may wait longer, by
-    proxy, and says it. Raises `HostError`, `NotConverged` where transactions do not end.
+    A leader is restarted in place; clients of the connected PgBouncers wait, in this `manner`, until a write through
+    their proxy has succeeded, and for the bound of a pause at most. Returns what is known of clients that may wait
+    longer, by proxy, and says it. Raises `HostError`, `NotConverged` where transactions do not end.
     """
     node = NodeFact(site.context.inventory.ports.patroni)
     status = site.look({site.place: [node]}).known(node)
@@ -37,7 +37,7 @@ def restart_postgresql(site: Site) -> dict[str, str]:
         return {}
     checkpoint(site, site.place)
     with clients_wait(
-        site, site.place, f"restart of PostgreSQL on {site.place}", LENIENT, stays=True
+        site, site.place, f"restart of PostgreSQL on {site.place}", manner, stays=True
     ) as clients:
         _ask(site, {"timeout": START_TIMEOUT})
         search = Search(site, site.place, clients.go_on)

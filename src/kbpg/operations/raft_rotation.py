@@ -1,7 +1,7 @@
 """A new password for Raft: from one member to the next, in an order in which a majority never is on both sides.
 
 Patroni reads the password at its start only, and members with different ones do not hear each other. With three of
-them, A and C standbys and B the leader:
+them, A and C replicas and B the leader:
 
 1. A restarts with the new password. It is alone in Raft, and streams from B; B and C are the majority.
 2. B restarts with it, while clients wait (PAUSE): now A and B are the majority. C is alone, and follows what it knew.
@@ -46,7 +46,7 @@ from kbpg.operations.reinit import STOP_SECONDS
 from kbpg.operations.switchover import checkpoint
 from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.operations.writable import Search, first_to_lead
-from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
+from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
 
@@ -55,7 +55,7 @@ INTERVAL = 0.25
 ANSWER_DEADLINE = 30.0
 """Seconds for members to answer that may just be starting."""
 READY_DEADLINE = 60.0
-"""Seconds for a leader to be there, and for standbys to stream and to be counted, before another member goes."""
+"""Seconds for a leader to be there, and for replicas to stream and to be counted, before another member goes."""
 LEADER_STOP = 10
 """Seconds for the leader's PostgreSQL to stop; after them it is killed, which costs no commit but a recovery."""
 
@@ -75,11 +75,9 @@ Write = Callable[[str], None]
 
 
 def in_the_way(site: Site) -> list[str]:
-    """Return why it cannot begin: every member must hear every other, and every standby stream."""
+    """Return why it cannot begin: every member must hear every other, and every replica stream."""
     seen = raft_members.look(site)
-    lines = [f"{name}: {why}" for name, why in seen.seen.items() if isinstance(why, str)]
-    for name, status in seen.answering.items():
-        lines += [f"{name} does not reach {partner}" for partner, up in status.partners.items() if not up]
+    lines = seen.apart
     if not seen.healthy and not lines:
         lines.append(
             "the members of Raft are not those of the inventory, or see no quorum (kbpg raft status)"
@@ -113,7 +111,7 @@ def rotate(site: Site, write: Write, manner: Manner) -> list[str]:
         if host == leader:
             lines.append(_lead_over(site, seen, leader, write, manner))
         else:
-            _standby_over(site, seen, host, leader, write)
+            _replica_over(site, seen, host, leader, write)
             lines.append(f"{host} was restarted")
     if seen.silent:
         raise NotConverged(
@@ -156,10 +154,10 @@ def _leader(site: Site, seen: Sides) -> str:
     return found[0]
 
 
-def _standby_over(site: Site, seen: Sides, host: str, leader: str, write: Write) -> None:
-    """Restart the Patroni of a standby with the new password, and wait until it streams again."""
+def _replica_over(site: Site, seen: Sides, host: str, leader: str, write: Write) -> None:
+    """Restart the Patroni of a replica with the new password, and wait until it streams again."""
     if leader:
-        if why := raft_sides.why_not_standby(seen, host, leader, addresses(site.context)):
+        if why := raft_sides.why_not_replica(seen, host, leader, addresses(site.context)):
             raise NotConverged(f"{host} is not restarted: {why}", hint="kbpg raft status")
         _await_ready(site, seen, host)
     write(host)
@@ -175,7 +173,7 @@ def _standby_over(site: Site, seen: Sides, host: str, leader: str, write: Write)
 def _await_ready(site: Site, seen: Sides, host: str) -> None:
     """Wait until commits do not depend on `host` alone, and all stream that can.
 
-    A standby that stayed on the old side follows what it knew, which may be a leader that is none any more.
+    A replica that stayed on the old side follows what it knew, which may be a leader that is none any more.
     """
     crossed = len(seen.new) >= seen.majority
     needed = set(seen.new if crossed else site.context.db_names) - {host}
@@ -241,7 +239,7 @@ def _keep_awake(site: Site, name: str, over: Event, ends: float) -> None:
             wake(site.context, site.hosts[name])
 
 
-def _streaming(site: Site) -> tuple[str, dict[str, Standby]]:
+def _streaming(site: Site) -> tuple[str, dict[str, Replica]]:
     """Return who leads, and what streams from it. Raises `NotKnown`."""
     node = NodeFact(site.context.inventory.ports.patroni)
     facts = site.look(dict.fromkeys(site.context.db_names, (node,)))

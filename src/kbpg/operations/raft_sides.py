@@ -77,7 +77,7 @@ def look(site: Site) -> Sides:
 def next_one(seen: Sides, leader: str, addresses: Mapping[str, str]) -> str:
     """Return which host with the old password comes next; `leader` leads now, "" where nobody does.
 
-    Standbys, as long as the others of the old side are a majority; then the leader, with which the majority goes to
+    Replicas, as long as the others of the old side are a majority; then the leader, with which the majority goes to
     the new side; then the rest. `addresses` are those of Raft, by host: a member that starts dials at once those
     whose address sorts before its own, and is dialled by others up to a second later (`_shouldConnect`
     and connectionRetryTime of pysyncobj; ADR 0022). So those that the leader will dial come first.
@@ -91,8 +91,8 @@ def _order(name: str, leader: str, addresses: Mapping[str, str]) -> tuple[bool, 
     return addresses[name] > addresses.get(leader, ""), addresses[name]
 
 
-def why_not_standby(seen: Sides, host: str, leader: str, addresses: Mapping[str, str]) -> str | None:
-    """Return why Raft cannot miss the member of `host`, a standby, or None."""
+def why_not_replica(seen: Sides, host: str, leader: str, addresses: Mapping[str, str]) -> str | None:
+    """Return why Raft cannot miss the member of `host`, a replica, or None."""
     status = seen.of(leader)
     if status is None or not status.has_quorum:
         return f"{leader} sees no Raft quorum"

@@ -44,8 +44,10 @@ def reinitialize(site: Site, host: str) -> str:
     site.say(f"{host}: Patroni clones it anew from {seen.leader}, {seen.leader_size >> 20} MB")
     # Once more, as close to the act as it can be
     allowed(site, watch, host)
+    node = site.facts.known(watch.node, host)
     change_by_rest(site.context, site.hosts[host], "POST", "/reinitialize", {"force": True})
-    await_streaming(site, host, clone=seen.leader_size)
+    # Patroni answers before it begins: what streams now may be the old data
+    await_streaming(site, host, clone=seen.leader_size, former=node.started if node else "")
     return f"{host} was cloned anew from {seen.leader} and streams"
 
 
@@ -155,9 +157,13 @@ def _containers(site: Site, host: str, fact: ContainersFact) -> Mapping[str, Map
         raise HostError(host, silence.reason, hint="kbpg diagnose") from None
 
 
-def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = CLONE_START) -> None:
+def await_streaming(
+    site: Site, host: str, *, clone: int = 0, seconds: float = CLONE_START, former: str | None = None
+) -> None:
     """Wait `seconds` at most until `host` streams from the leader, and longer for `clone` bytes copied before.
 
+    `former` is when the postmaster of the data that is to be replaced was started ("": it did not say): then another
+    one must run. Patroni stops PostgreSQL, clones, and only then starts it again (`_do_reinitialize`, patroni/ha.py).
     Raises `NotConverged` at the deadline, with what Patroni says and the last lines of its log.
     """
     context = site.context
@@ -165,13 +171,16 @@ def await_streaming(site: Site, host: str, *, clone: int = 0, seconds: float = C
     ends = time.monotonic() + seconds + clone / CLONE_RATE
     while True:
         facts = site.look(dict.fromkeys(context.db_names, (node,)))
+        found = facts.known(node, host)
+        anew = former is None or (found is not None and found.started not in ("", former))
         for name in context.db_names:
             leader = facts.known(node, name)
-            if leader and leader.leads and host in streaming_of(facts, node, name):
+            if anew and leader and leader.leads and host in streaming_of(facts, node, name):
                 return
         if time.monotonic() > ends:
-            found = facts.known(node, host)
             shown = f"Patroni says `{found.state}`" if found else "Patroni does not answer"
+            if found and former and found.started == former:
+                shown += ", and PostgreSQL still runs on the old data"
             raise NotConverged(
                 f"{host} does not stream yet: {shown}",
                 detail=log_lines(site, PATRONI, host),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.model import Impact
 from kbpg.operations.candidates import leader
+from kbpg.operations.clients_wait import LENIENT
 from kbpg.operations.postgresql_restart import restart_postgresql
 from kbpg.patroni import NodeFact
 from kbpg.resources.rolling import RestartOrder
@@ -22,13 +23,15 @@ class Restarted:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) -> Restarted:
+def restart_nodes(
+    site: Site, hosts: Sequence[str], *, pending: bool = False, without: Sequence[str] = ()
+) -> Restarted:
     """Restart PostgreSQL on these db hosts, replicas first, the leader last, and return what came of it.
 
     With `pending` only where a parameter waits for it. The leader hands over first, except where a parameter
-    shrinks that only its restart in place can shrink; clients of PgBouncer wait either way. Raises `Refused`
-    without a leader, or where a node is not connected or its Patroni silent, `NotConverged` where the others are
-    not well.
+    shrinks that only its restart in place can shrink; clients of PgBouncer wait either way, but for those of the
+    proxies `without`. Raises `Refused` without a leader, or where a node is not connected or its Patroni silent,
+    `NotConverged` where the others are not well.
     """
     leader(site)
     missing = [name for name in site.context.db_names if name not in site.hosts]
@@ -37,7 +40,8 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
             f"nothing is restarted while {', '.join(missing)} cannot be reached: it may be the only other copy",
             hint="kbpg diagnose",
         )
-    node, rollout = NodeFact(site.context.inventory.ports.patroni), RestartOrder(site.context)
+    manner = replace(LENIENT, without=without)
+    node, rollout = NodeFact(site.context.inventory.ports.patroni), RestartOrder(site.context, manner)
     facts = site.look(dict.fromkeys(site.context.db_names, (node, *rollout.facts)))
     silent = [name for name in site.context.db_names if facts.known(node, name) is None]
     if silent:
@@ -51,7 +55,7 @@ def restart_nodes(site: Site, hosts: Sequence[str], *, pending: bool = False) ->
         rollout.before(there, Impact.RESTART)
         if not pending or _waits(there, node):
             site.say(f"{place}: PostgreSQL restarts")
-            done.problems |= restart_postgresql(there)
+            done.problems |= restart_postgresql(there, manner)
             done.hosts.append(place)
         rollout.after(there, Impact.RESTART)
     done.problems |= rollout.problems

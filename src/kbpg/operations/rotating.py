@@ -5,7 +5,7 @@ stages of the steps, which compare before they change, so a rotation that was ki
 
 1. The roles that db hosts log in with (superuser, replicator, rewind_user), then Patroni's files and a reload,
    node by node, which is what REST's password needs too. Connections that exist go on, streaming replication
-   included. A standby that connects anew in between is refused, and tries again every wal_retrieve_retry_interval
+   included. A replica that connects anew in between is refused, and tries again every wal_retrieve_retry_interval
    (500 ms, `tuning.py`) until its Patroni has read the file, which a request makes it do at once. Patroni itself
    comes over the socket, where no password is asked for.
 2. PgBouncer's own role, together with its files on all proxies. PgBouncer looks every client's password up with it,

@@ -1,7 +1,7 @@
 """The proof of a rotation: each new password is let in wherever it has to be, and the old one nowhere.
 
 A door is one way in. Each is tried with the new password until it is let in, and then with the old one until that is
-refused: a reload takes Patroni's next round, a standby replays an ALTER ROLE a moment later.
+refused: a reload takes Patroni's next round, a replica replays an ALTER ROLE a moment later.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kbpg.hosts.port import Reader
 from kbpg.inventory.reserved import READ_SUFFIX
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.operations.patroni_change import UNAUTHORIZED
+from kbpg.operations.tls_change import in_clear
 from kbpg.patroni import REST_USER
 from kbpg.raft import OtherPassword, status_now
 from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
@@ -206,9 +207,11 @@ def _member(port: int, host: Reader, password: Secret) -> bool:
 def _asked(context: Context, host: Reader, password: Secret) -> bool:
     """Ask Patroni for a change that changes nothing, with this password and no other."""
     body: dict[str, Any] = {"kbpg_wakes_patroni": None}
-    port = context.inventory.ports.patroni
+    port, login = context.inventory.ports.patroni, (REST_USER, password)
     try:
-        answer = rest.request(host, "PATCH", port, "/config", body, login=(REST_USER, password))
+        answer = rest.request(
+            host, "PATCH", port, "/config", body, login=login, in_clear=partial(in_clear, context, host)
+        )
     except HostError as error:
         raise Untold(error.reason) from error
     except (OSError, http.client.HTTPException) as error:

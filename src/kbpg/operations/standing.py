@@ -53,7 +53,7 @@ class RoomFact(ShellFact[tuple[int, int]]):
 
 
 def in_recovery(context: Context) -> RowsFact:
-    """Return the question to a node's own PostgreSQL: whether it is a standby, and its system identifier."""
+    """Return the question to a node's own PostgreSQL: whether it is a replica, and its system identifier."""
     return RowsFact(context.superuser(), "who leads", _SELF, live=True)
 
 

@@ -24,9 +24,8 @@ ANSWER = 60.0
 """Seconds for Patroni to answer a switchover; measured: 2 to 6 s."""
 CHECKPOINT_TIMEOUT = 600.0
 """Seconds for the checkpoint before it: a busy node has much to write."""
-SHUTDOWN = 0.8
-"""Seconds in which nobody can lead yet: Patroni looks once a second whether PostgreSQL has stopped
-(STOP_POLLING_INTERVAL, patroni/postgresql/__init__.py)."""
+SHUTDOWN = 0.3
+"""Seconds in which nobody can lead yet: Patroni looks every 0.3 s whether PostgreSQL has stopped (ADR 0023)."""
 INTERVAL = 0.25
 """Seconds between two looks at who leads."""
 
@@ -59,7 +58,7 @@ class Handover:
 
 
 def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIENT) -> Handover:
-    """Hand the leadership from `leaving` to `to`, or to the best standby, and return what was done.
+    """Hand the leadership from `leaving` to `to`, or to the best replica, and return what was done.
 
     Clients of the connected PgBouncers wait meanwhile, in this `manner`, and go on as soon as a write through their
     proxy has succeeded. Raises `Refused` or `UsageError` where nobody can take over, `NotConverged` where nothing
@@ -84,9 +83,10 @@ def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIE
 def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients) -> Handover:
     """Ask Patroni, and let the clients of each proxy go on once writes reach the new leader through it.
 
-    With no `candidate` ("") the standbys settle it among them. That is quicker: where one is named, Patroni on
-    the others sleeps for 2 s before it follows (`Ha.process_unhealthy_cluster`, patroni/ha.py), and the first commit
-    waits for them. A candidate that dies meanwhile is replaced by another.
+    With no `candidate` ("") the replicas settle it among them. That is a little quicker: where one is named, Patroni
+    on the others sleeps before it follows (`Ha.process_unhealthy_cluster`, patroni/ha.py; ADR 0023), and the first
+    commit waits for them. Where who is to lead dies meanwhile, `leaving` mostly takes its lock back (ADR 0010), and
+    Patroni's answer ends the wait.
     """
     stop, refusals = threading.Event(), list[KbpgError]()
     asked = time.monotonic() - clients.since
@@ -102,7 +102,10 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     if leader:
         _reach(site, done, clients, ends, stop)
     if refusals and (leader is None or done.problems):
-        raise refusals[0]
+        refused = refusals[0]
+        refused.detail = (*refused.detail, f"clients go on, with {leaving} or whoever leads now")
+        refused.hint = refused.hint or "kbpg status"
+        raise refused
     if leader is None:
         raise NotConverged(
             f"nobody took over from {leaving} within {bound(site.context)} s; clients go on",
@@ -121,11 +124,12 @@ def _reach(site: Site, done: Handover, clients: WaitingClients, ends: float, sto
 
     search = Search(site, done.leader, reached, stop)
     for name in search.run(list(clients.each), ends):
-        done.problems[name] = search.missed(name)
+        if name not in done.written:  # a guard may still be at it to let its clients go on
+            done.problems[name] = search.missed(name)
 
 
 def _wake(site: Site, name: str, clients: WaitingClients, ends: float) -> None:
-    """Let a standby notice at once that it leads, or who does: the first commit waits for one that follows."""
+    """Let a replica notice at once that it leads, or who does: the first commit waits for one that follows."""
     time.sleep(SHUTDOWN)
     while clients.waiting and time.monotonic() < ends:
         with suppress(KbpgError):

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from kbpg.context import Context
 from kbpg.errors import HostError, Refused
@@ -52,11 +53,15 @@ class ModesFact(ShellFact[frozenset[str]]):
         )
 
 
+def _patroni(context: Context) -> str:
+    return f"{layout(context).patroni}/patroni.yml"
+
+
 def _fact(context: Context) -> ModesFact:
     paths = layout(context)
     return ModesFact(
         (
-            f"{paths.patroni}/patroni.yml",
+            _patroni(context),
             f"{paths.haproxy}/haproxy.cfg",
             f"{paths.pgbouncer}/pgbouncer.ini",
         )
@@ -65,24 +70,40 @@ def _fact(context: Context) -> ModesFact:
 
 def modes(context: Context, hosts: Mapping[str, Reader]) -> list[frozenset[str]]:
     """Return for which modes the files on each host were written. Raises `HostError`."""
-    fact = _fact(context)
-
-    def ask(host: Reader) -> frozenset[str]:
-        try:
-            return fact.parse(host.read([fact])[fact.key])
-        except NotKnown as error:
-            raise HostError(host.name, error.reason) from error
-
     with ThreadPoolExecutor(len(hosts) or 1, thread_name_prefix="tls") as pool:
-        return list(pool.map(ask, hosts.values()))
+        return list(pool.map(partial(_ask, _fact(context)), hosts.values()))
+
+
+def _ask(fact: ModesFact, host: Reader) -> frozenset[str]:
+    try:
+        return fact.parse(host.read([fact])[fact.key])
+    except NotKnown as error:
+        raise HostError(host.name, error.reason) from error
 
 
 def changes(context: Context, hosts: Mapping[str, Reader]) -> bool:
-    """Return whether some host is still as the other mode wants it. Raises `HostError`."""
+    """Return whether some host is still as the other mode wants it. Raises `HostError`.
+
+    While any host is not yet as this mode wants it, what the hosts trust says that `tls` is changing.
+    """
     mode, found = context.inventory.tls.mode, modes(context, hosts)
     # A cluster that is taken over may have its files elsewhere, and knows nothing of this authority
     foreign = context.adopting and not all(found) and mode != BEFORE
+    for trust in [host.trust for host in hosts.values() if host.trust]:
+        trust.changing = foreign or any(each - {mode} for each in found)
     return foreign or any(other(mode) in each for each in found)
+
+
+def in_clear(context: Context, host: Reader) -> bool:
+    """Return whether Patroni on `host` may rightly not speak TLS, so that a password may go to it in clear.
+
+    So it is while this run changes `tls`, and where its configuration was not yet written for the new mode. Raises
+    `HostError`.
+    """
+    if host.trust and host.trust.changing:
+        return True
+    fact = ModesFact((_patroni(context),))
+    return bool(_ask(fact, host) - {context.inventory.tls.mode})
 
 
 def refuse_part(context: Context, part: str) -> None:

@@ -80,7 +80,10 @@ class Clients:
         self._paused = _started(lambda: pooler.give(self._host, self._for_pause, "PAUSE"))
 
     def is_paused(self, ends: float) -> bool:
-        """Return whether all transactions ended until `ends` (monotonic). Raises `HostError` when it was refused."""
+        """Return whether all transactions ended until `ends` (monotonic). Raises `HostError` when it was refused.
+
+        A pause that somebody else began is not ended here.
+        """
         import psycopg
 
         from kbpg import sql
@@ -91,6 +94,8 @@ class Clients:
         except NotInTime:
             return False
         except (OSError, psycopg.Error) as error:
+            if "already suspended/paused" in str(error):  # admin_cmd_pause in PgBouncer's src/admin.c
+                self._paused = None
             raise HostError(
                 self.name,
                 f"PgBouncer did not take PAUSE: {sql.short(error)}",
@@ -108,22 +113,34 @@ class Clients:
         return bool(self._guard and self._guard.under_way())
 
     def go_on(self) -> None:
-        """RESUME, once, by the console or by the guard; never raises."""
+        """RESUME, once, by the console or by the guard; never raises.
+
+        Returns when it was taken, or when the guard has given up: whoever comes second waits for that too.
+        """
         with self._lock:
             if self.over:
                 return
             self.over = True
-        guard = self._guard
-        if guard and self._paused is not None:
-            if self._resumed():
+            guard = self._guard
+            if guard and self._paused is not None and not self._resumed():
+                self.problem = self._by_guard(guard)
+            elif guard:
                 guard.dismiss()
-            elif not guard.resume():
-                self.problem = (
-                    "cannot be reached any more; a guard there lets its clients go on within "
-                    f"{pause_guard.bound(self._context)} s of the pause"
-                )
-        elif guard:
-            guard.dismiss()
+
+    def _by_guard(self, guard: pause_guard.Guard) -> str:
+        """Let the guard end the pause; return the problem where it could not, or where that is not known."""
+        ended = guard.resume()
+        if ended == pause_guard.FAILED:
+            return (
+                "its clients still wait: neither PgBouncer's console nor its signal ended the pause, for "
+                f"{pause_guard.PERSISTENCE} s; once Docker answers there: kbpg step 04 --limit {self.name}"
+            )
+        if ended != pause_guard.RESUMED:
+            return (
+                "cannot be reached any more; a guard there lets its clients go on within "
+                f"{pause_guard.bound(self._context)} s of the pause"
+            )
+        return ""
 
     def _resumed(self) -> bool:
         """Return whether PgBouncer took RESUME, or was not paused any more."""
@@ -136,6 +153,8 @@ class Clients:
                 pooler.give(self._host, self._for_resume, "RESUME")
         except (OSError, psycopg.Error) as error:
             return "not paused" in str(error)
+        except KbpgError:  # the journal cannot be written; the guard finds out whether it was taken
+            return False
         return True
 
     def close(self) -> None:
@@ -148,7 +167,8 @@ class WaitingClients:
     """The clients of some PgBouncers: as a context, they go on at its end at the latest.
 
     `doing` is for the note on the proxies, `leaving` who is going to be no leader ("" where that does not change).
-    With `lenient` a PgBouncer that cannot be paused is left out, and said: a rollout may be what mends it.
+    With `lenient` a PgBouncer that cannot be paused is left out, and said: a rollout may be what mends it. One that
+    refuses PAUSE is a problem besides, because somebody else may have paused it.
     """
 
     def __init__(
@@ -156,6 +176,7 @@ class WaitingClients:
     ) -> None:
         self._site, self._doing, self._leaving, self._lenient = site, doing, leaving, lenient
         self.each = {name: Clients(site.context, site.hosts[name]) for name in names}
+        self._left_out: dict[str, str] = {}
         self._ended = threading.Event()
         self.since = 0.0
 
@@ -176,8 +197,24 @@ class WaitingClients:
             clients.close()
             if not self._lenient:
                 raise
-            self._site.say(f"clients of {clients.name} cannot be made to wait: {error.reason}")
-            self.each.pop(clients.name)
+            self._leave_out(clients, error)
+
+    def _leave_out(self, clients: Clients, error: HostError) -> None:
+        self._site.say(f"clients of {clients.name} cannot be made to wait: {error.reason}")
+        self.each.pop(clients.name)
+
+    def _is_paused(self, clients: Clients, ends: float) -> bool:
+        """Return whether its clients wait at `ends`, or are left out. Raises `HostError` where it must not be."""
+        try:
+            return clients.is_paused(ends)
+        except HostError as error:
+            if not self._lenient:
+                raise
+            clients.go_on()
+            clients.close()
+            self._left_out[clients.name] = clients.problem or f"{error.reason}; {error.hint}"
+            self._leave_out(clients, error)
+            return True
 
     def _beat(self) -> None:
         while not self._ended.wait(pause_guard.BEAT):
@@ -188,13 +225,13 @@ class WaitingClients:
         """Let clients wait once their transactions have ended; return whether they do.
 
         Where some do not end within `PATIENCE` everybody goes on, unless they are to be `cut`. Raises `HostError`
-        where PAUSE is refused or a guard is gone.
+        where PAUSE is refused, unless that is to be `lenient`, or where a guard is gone.
         """
         self.since = time.monotonic()
         ends = self.since + PATIENCE
         for clients in self.each.values():
             clients.pause()
-        quiet = all(self._side_by_side(lambda clients: clients.is_paused(ends)).values())
+        quiet = all(self._side_by_side(lambda clients: self._is_paused(clients, ends)).values())
         if not quiet and not cut:
             self.go_on()
             return False
@@ -217,7 +254,8 @@ class WaitingClients:
     @property
     def problems(self) -> dict[str, str]:
         """Return what is known of clients that may wait longer, by proxy."""
-        return {name: clients.problem for name, clients in self.each.items() if clients.problem}
+        found = {name: clients.problem for name, clients in self.each.items() if clients.problem}
+        return {**self._left_out, **found}
 
     def __exit__(self, *exc: object) -> None:
         self.go_on()

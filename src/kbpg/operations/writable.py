@@ -18,9 +18,9 @@ INTERVAL = 0.1
 TRIES = 8
 """Tries through one proxy at a time."""
 WRITE_TIMEOUT = 3.0
-"""Seconds for one try, the commit's wait for a standby included."""
+"""Seconds for one try, the commit's wait for a replica included."""
 
-# A message in the WAL is a write like any other: the commit waits for the synchronous standbys, and a standby
+# A message in the WAL is a write like any other: the commit waits for the synchronous standbys, and a replica
 # refuses it. Nothing reads it: there is no logical decoding here.
 _WRITE = "select host(inet_server_addr()), pg_logical_emit_message(true, 'kbpg', 'written through a proxy')"
 
@@ -98,7 +98,7 @@ def written(context: Context, proxy: Reader) -> Iterator[str]:
 
 
 def first_to_lead(site: Site, names: Sequence[str], ends: float, stop: threading.Event) -> str | None:
-    """Return the first of these standbys whose PostgreSQL leaves recovery; None where none does until `ends`.
+    """Return the first of these replicas whose PostgreSQL leaves recovery; None where none does until `ends`.
 
     `ends` is monotonic; `stop` ends the wait early. Every look is a connection of its own: one that is there
     already may not notice for seconds that its server stands still.

@@ -12,6 +12,6 @@ This module, `model`, `names` and `store` do not import `cryptography`, which co
 
 from kbpg.pki.model import Leaf, Pki
 from kbpg.pki.names import Names, names_of
-from kbpg.pki.store import Stored, demand_written, load, write
+from kbpg.pki.store import Stored, demand_written, load, too_open, write
 
-__all__ = ["Leaf", "Names", "Pki", "Stored", "demand_written", "load", "names_of", "write"]
+__all__ = ["Leaf", "Names", "Pki", "Stored", "demand_written", "load", "names_of", "too_open", "write"]

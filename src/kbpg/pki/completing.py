@@ -72,7 +72,7 @@ def complete(
         key = None if renew else found[name][0]
         leaves[name] = work.kept(name) if name in good else work.issued(name, key, purpose, authority)
     client = leaves.pop(CLIENT)
-    return Pki(authority.pem, authority.key_pem, leaves, client, frozenset(work.fresh))
+    return Pki(authority.pem, authority.key_pem, leaves, client, frozenset(work.fresh), stored.exposed)
 
 
 _HINT = "restore the files from a backup; a host's or kbpg's .crt and .key may also be removed, and are issued anew"

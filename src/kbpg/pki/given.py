@@ -25,14 +25,20 @@ LONGEST_CHAIN = 8
 
 
 def given(
-    directory: Path, names: Mapping[str, Names], *, now: datetime | None = None, dates: bool = True
+    directory: Path,
+    names: Mapping[str, Names],
+    *,
+    now: datetime | None = None,
+    dates: bool = True,
+    lenient: bool = False,
 ) -> Pki:
     """Return the certificates in `directory`. Raises CredentialsError with everything that is wrong with them.
 
     `ca.crt` may hold several authorities. A leaf's file may hold the intermediate certificates after the leaf.
-    `dates`: whether a certificate that has expired is wrong.
+    `dates`: whether a certificate that has expired is wrong. `lenient`: a key that others may read is told of in
+    `Pki.exposed`, for who only looks.
     """
-    reader = _Reader(directory, (now or datetime.now(UTC)) if dates else None)
+    reader = _Reader(directory, (now or datetime.now(UTC)) if dates else None, lenient=lenient)
     trusted = reader.authorities()
     client = reader.leaf(CLIENT, Purpose(Names((), ()), (reading.CLIENT,)), trusted)
     hosts = {name: reader.leaf(name, Purpose(wanted, HOST_USAGES), trusted) for name, wanted in names.items()}
@@ -42,15 +48,16 @@ def given(
             "\n".join(reader.problems),
             hint="correct the files; kbpg issues none where the inventory has tls.certificates (docs/tls.md)",
         )
-    return Pki(reader.authority, None, found, client)
+    return Pki(reader.authority, None, found, client, exposed=reader.exposed or {})
 
 
 class _Reader:
     """Reads one directory and notes what is wrong."""
 
-    def __init__(self, directory: Path, now: datetime | None) -> None:
+    def __init__(self, directory: Path, now: datetime | None, *, lenient: bool) -> None:
         self._directory, self._now = directory, now
         self.problems: list[str] = []
+        self.exposed: dict[Path, int] | None = {} if lenient else None
         self.authority = b""
 
     def authorities(self) -> list[x509.Certificate]:
@@ -131,7 +138,7 @@ class _Reader:
         return None
 
     def _text(self, file: str) -> Secret:
-        return read_file(self._directory / file, follow=True)
+        return read_file(self._directory / file, follow=True, exposed=self.exposed)
 
     def _wrong(self, file: str, text: str) -> None:
         self.problems.append(f"{self._directory / file}: {text}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from kbpg.secret import Secret
 
@@ -35,7 +36,8 @@ class Pki:
 
     `ca` is the PEM of whom everybody trusts, `ca_key` its key, None where the certificates are the user's own.
     `hosts` is by the inventory's names, `client` is kbpg's own. `fresh` are the names of the files whose content
-    was made just now: nobody has written it down yet.
+    was made just now: nobody has written it down yet. `exposed` are the keys on the controller, or their directory,
+    that others have a right to, with their mode, where that was no reason to refuse them.
     """
 
     ca: bytes
@@ -43,6 +45,7 @@ class Pki:
     hosts: Mapping[str, Leaf] = field(hash=False)
     client: Leaf
     fresh: frozenset[str] = field(default=frozenset(), compare=False)
+    exposed: Mapping[Path, int] = field(default_factory=dict, hash=False, compare=False)
 
     def private_keys(self) -> tuple[Secret, ...]:
         """Return every private key, for whoever removes secrets from what is shown."""

@@ -23,10 +23,15 @@ SUFFIXES = (".crt", ".key")
 
 @dataclass(frozen=True)
 class Stored:
-    """What the directory holds: the content of each file by its name. Empty where there is no directory."""
+    """What the directory holds: the content of each file by its name. Empty where there is no directory.
+
+    `exposed` are the keys, or the directory, that others have a right to, with their mode, where that was no reason
+    to refuse them.
+    """
 
     directory: Path
     files: Mapping[str, Secret] = field(default_factory=dict, hash=False)
+    exposed: Mapping[Path, int] = field(default_factory=dict, hash=False, compare=False)
 
     def path(self, name: str) -> Path:
         """Return where a file is, or would be."""
@@ -41,14 +46,16 @@ class Stored:
         }
 
 
-def load(directory: str | os.PathLike[str]) -> Stored:
+def load(directory: str | os.PathLike[str], *, lenient: bool = False) -> Stored:
     """Return what `directory` holds, as it is. Raises CredentialsError with every file that cannot be used.
 
     Only files that end in one of `SUFFIXES` are looked at. A key, or the directory, that others have a right to is
-    refused, and so is a symbolic link: it would be replaced by a file, and not followed.
+    refused (`lenient`: told of in `Stored.exposed`, for who only looks), and so is a symbolic link: it would be
+    replaced by a file, and not followed.
     """
     place = Path(directory)
     problems: list[str] = []
+    exposed: dict[Path, int] = {}
     try:
         status = place.lstat()
     except FileNotFoundError:
@@ -59,16 +66,23 @@ def load(directory: str | os.PathLike[str]) -> Stored:
         kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no directory"
         raise CredentialsError(f"{place}: {kind}: wanted a directory", hint="move it away")
     if status.st_mode & OTHERS:
-        problems.append(f"{place}: mode {stat.S_IMODE(status.st_mode):04o}: wanted 0700")
-    files = _files(place, problems)
+        exposed[place] = stat.S_IMODE(status.st_mode)
+    files = _files(place, problems, exposed)
+    if not lenient:
+        problems = [*(too_open(path, mode) for path, mode in exposed.items()), *problems]
     if problems:
         raise CredentialsError(
             "\n".join(problems), hint=f"chmod -R go= {place} keeps others out; move away what is no file"
         )
-    return Stored(place, files)
+    return Stored(place, files, exposed)
 
 
-def _files(place: Path, problems: list[str]) -> dict[str, Secret]:
+def too_open(path: Path, mode: int) -> str:
+    """Return what is wrong with a key, or the directory, that others have a right to."""
+    return f"{path}: mode {mode:04o}: wanted {'0600' if path.suffix == '.key' else '0700'}"
+
+
+def _files(place: Path, problems: list[str], exposed: dict[Path, int]) -> dict[str, Secret]:
     try:
         paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.stem[:1] != ".")
     except OSError as error:
@@ -76,16 +90,17 @@ def _files(place: Path, problems: list[str]) -> dict[str, Secret]:
     found = {}
     for path in paths:
         try:
-            found[path.name] = read_file(path, follow=False)
+            found[path.name] = read_file(path, follow=False, exposed=exposed)
         except CredentialsError as error:
             problems.append(error.message)
     return found
 
 
-def read_file(path: Path, *, follow: bool) -> Secret:
+def read_file(path: Path, *, follow: bool, exposed: dict[Path, int] | None = None) -> Secret:
     """Return the text of a file; a key must be its owner's alone. Raises CredentialsError with one line.
 
     `follow`: whether it may be a symbolic link, as where somebody else (a secret store) puts the files there.
+    `exposed`: where the mode of a key is noted that others have a right to, instead of being raised.
     """
     # O_NONBLOCK: opening a named pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
@@ -98,7 +113,9 @@ def read_file(path: Path, *, follow: bool) -> Secret:
             if not stat.S_ISREG(status.st_mode):
                 raise CredentialsError(f"{path}: not a file")
             if path.suffix == ".key" and status.st_mode & OTHERS:
-                raise CredentialsError(f"{path}: mode {stat.S_IMODE(status.st_mode):04o}: wanted 0600")
+                if exposed is None:
+                    raise CredentialsError(too_open(path, stat.S_IMODE(status.st_mode)))
+                exposed[path] = stat.S_IMODE(status.st_mode)
             with open(descriptor, "rb", closefd=False) as stream:
                 data = stream.read(MAX_BYTES + 1)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kbpg import __version__
@@ -16,17 +17,19 @@ from kbpg.secret import masked
 from kbpg.uri import Kind, uri
 
 if TYPE_CHECKING:
+    from kbpg.drills.measured import Measured
     from kbpg.facts import Fact
     from kbpg.health.validation.run import Validation
     from kbpg.health.validation.subject import Subject
+    from kbpg.prediction import Recovery
 
 Document = dict[str, Any]
 
 
-def build(validation: Validation, drills: Mapping[str, float] | None = None) -> Document:
+def build(validation: Validation, drills: Mapping[str, Measured] | None = None) -> Document:
     """Return the report of a validation; the keys are documented in docs/json.md and stay.
 
-    `drills` are measured recovery times in seconds by fault (`prediction.Fault`). Passwords are masked in every text.
+    `drills` are what drills measured last, by fault (`prediction.Fault`). Passwords are masked in every text.
     """
     subject = validation.subject
     inventory = subject.context.inventory
@@ -50,15 +53,15 @@ def build(validation: Validation, drills: Mapping[str, float] | None = None) -> 
     return told
 
 
-def _recovery(subject: Subject, drills: Mapping[str, float]) -> Document:
+def _recovery(subject: Subject, drills: Mapping[str, Measured]) -> Document:
     inventory = subject.context.inventory
     snapshot = subject.snapshot
-    rows = subject.known(snapshot.ask.views.standbys, snapshot.leader)[0] if snapshot.leader else None
-    standbys = None if rows is None else sum(row[2] in ("sync", "quorum") for row in rows)
+    rows = subject.known(snapshot.ask.views.streaming, snapshot.leader)[0] if snapshot.leader else None
+    replicas = None if rows is None else sum(row[2] in ("sync", "quorum") for row in rows)
     timers, haproxy = inventory.timers, inventory.haproxy
     return {
-        "faults": [each.document(drills.get(each.fault.value)) for each in recovery_times(inventory)],
-        "loss": data_loss(inventory, standbys).document(),
+        "faults": [_fault(each, drills.get(each.fault.value)) for each in recovery_times(inventory)],
+        "loss": data_loss(inventory, replicas).document(),
         "timers": {
             "ttl": timers.ttl,
             "loop_wait": timers.loop_wait,
@@ -67,6 +70,13 @@ def _recovery(subject: Subject, drills: Mapping[str, float]) -> Document:
             "haproxy_check_milliseconds": haproxy.check_interval,
         },
     }
+
+
+def _fault(recovery: Recovery, drilled: Measured | None) -> Document:
+    if drilled is None:
+        return {**recovery.document(), "measured": None}
+    measured = {key: value for key, value in asdict(drilled).items() if key != "seconds"}
+    return {**recovery.document(drilled.seconds), "measured": measured}
 
 
 def _strings(subject: Subject) -> list[Document]:

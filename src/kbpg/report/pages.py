@@ -69,6 +69,17 @@ def measured(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.1f} s"
 
 
+def drilled(fault: Document) -> str:
+    """Return when, by how many runs of which drill it was measured, and what was lost; "" where it was not."""
+    found = fault["measured"]
+    if found is None:
+        return ""
+    runs = (
+        f"{found['drill']}, the worst of {found['runs']} runs" if found["runs"] > 1 else str(found["drill"])
+    )
+    return f"{found['when'][:10]}, {runs}, {found['lost'] or 'no'} {'row' if found['lost'] == 1 else 'rows'} lost"
+
+
 def predicted(fault: Document) -> str:
     """Return the predicted range of a fault in full seconds."""
     low, high = int(fault["low_seconds"]), -int(-fault["high_seconds"] // 1)
@@ -123,4 +134,4 @@ def _longest(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
 
 
-FILTERS = (seconds, measured, predicted, size, found, cell, code, block)
+FILTERS = (seconds, measured, drilled, predicted, size, found, cell, code, block)

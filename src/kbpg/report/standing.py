@@ -15,8 +15,8 @@ def topology(subject: Subject) -> dict[str, Any]:
     """Return the cluster as the pass saw it: leader, nodes with role, state, timeline and lag in bytes, proxies."""
     inventory, snapshot = subject.context.inventory, subject.snapshot
     balancer, ports = inventory.cluster.load_balancer, inventory.ports
-    rows = subject.known(snapshot.ask.views.standbys, snapshot.leader)[0] if snapshot.leader else None
-    standbys = {row[0]: row for row in rows or ()}
+    rows = subject.known(snapshot.ask.views.streaming, snapshot.leader)[0] if snapshot.leader else None
+    replicas = {row[0]: row for row in rows or ()}
     return {
         "leader": snapshot.leader,
         "load_balancer": str(balancer) if balancer else None,
@@ -26,12 +26,12 @@ def topology(subject: Subject) -> dict[str, Any]:
             "read_only": ports.replicas,
             "postgresql": ports.postgresql,
         },
-        "nodes": [_node(subject, host, standbys.get(host.name)) for host in inventory.db],
+        "nodes": [_node(subject, host, replicas.get(host.name)) for host in inventory.db],
         "proxies": [_proxy(subject, host) for host in inventory.proxies],
     }
 
 
-def _node(subject: Subject, host: Host, standby: Any) -> dict[str, Any]:
+def _node(subject: Subject, host: Host, replica: Any) -> dict[str, Any]:
     node, reason = subject.known(subject.snapshot.ask.node, host.name)
     found = {
         "name": host.name,
@@ -48,8 +48,8 @@ def _node(subject: Subject, host: Host, standby: Any) -> dict[str, Any]:
     found |= {"role": "replica", "state": node.state, "timeline": node.timeline or None}
     if node.leads:
         return {**found, "role": "leader"}
-    if standby:
-        found |= {"state": standby[1], "synchronous": standby[2], "lag_bytes": standby[3]}
+    if replica:
+        found |= {"state": replica[1], "synchronous": replica[2], "lag_bytes": replica[3]}
     if found["state"] != "streaming":
         found["problem"] = "does not stream from the leader"
     return found

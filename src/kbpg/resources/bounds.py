@@ -1,9 +1,9 @@
-"""Parameters of which a standby must have at least as much as its leader, and which way they are to go.
+"""Parameters of which a replica must have at least as much as its leader, and which way they are to go.
 
-PostgreSQL's documentation, "Hot Standby: Administrator's Overview": to grow them, standbys come first; to shrink
+PostgreSQL's documentation, "Hot Standby: Administrator's Overview": to grow them, replicas come first; to shrink
 them, the leader. Patroni keeps to it: on any node but the leader it starts PostgreSQL with the larger of its
 configuration and pg_controldata (`effective_configuration`, patroni/postgresql/config.py), and what
-pg_controldata of a standby says shrinks only with a restart of the leader as leader.
+pg_controldata of a replica says shrinks only with a restart of the leader as leader.
 """
 
 from __future__ import annotations

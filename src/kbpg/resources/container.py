@@ -12,6 +12,7 @@ from kbpg.engine.site import Site
 from kbpg.facts import Facts
 from kbpg.model import ABSENT, Absent, Change, Impact, Resource, State, Want
 from kbpg.resources.configuration import Configuration
+from kbpg.resources.container_log import last_lines, read_command
 from kbpg.resources.docker import LABEL_INPUTS, LABEL_SPEC, ContainersFact
 from kbpg.resources.privilege import NO_HEALTH, NO_NEW_PRIVILEGES, Health, health_of, security_of
 
@@ -202,11 +203,10 @@ def remove(site: Site, name: str, stop_timeout: int) -> None:
 
 
 def log_lines(site: Site, name: str, host: str | None = None) -> list[str]:
-    """Return the last lines of a container's log on `host` (default: here), under a heading."""
+    """Return the last lines of a container's log on `host` (default: here), under a heading, but connections'."""
     where = site.hosts.get(host or site.place)
     if where is None:
         return []
-    argv = ["docker", "logs", "--tail", str(LOG_LINES), name]
-    output = where.run(argv, check=False)
-    lines = (output.stdout + output.stderr).strip().splitlines()[-LOG_LINES:]
+    output = where.run(read_command(name), check=False)
+    lines = last_lines(output.stdout + output.stderr, LOG_LINES)
     return ["last lines of the container's log:", *(f"  {line}" for line in lines)] if lines else []

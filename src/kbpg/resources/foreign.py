@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from kbpg.facts import NotKnown, ShellFact
@@ -106,6 +106,16 @@ def judge(data: DataState, record: Ownership, cluster: str, major: int) -> str |
     if data.version and data.version != str(major):
         return f"{what}, but the inventory wants PostgreSQL {major}"
     return None
+
+
+def damaged(data: DataState, record: Ownership, cluster: str, major: int) -> bool:
+    """Return whether this is `cluster`'s own data by the host's record, and only its pg_control cannot be read.
+
+    The record must name a system identifier: a mere claim does not say whose data is there.
+    """
+    if not data.present or data.readable or not record.system_identifier:
+        return False
+    return judge(replace(data, readable=True), record, cluster, major) is None
 
 
 def describe(data: DataState) -> str:

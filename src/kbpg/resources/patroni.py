@@ -189,11 +189,11 @@ class PendingRestart(Resource):
         return sorted(self._leader.shift(facts).shrinks) if status and status.leads else []
 
     def advice(self, facts: Facts) -> str | None:
-        """Return why a standby still waits: it keeps what its leader has, which `--limit` may have left out."""
+        """Return why a replica still waits: it keeps what its leader has, which `--limit` may have left out."""
         status, names = facts.known(self._node), ", ".join(sorted(self._leader.shift(facts).shrinks))
         if not names or (status and status.leads):
             return None
-        return f"{names} shrinks, and a standby keeps the leader's until that was restarted: run it without --limit"
+        return f"{names} shrinks, and a replica keeps the leader's until that was restarted: run it without --limit"
 
     def fix(self, site: Site, change: Change) -> None:
         """Restart PostgreSQL through Patroni, unless it was restarted since: a switchover does that."""

@@ -63,7 +63,9 @@ class Probe(Resource):
         self.until(site)
 
     def until(self, site: Site) -> None:
-        """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last."""
+        """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last, `HostError` of a host
+        whose connection has ended meanwhile.
+        """
         ends = time.monotonic() + self._deadline
         by_host: dict[str, list[Fact[object]]] = {}
         for host, fact in self._sources:
@@ -76,6 +78,7 @@ class Probe(Resource):
             if time.monotonic() >= ends:
                 seen = "; ".join(Change(have, self._wanted).lines())
                 raise NotConverged(f"not so within {self._deadline:g} s: {seen}")
+            site.require_connected(by_host)
             time.sleep(INTERVAL)
 
     def evidence(self, site: Site) -> list[str]:

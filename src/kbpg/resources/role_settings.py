@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Facts
+from kbpg.inventory import OwnRole
 from kbpg.model import Change, Want
 from kbpg.resources.sql import OnLeader
 from kbpg.resources.sql_facts import RowsFact
@@ -25,17 +26,24 @@ NOT_SET = "not set"
 def application(context: Context) -> dict[str, int]:
     """Return the timeouts of the application's role in seconds, by setting; only those the inventory sets."""
     own = context.inventory.postgresql
-    wanted = {
-        "idle_in_transaction_session_timeout": own.app_idle_in_transaction_timeout,
-        "statement_timeout": own.app_statement_timeout,
-    }
+    return _given(own.app_idle_in_transaction_timeout, own.app_statement_timeout)
+
+
+def of_role(role: OwnRole) -> dict[str, int]:
+    """Return the same of a role of the inventory."""
+    return _given(role.idle_in_transaction_timeout, role.statement_timeout)
+
+
+def _given(idle_in_transaction: int | None, statement: int | None) -> dict[str, int]:
+    wanted = {"idle_in_transaction_session_timeout": idle_in_transaction, "statement_timeout": statement}
     return {name: seconds for name, seconds in wanted.items() if seconds is not None}
 
 
 class Timeouts(OnLeader):
     """A role has these timeouts, in seconds by the setting's name; 0 for none. Its other settings stay.
 
-    They hold for sessions that begin afterwards. Those of PgBouncer's pools end within an hour (`server_lifetime`).
+    PostgreSQL applies them as the role logs in, so they hold for sessions that begin afterwards, those of PgBouncer's
+    pools among them: a pool is of one role. Its sessions of before end within an hour (`server_lifetime`).
     """
 
     def __init__(self, context: Context, role: str, timeouts: Mapping[str, int]) -> None:

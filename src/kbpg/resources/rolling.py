@@ -13,9 +13,10 @@ from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
 from kbpg.operations.candidates import SYNCHRONOUS
+from kbpg.operations.clients_wait import LENIENT, Manner
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.switchover import switchover
-from kbpg.patroni import NodeFact, Standby, leader_of, streaming_of
+from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft_admin import member_fact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.patroni import INTERVAL
@@ -27,25 +28,26 @@ cluster takes longer, and the next run goes on waiting."""
 LISTEN_DEADLINE = 10.0
 """Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
 COUNTED_DEADLINE = 20.0
-"""Seconds for a standby that streams to be synchronous again: a few of Patroni's rounds."""
+"""Seconds for a replica that streams to be synchronous again: a few of Patroni's rounds."""
 NOT_COUNTED = "synchronous yet"
 """How the problem ends that passes by itself."""
 
 
 class OneNodeAtATime:
-    """Changes to db hosts, one after another: first what restarts nothing, then standbys, the leader last.
+    """Changes to db hosts, one after another: first what restarts nothing, then replicas, the leader last.
 
-    Before a node that serves is restarted every other one must be well: all standbys stream, and every
-    member of Raft sees a quorum. The leader is restarted only after a switchover. Of standbys those come first that
+    Before a node that serves is restarted every other one must be well: all replicas stream, and every
+    member of Raft sees a quorum. The leader is restarted only after a switchover. Of replicas those come first that
     do not stream, such as one whose address has changed: nobody else could be restarted before. Nodes that are
     down are started in the order of their Raft addresses, each when the one before listens: a member dials those
     whose address sorts before its own, as text, once, and again only after a second (pysyncobj/transport.py,
     connectionRetryTime; ADR 0022).
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, manner: Manner = LENIENT) -> None:
+        """Take in what `manner` clients wait for a switchover."""
         ports = context.inventory.ports
-        self._context = context
+        self._context, self._manner = context, manner
         self._node = NodeFact(ports.patroni)
         self._raft = member_fact(context)
         self._members = {host.name: f"{host.address}:{ports.raft}" for host in context.inventory.db}
@@ -86,6 +88,7 @@ class OneNodeAtATime:
                     f"not restarted: {'; '.join(problems)}",
                     hint="mend the other nodes first: kbpg diagnose",
                 )
+            site.require_connected(self._context.db_names)
             time.sleep(INTERVAL)
         self._joining = False
         if self._leads(site.facts, site.place):
@@ -93,7 +96,7 @@ class OneNodeAtATime:
 
     def _give_way(self, site: Site) -> None:
         """Let the leader be changed: somebody else leads from now on."""
-        problems = switchover(site, leaving=site.place).problems
+        problems = switchover(site, leaving=site.place, manner=self._manner).problems
         for name, problem in problems.items():
             site.say(f"{name}: {problem}")
         self.problems |= problems
@@ -109,6 +112,7 @@ class OneNodeAtATime:
         """Wait until the cluster is whole. Raises `NotConverged`."""
         ends = time.monotonic() + RETURN_DEADLINE
         while problems := self._problems(site.look(self._everywhere()), without=None):
+            site.require_connected(self._context.db_names)
             if time.monotonic() > ends:
                 raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
             time.sleep(INTERVAL)
@@ -137,10 +141,10 @@ class OneNodeAtATime:
         problems += self._unsafe(streaming, without)
         return problems + [text for name in names for text in self._raft_problems(facts, name, without)]
 
-    def _unsafe(self, streaming: Mapping[str, Standby], without: str | None) -> list[str]:
-        """Return which standbys commits do not wait for yet, though they should before another one goes.
+    def _unsafe(self, streaming: Mapping[str, Replica], without: str | None) -> list[str]:
+        """Return which replicas commits do not wait for yet, though they should before another one goes.
 
-        A standby that comes back streams some seconds before Patroni counts it (`Ha._process_quorum_replication`); if
+        A replica that comes back streams some seconds before Patroni counts it (`Ha._process_quorum_replication`); if
         the other one went meanwhile, commits would wait for nobody, or for the one that is gone.
         """
         if self._context.inventory.cluster.synchronous == "off":
@@ -148,7 +152,7 @@ class OneNodeAtATime:
         counted = {name for name, each in streaming.items() if each.sync_state in SYNCHRONOUS}
         if any(each.sync_state == "quorum" for each in streaming.values()):
             return [f"{n} is not {NOT_COUNTED}" for n in streaming if n not in {*counted, without}]
-        return [] if counted else [f"no standby is {NOT_COUNTED}"]
+        return [] if counted else [f"no replica is {NOT_COUNTED}"]
 
     def _raft_problems(self, facts: Facts, name: str, without: str | None) -> Iterable[str]:
         """Return what this member lacks: a quorum, or a partner other than the one that may go."""
@@ -159,7 +163,7 @@ class OneNodeAtATime:
         if not status.has_quorum:
             return [f"{name} sees no Raft quorum"]
         spared = self._members.get(without or "")
-        away = [p for p, connected in status.partners.items() if not connected and p != spared]
+        away = [partner for partner in status.away if partner != spared]
         return [f"{name} does not reach {partner}{self._ghost(partner)}" for partner in away]
 
     def _ghost(self, partner: str) -> str:
@@ -199,13 +203,13 @@ class OneProxyAtATime:
 class RestartOrder(OneNodeAtATime):
     """Restarts of PostgreSQL for its parameters: as above, but bounds that shrink begin with the leader, in place.
 
-    A standby keeps what its leader had until the leader itself, as leader, was restarted (see `bounds`), so a
-    switchover would change nothing, ever. Where other bounds grow with the same change, standbys are restarted
+    A replica keeps what its leader had until the leader itself, as leader, was restarted (see `bounds`), so a
+    switchover would change nothing, ever. Where other bounds grow with the same change, replicas are restarted
     twice: before the leader to have enough for it, after it to have no more.
     """
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, manner: Manner = LENIENT) -> None:
+        super().__init__(context, manner)
         self._leader = LeaderSettings(context)
         self.facts = (*self.facts, *self._leader.facts)
 
@@ -215,8 +219,8 @@ class RestartOrder(OneNodeAtATime):
         leader = [wave for wave in order if self._leads(facts, wave[0])]
         if not shift.shrinks or not leader:
             return order
-        standbys = [wave for wave in order if wave not in leader]
-        return [*(standbys if shift.grows else []), *leader, *standbys]
+        replicas = [wave for wave in order if wave not in leader]
+        return [*(replicas if shift.grows else []), *leader, *replicas]
 
     def _give_way(self, site: Site) -> None:
         """Prepare a restart in place, or hand over and wait until the old leader streams: demotion takes a while."""

@@ -44,14 +44,20 @@ class SuperuserAccess(OnLeader):
         return {"password": "accepted"}
 
     def fix(self, site: Site, change: Change) -> None:
-        """Set the verifier through the socket, where the container's own user is the superuser."""
+        """Set the verifier through the socket, where the container's own user is the superuser.
+
+        The log gets none of it.
+        """
         from psycopg.sql import SQL, Identifier, Literal
 
+        from kbpg.sql import UNLOGGED
+
+        unlogged = "".join(f"SET {name} = '{value}';\n" for name, value in UNLOGGED.items())
         statement = SQL("ALTER ROLE {} WITH LOGIN PASSWORD {}").format(
             Identifier(self._name), Literal(scram.verifier(self._password))
         )
         psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self._name, "-d", "postgres", "-f", "-"]
         site.hosts[self.leader(site.facts)].run(
             ["docker", "exec", "--interactive", "--user", "999", "patroni", *psql],
-            stdin=statement.as_string().encode() + b";\n",
+            stdin=f"{unlogged}{statement.as_string()};\n".encode(),
         )

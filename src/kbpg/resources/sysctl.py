@@ -37,6 +37,10 @@ NETWORK = (
     Setting("net.ipv4.tcp_keepalive_time", 60),
     Setting("net.ipv4.tcp_keepalive_intvl", 10),
     Setting("net.ipv4.tcp_keepalive_probes", 6),
+    # An attempt to connect is given up after 4 to 15 s (by the kernel's version), not after two minutes. Its packets
+    # are ever further apart: a walreceiver that began one at the start of a cut of one minute would try for the next
+    # time up to a minute after the cut. libpq's connect_timeout does not bound it (libpqwalreceiver.c).
+    Setting("net.ipv4.tcp_syn_retries", 3),
     Setting("fs.file-max", 1_000_000, at_least=True),
 )
 """What every host gets."""

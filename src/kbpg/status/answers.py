@@ -12,6 +12,7 @@ from kbpg.health.questions import Pooler, Server
 from kbpg.inventory import read_name
 from kbpg.patroni import LEADER_ROLES, NodeStatus
 from kbpg.prediction import recovery_times
+from kbpg.raft_admin import Consensus, addresses
 from kbpg.status.questions import Postgres, Questions
 from kbpg.status.standing import Standing
 from kbpg.status.values import Endpoints, Member, Pool, Prediction, Proxy, Raft
@@ -132,27 +133,28 @@ class _Answers:
         return bool(self._synchronous())
 
     def _synchronous(self) -> set[str]:
-        """Return the standbys that commits wait for, as the leader's Patroni says."""
-        standbys = self._nodes[self._leader].standbys if self._leader else ()
-        return {s.name for s in standbys if s.state == "streaming" and s.sync_state in ("sync", "quorum")}
+        """Return the replicas that commits wait for, as the leader's Patroni says."""
+        replicas = self._nodes[self._leader].replicas if self._leader else ()
+        return {s.name for s in replicas if s.state == "streaming" and s.sync_state in ("sync", "quorum")}
 
     def _raft(self) -> Raft | None:
         statuses = self._known(self._ask.raft) if self._ask.raft else {}
         if not statuses:
             return None
-        port = self._context.inventory.ports.raft
-        names = {f"{host.address}:{port}": host.name for host in self._context.inventory.db}
-        newest = max(statuses.values(), key=lambda status: (status.has_quorum, status.term))
+        members = addresses(self._context)
+        names = {address: name for name, address in members.items()}
+        quorate = Consensus(members, statuses).quorate
+        newest = max(statuses.items(), key=lambda each: (each[0] in quorate, each[1].term))[1]
         leader = names.get(newest.leader or "", newest.leader)
         view = statuses.get(leader or "", newest)
         return Raft(
             leader,
-            newest.has_quorum,
+            bool(quorate),
             newest.term,
             1 + len(view.partners),
             1 + sum(view.partners.values()),
-            tuple(names.get(each, each) for each, connected in view.partners.items() if not connected),
-            tuple(name for name, status in statuses.items() if not status.has_quorum),
+            tuple(names.get(each, each) for each in view.away),
+            tuple(name for name in statuses if name not in quorate),
         )
 
     # --- proxies -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kbpg.status.standing import Standing
 
 LAG_SECONDS = 10.0
-"""Seconds of replay lag from which on a standby counts as lagging; a healthy one is milliseconds behind."""
+"""Seconds of replay lag from which on a replica counts as lagging; a healthy one is milliseconds behind."""
 WAIT_SECONDS = 1.0
 """Seconds a client may wait for a server connection; in a pool that is large enough it waits milliseconds."""
 
@@ -64,7 +64,7 @@ def _of_commits(standing: Standing) -> Iterable[Problem]:
     if not standing.serves or not standing.synchronous:
         return
     if standing.rpo_zero is False:
-        yield Problem("RPO is not 0", "commits wait for no standby, so the newest are on the leader alone")
+        yield Problem("RPO is not 0", "commits wait for no replica, so the newest are on the leader alone")
     elif standing.rpo_zero and not any(member.sync for member in standing.members):
         yield Problem("commits wait", "no synchronous standby streams")
 

@@ -24,7 +24,7 @@ _NODE = """
 select pg_is_in_recovery(), current_setting('server_version'), current_setting('synchronous_standby_names'),
        current_setting('synchronous_commit'), case when pg_is_in_recovery() then pg_is_wal_replay_paused() end
 """
-_STANDBYS = """
+_REPLICAS = """
 select application_name, state, sync_state,
        case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint end,
        extract(epoch from replay_lag)::float8
@@ -102,7 +102,7 @@ class PostgresFact(CallFact[Postgres]):
         try:
             with sql.connect(reader, self.login) as connection:
                 ((read_only, version, names, commit, paused),) = sql.ask(connection, _NODE)
-                rows = sql.ask(connection, _STANDBYS)
+                rows = sql.ask(connection, _REPLICAS)
         except psycopg.Error as error:
             reason = sql.short(error)
             if "FATAL:" in str(error) and not reason.startswith("the database system is"):

@@ -104,7 +104,7 @@ def _member(member: Member) -> Row:
 def _role(member: Member) -> str:
     return {
         "leader": "leader",
-        "replica": "sync standby" if member.sync else "standby",
+        "replica": "sync standby" if member.sync else "replica",
     }.get(member.role, "-")
 
 
@@ -177,7 +177,7 @@ def _endpoints(endpoints: Endpoints) -> str:
 
 def _reads(proxies: Sequence[Proxy], endpoints: Endpoints) -> Iterable[str]:
     """Yield who serves reads: in one line, with the proxies that differ."""
-    instead = "the leader, no standby is fit to" if endpoints.fallback == "primary" else "nobody"
+    instead = "the leader, no replica is fit to" if endpoints.fallback == "primary" else "nobody"
     by_nodes: dict[str, list[str]] = {}
     for proxy in proxies:
         if proxy.reads_from is not None:

@@ -24,8 +24,8 @@ class Standing:
     """The cluster at one moment.
 
     `leader` is the one node that says that it leads, `problem` why there is none. `rpo_zero` is whether every
-    acknowledged commit is on a standby too; `synchronous` whether the inventory wants that. `paused` is
-    Patroni's pause, `max_lag` the bytes a standby may be behind, `notes` what is no problem.
+    acknowledged commit is on a replica too; `synchronous` whether the inventory wants that. `paused` is
+    Patroni's pause, `max_lag` the bytes a replica may be behind, `notes` what is no problem.
     """
 
     cluster: str
@@ -68,13 +68,13 @@ class Standing:
     @property
     def summary(self) -> str:
         """Return how it stands in words: who leads, how many follow, what a failover would lose."""
-        leader, standbys = self.leading, [member for member in self.members if not member.leads]
+        leader, replicas = self.leading, [member for member in self.members if not member.leads]
         if leader is None:
             return _without_leader(self.members, self.problem)
         if not self.serves:
             return f"{leader.name} leads but does not serve, {_why_not(leader)}"
-        streaming = sum(member.state == "streaming" for member in standbys)
-        parts = [f"{leader.name} leads", f"{streaming} of {len(standbys)} standbys stream"]
+        streaming = sum(member.state == "streaming" for member in replicas)
+        parts = [f"{leader.name} leads", f"{streaming} of {len(replicas)} replicas stream"]
         parts += {True: ["RPO 0"], False: ["RPO not 0"], None: []}[self.rpo_zero]
         return ", ".join(parts)
 

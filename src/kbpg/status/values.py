@@ -64,7 +64,7 @@ class Proxy:
     """A proxy as it is.
 
     `haproxy` and `pgbouncer` are whether their ports accept connections, None where not known. `routes_to`
-    are the nodes HAProxy sends writes to, `reads_from` the standbys it has for readers, `pools` what PgBouncer's
+    are the nodes HAProxy sends writes to, `reads_from` the replicas it has for readers, `pools` what PgBouncer's
     console shows, each None where that does not answer, for the reason in `haproxy_problem` or
     `pgbouncer_problem`. `problem` is why nothing is known.
     """
@@ -110,7 +110,7 @@ class Raft:
 class Endpoints:
     """Where clients connect: the load balancer or every proxy, and the port of each kind.
 
-    `read_database` is PgBouncer's name for reads; `fallback` who serves them without a standby (`primary`, `none`).
+    `read_database` is PgBouncer's name for reads; `fallback` who serves them without a replica (`primary`, `none`).
     """
 
     addresses: tuple[str, ...]

@@ -9,6 +9,7 @@ from kbpg.model import CLUSTER, Placed, Resource, Stage
 from kbpg.resources.databases import ManagedDatabase, ManagedExtension
 from kbpg.resources.grants import DatabaseGrant, SchemaGrant
 from kbpg.resources.public_rights import PublicRights
+from kbpg.resources.role_settings import Timeouts, of_role
 from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.sql import Schema
 from kbpg.resources.unmanaged import Unmanaged
@@ -27,6 +28,11 @@ def roles(context: Context) -> Iterator[Stage]:
     if own:
         yield Stage("roles", _placed([ManagedRole(context, role) for role in own]))
         yield Stage("memberships", _placed([Membership(context, role) for role in own]))
+    limited = {role.name: timeouts for role in own if (timeouts := of_role(role))}
+    if limited:
+        yield Stage(
+            "timeouts of roles", _placed([Timeouts(context, name, given) for name, given in limited.items()])
+        )
 
 
 def databases(context: Context) -> Iterator[Stage]:

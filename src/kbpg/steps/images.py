@@ -43,7 +43,7 @@ def inputs(inventory: Inventory, template: str) -> str:
     agree on the digest (docs/adr/0002-image-identity.md). `build.revision` is in it: changing that rebuilds.
     """
     build = inventory.build
-    neutral = Build(images=build.images, revision=build.revision)
+    neutral = Build(images=build.images, revision=build.revision, packages=build.packages)
     text = render(template, inventory=inventory.model_copy(update={"build": neutral}))
     return hashlib.sha256(json.dumps([template, text, dict(build.args)]).encode()).hexdigest()
 

@@ -142,6 +142,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
             f"{paths.data}:/var/lib/postgresql/data:rw",
             f"{paths.raft}:/var/lib/raft:rw",
             f"{paths.patroni}:/etc/patroni:ro",
+            *(f"{path}:{path}:rw" for path in context.inventory.postgresql.mounts),
         ),
         stop_timeout=STOP_TIMEOUT,
         shm_size=SHM_SIZE,
@@ -199,18 +200,31 @@ def _reload(context: Context, site: Site) -> None:
 
 
 def _await_transport(context: Context, site: Site) -> None:
-    """Wait until the REST API speaks as its files say: it loads them in Patroni's next round. Raises `HostError`."""
+    """Wait until the REST API speaks as its files say: it loads them in Patroni's next round. Raises `HostError`.
+
+    Where they have another certificate, too: it closes its port to take it, and whoever asks then hears nobody.
+    """
     ends = time.monotonic() + TRANSPORT_DEADLINE
     while True:
         try:
-            if rest.speaks_tls(site.host, context.inventory.ports.patroni) == context.transport.rest:
+            problem = _behind(
+                context, site.place, rest.certificate(site.host, context.inventory.ports.patroni)
+            )
+            if not problem:
                 return
-            problem = "it does not speak TLS" if context.transport.rest else "it still speaks TLS"
         except OSError as error:
             problem = str(error) or type(error).__name__
         if time.monotonic() > ends:
             raise HostError(site.place, f"Patroni's REST API did not take its new settings: {problem}")
         time.sleep(0.2)
+
+
+def _behind(context: Context, host: str, shown: str | None) -> str:
+    """Return what a REST API that shows this certificate (PEM; None: none) has not taken of its files yet, or ""."""
+    if (shown is not None) != context.transport.rest:
+        return "it still speaks TLS" if shown else "it does not speak TLS"
+    own = "".join(context.pki.hosts[host].certificate.decode().split())
+    return "" if not shown or "".join(shown.split()) in own else "it still shows its former certificate"
 
 
 def _started_since(context: Context, site: Site) -> bool:

@@ -16,7 +16,7 @@ from kbpg.steps import s02_patroni, s04_pgbouncer, s05_pgvector
 from kbpg.steps.patroni_node import files_of
 
 REPLAY_DEADLINE = 10.0
-"""Seconds for the standbys to replay a new verifier while clients wait: half the bound of the pause; a standby that
+"""Seconds for the replicas to replay a new verifier while clients wait: half the bound of the pause; a replica that
 streams takes milliseconds."""
 GATES = ("not paused", "no rebuild left")
 """Titles of the stages of step 02 that are requirements."""
@@ -84,7 +84,7 @@ def _pooler_nodes(context: Context, kind: type[Resource]) -> tuple[Placed, ...]:
 def _replayed(context: Context) -> Probe:
     """Return the wait until every node has the auth role as the leader has it.
 
-    PgBouncer looks the passwords of readers up on standbys: one that has not replayed it would refuse PgBouncer.
+    PgBouncer looks the passwords of readers up on replicas: one that has not replayed it would refuse PgBouncer.
     """
     fact, names = RolesFact(context.superuser()), context.db_names
 

@@ -12,9 +12,10 @@ from kbpg.credentials import Found
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Fact, Facts, LocalFact
-from kbpg.layout import DB_CONTAINERS, PATRONI, layout
+from kbpg.layout import DB_CONTAINERS, PATRONI, PROXY_CONTAINERS, layout
 from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step, Want
 from kbpg.resources.directory import DirectoryFact
+from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.file import FileFact
 from kbpg.resources.identity import record_path
 from kbpg.steps import authority, databases
@@ -52,7 +53,7 @@ class Safe(Resource):
         self._file = CredentialsFact.of(context)
         self._data = DirectoryFact(paths.pgdata)
         self._record = FileFact(record_path(paths.base))
-        self.facts = (DB_CONTAINERS, self._data, self._record)
+        self.facts: tuple[Fact[object], ...] = (DB_CONTAINERS, self._data, self._record)
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Ask the controller for the file, the host for traces of a cluster."""
@@ -94,6 +95,22 @@ class Safe(Resource):
     def fix(self, site: Site, change: Change) -> None:
         """Never: this is a requirement."""
         raise Refused("credentials are not generated while a cluster exists")
+
+
+class SafeProxy(Safe):
+    """The same of a proxy: while it serves a cluster, there is one, whatever the db hosts say."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.facts = (PROXY_CONTAINERS,)
+
+    def _traces(self, facts: Facts) -> list[tuple[str, bool]]:
+        """Return the containers that kbpg started: somebody else's say nothing of this cluster."""
+        found = facts.get(PROXY_CONTAINERS)
+        return [
+            (f"container {name}", LABEL_SPEC in ((container.get("Config") or {}).get("Labels") or {}))
+            for name, container in found.items()
+        ]
 
 
 class Unchanged(Resource):
@@ -155,9 +172,10 @@ class CredentialsFile(Resource):
 
 def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 00."""
-    lost = tuple(Placed(name, Safe(context)) for name in context.db_names)
+    lost = [Placed(name, Safe(context)) for name in context.db_names]
+    lost += [Placed(name, SafeProxy(context)) for name in context.proxy_names]
     return (
-        Stage("no cluster without its credentials", lost, requirement=True, unlimited=True),
+        Stage("no cluster without its credentials", tuple(lost), requirement=True, unlimited=True),
         *databases.requirements(context),
         Stage("credentials as read", (Placed(CONTROLLER, Unchanged(context)),), requirement=True),
         *authority.requirements(context),

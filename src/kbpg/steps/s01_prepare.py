@@ -63,7 +63,8 @@ def needs(context: Context, host: Host) -> Needs:
     """Return what the host's role asks of it."""
     paths, inventory = layout(context), context.inventory
     if host.role == "db":
-        return Needs(DB_CONTAINERS, _db_ports(context, host), {}, (paths.data, paths.base))
+        rooms, mounts = (paths.data, paths.base), inventory.postgresql.mounts
+        return Needs(DB_CONTAINERS, _db_ports(context, host), {}, rooms, mounts)
     files = {
         "HAProxy": s03_haproxy.nofile(inventory.haproxy.max_connections),
         "PgBouncer": s04_pgbouncer.nofile(inventory),
@@ -84,7 +85,7 @@ def _proxy_ports(context: Context, host: Host) -> tuple[Needed, ...]:
     ports, at = context.inventory.ports, host.address
     return (
         Needed(ports.primary, "HAProxy to the leader", HAPROXY, (at, LOOPBACK)),
-        Needed(ports.replicas, "HAProxy to the standbys", HAPROXY, (at, LOOPBACK)),
+        Needed(ports.replicas, "HAProxy to the replicas", HAPROXY, (at, LOOPBACK)),
         Needed(ports.stats, "HAProxy's statistics", HAPROXY, (at,)),
         Needed(ports.pgbouncer, "PgBouncer", PGBOUNCER, (at, LOOPBACK)),
     )

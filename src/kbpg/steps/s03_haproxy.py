@@ -1,4 +1,4 @@
-"""Step 03: HAProxy on each proxy, 5432 to the leader and 5433 to the standbys."""
+"""Step 03: HAProxy on each proxy, 5432 to the leader and 5433 to the replicas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
-from kbpg.operations.known_servers import STATES
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
@@ -43,15 +42,18 @@ UP = "2"
 """srv_op_state (HAProxy's management guide, "show servers state")."""
 LOOPBACK = "127.0.0.1"
 """How a PgBouncer reaches the HAProxy of its own host."""
-RELOAD = (
-    'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
-    "{} echo reload | socat -t 15 - ./master.sock; rm -f servers.state"
-)
+KNOWN = 'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
 """The new worker begins with what the old one knows of the servers: by itself it takes all for up until its first
-checks, and sends writes to standbys. The master answers `Success=1` once the new worker runs, or says why it kept the
-old one."""
+checks, and sends writes to replicas."""
 TWICE = f" sed -i -E 's/^([0-9]+ [^ ]+ [0-9]+ [^ ]+)( .*)$/&\\n\\1{OLD_SUFFIX}\\2/' servers.state;"
 """What is known of a server is known of the one that is checked the old way, too."""
+TOO_EARLY = (
+    f""" awk '$2 == "primary" {{ if ($4 ~ /\\{OLD_SUFFIX}$/) old = 1; else if ($6 == {UP}) up = 1 }}"""
+    """ END { exit !(old && !up) }' servers.state && rm servers.state && exit;"""
+)
+"""Where nodes are checked both ways, until one is up by the check that stays: without it nobody would be."""
+RELOAD = " echo reload | socat -t 15 - ./master.sock; rm -f servers.state"
+"""The master answers `Success=1` once the new worker runs, or says why it kept the old one."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -145,20 +147,9 @@ def _check(context: Context, site: Site, content: bytes) -> None:
         raise NotConverged("HAProxy would not load the new configuration", detail=said)
 
 
-def _reload_command(context: Context) -> list[str]:
-    script = RELOAD.format(TWICE if context.transport.between else "")
-    return ["docker", "exec", HAPROXY, "sh", "-c", script]
-
-
-def _await_new_mode(site: Site, ends: float) -> None:
-    """Wait, where nodes are checked both ways, until one is up by the check that stays: nobody else would be."""
-    while time.monotonic() < ends:
-        found = site.host.run(["docker", "exec", HAPROXY, "sh", "-c", STATES], check=False).stdout
-        lines = [line.split() for line in found.splitlines() if line[:1].isdigit() and " primary " in line]
-        old = [line for line in lines if line[3].endswith(OLD_SUFFIX)]
-        if not old or any(line[5] == UP for line in lines if line not in old):
-            return
-        time.sleep(0.2)
+def _reload_command(context: Context, anyway: bool) -> list[str]:
+    both = TWICE if context.transport.between else "" if anyway else TOO_EARLY
+    return ["docker", "exec", HAPROXY, "sh", "-c", KNOWN + both + RELOAD]
 
 
 def _reload(context: Context, site: Site) -> None:
@@ -169,13 +160,12 @@ def _reload(context: Context, site: Site) -> None:
     Raises `HostError`.
     """
     ends = time.monotonic() + RELOAD_DEADLINE
-    if not context.transport.between:
-        _await_new_mode(site, ends)
     while True:
-        output = site.host.run(_reload_command(context), check=False, timeout=30.0)
+        late = time.monotonic() > ends
+        output = site.host.run(_reload_command(context, anyway=late), check=False, timeout=30.0)
         if "Success=1" in output.stdout:
             break
-        if time.monotonic() > ends:
+        if late:
             said = (output.stdout + output.stderr).strip().splitlines()[-8:]
             raise HostError(site.place, "HAProxy did not reload", detail=[*said, *log_lines(site, HAPROXY)])
         time.sleep(0.2)
@@ -201,4 +191,4 @@ def route(context: Context, proxy: str) -> Probe:
     )
 
 
-STEP = Step(3, "haproxy", "HAProxy on the proxies: one port to the leader, one to the standbys", stages)
+STEP = Step(3, "haproxy", "HAProxy on the proxies: one port to the leader, one to the replicas", stages)

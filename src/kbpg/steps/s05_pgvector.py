@@ -15,7 +15,7 @@ from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps import databases
 
 REPLAY_DEADLINE = 30.0
-"""Seconds until a standby has replayed what the leader just did; measured: milliseconds."""
+"""Seconds until a replica has replayed what the leader just did; measured: milliseconds."""
 QUERY_DEADLINE = 30.0
 """Seconds until a query as the application comes back: a new pool logs in first."""
 
@@ -41,14 +41,14 @@ def stages(context: Context) -> Sequence[Stage]:
             ),
         ),
         *databases.databases(context),
-        Stage("every node", tuple(Placed(name, _replayed(context, name)) for name in context.db_names)),
+        Stage("every node", tuple(Placed(name, version_here(context, name)) for name in context.db_names)),
         Stage(
             "vector query", tuple(Placed(name, vector_query(context, name)) for name in context.proxy_names)
         ),
     )
 
 
-def _replayed(context: Context, host: str) -> Probe:
+def version_here(context: Context, host: str) -> Probe:
     """Return the wait until this node has the extension at the wanted version."""
     fact = extensions(context, context.inventory.cluster.database)
     version = context.inventory.versions.pgvector

@@ -17,16 +17,18 @@ from kbpg.raft_admin import member_fact
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.steps.s03_haproxy import route
-from kbpg.steps.s05_pgvector import vector_query
+from kbpg.steps.s05_pgvector import vector_query, version_here
 
 SETTLE_DEADLINE = 30.0
-"""Seconds for what follows a change by itself: a standby that catches up, a view that is refreshed."""
+"""Seconds for what follows a change by itself: a replica that catches up, a view that is refreshed."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 06: one, every check side by side."""
     cluster = [_leader_agreed(context), _streaming(context), _scram(context), _safe_parameters(context)]
-    nodes = [Placed(name, _quorum(context, name)) for name in context.db_names]
+    nodes = [
+        Placed(name, check(context, name)) for name in context.db_names for check in (_quorum, version_here)
+    ]
     proxies = [
         Placed(name, check(context, name))
         for name in context.proxy_names
@@ -57,7 +59,7 @@ def _leader_seen(members: Sequence[patroni.Member]) -> str:
 
 
 def _streaming(context: Context) -> Probe:
-    """Every standby streams, on the leader's timeline, no farther behind than HAProxy lets it serve reads."""
+    """Every replica streams, on the leader's timeline, no farther behind than HAProxy lets it serve reads."""
     names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
     limit = context.inventory.haproxy.replica_max_lag
     query = (
@@ -77,10 +79,10 @@ def _streaming(context: Context) -> Probe:
                 problems.append(f"{name} is on timeline {own}, not {timeline}")
             if lag > limit:
                 problems.append(f"{name} is {lag} bytes behind")
-        return {"standbys": "; ".join(problems) or "streaming"}
+        return {"replicas": "; ".join(problems) or "streaming"}
 
     sources = [(name, fact) for name in names for fact in (node, lags)]
-    return Probe("every standby streams", {"standbys": "streaming"}, see, sources, deadline=SETTLE_DEADLINE)
+    return Probe("every replica streams", {"replicas": "streaming"}, see, sources, deadline=SETTLE_DEADLINE)
 
 
 def _quorum(context: Context, host: str) -> Probe:
@@ -90,11 +92,10 @@ def _quorum(context: Context, host: str) -> Probe:
 
     def see(facts: Facts) -> State:
         status = facts.get(fact, host)
-        away = [partner for partner, connected in status.partners.items() if not connected]
         return {
             "quorum": status.has_quorum,
             "partners": len(status.partners),
-            "away": ", ".join(away) or "none",
+            "away": ", ".join(status.away) or "none",
         }
 
     wanted: State = {"quorum": True, "partners": len(inventory.db) - 1, "away": "none"}
@@ -162,5 +163,8 @@ def _safe_parameters(context: Context) -> Probe:
 
 
 STEP = Step(
-    6, "diagnostics", "is it whole: leader, standbys, quorum, routes, a query as the application", stages
+    6,
+    "diagnostics",
+    "is it whole: leader, replicas, quorum, pgvector, routes, a query as the application",
+    stages,
 )

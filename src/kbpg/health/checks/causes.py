@@ -83,7 +83,7 @@ NO_WAY = "could not connect to the primary server"
 
 
 @dataclass(frozen=True)
-class Standby:
+class Replica:
     """A standby that does not stream: its cause ("" where the log shows none), and the lines that show it."""
 
     host: str
@@ -92,13 +92,13 @@ class Standby:
     evidence: tuple[str, ...]
 
 
-def standby(snapshot: Snapshot, host: str) -> Standby | None:
+def replica(snapshot: Snapshot, host: str) -> Replica | None:
     """Return why the node does not stream; None where it does, leads, or cannot be judged."""
     leader, node = snapshot.leader, snapshot.node(host)
     if leader is None or host == leader or node is None:
         return None
     status = snapshot.node(leader)
-    streaming = {each.name for each in status.standbys if each.state == "streaming"} if status else set()
+    streaming = {each.name for each in status.replicas if each.state == "streaming"} if status else set()
     if host in streaming:
         return None
     log = [line for line in snapshot.log(host, PATRONI) if line.strip()]
@@ -106,28 +106,28 @@ def standby(snapshot: Snapshot, host: str) -> Standby | None:
         for cause in CAUSES:
             if cause.pattern.search(log[index]):
                 lines = log[max(0, index - 1) : index + EVIDENCE_LINES - 1]
-                return Standby(host, cause.id, message(log[index]), tuple(lines))
+                return Replica(host, cause.id, message(log[index]), tuple(lines))
     return _by_facts(snapshot, host, leader, log)
 
 
-def _by_facts(snapshot: Snapshot, host: str, leader: str, log: list[str]) -> Standby:
+def _by_facts(snapshot: Snapshot, host: str, leader: str, log: list[str]) -> Replica:
     slot = slot_name(host)
     rows = snapshot.facts.known(snapshot.ask.views.slots, leader)
     slots = {str(row[0]): row for row in rows or ()}
     tail = tuple(log[-EVIDENCE_LINES:])
     if rows is not None and slot not in slots:
-        return Standby(host, "replica-slot-missing", f'{leader} has no replication slot "{slot}"', tail)
+        return Replica(host, "replica-slot-missing", f'{leader} has no replication slot "{slot}"', tail)
     if rows is not None and slots[slot][3] == "lost":
-        return Standby(host, "replica-wal-removed", f'the log that slot "{slot}" kept was removed', tail)
+        return Replica(host, "replica-wal-removed", f'the log that slot "{slot}" kept was removed', tail)
     mine, its = snapshot.node(host), snapshot.node(leader)
     if mine and its and mine.timeline > its.timeline > 0:
         said = f"it is on timeline {mine.timeline}, and {leader} on {its.timeline}"
-        return Standby(host, "replica-diverged", said, tail)
+        return Replica(host, "replica-diverged", said, tail)
     since = _since_streaming(log)
     failed = [line for line in since if NO_WAY in line]
     if failed:  # what cannot be read at the end of what was received is then no sign of anything
-        return Standby(host, "", message(failed[-1]), tail)
-    return _stuck(host, since) or Standby(host, "", "", tail)
+        return Replica(host, "", message(failed[-1]), tail)
+    return _stuck(host, since) or Replica(host, "", "", tail)
 
 
 def _since_streaming(log: list[str]) -> list[str]:
@@ -136,13 +136,13 @@ def _since_streaming(log: list[str]) -> list[str]:
     return log[last + 1 :]
 
 
-def _stuck(host: str, log: list[str]) -> Standby | None:
+def _stuck(host: str, log: list[str]) -> Replica | None:
     """Return the standby whose log does not go on as the leader's does, though it reaches the leader."""
     found = [(match[1], line) for line in log if (match := STUCK.search(line))]
     if len(found) < 2 or len({place for place, _ in found}) > 1:
         return None
     said = f"its log does not go on as the leader's does: {message(found[-1][1])}"
-    return Standby(host, "replica-diverged", said, tuple(line for _, line in found[-EVIDENCE_LINES:]))
+    return Replica(host, "replica-diverged", said, tuple(line for _, line in found[-EVIDENCE_LINES:]))
 
 
 def slot_name(member: str) -> str:

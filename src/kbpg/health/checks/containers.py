@@ -9,6 +9,7 @@ from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.questions import NeighboursFact
 from kbpg.health.snapshot import Snapshot
+from kbpg.inventory.checks import overlap
 from kbpg.layout import HAPROXY, PATRONI, PGBOUNCER
 from kbpg.model import Change
 from kbpg.resources.container import Container
@@ -171,17 +172,13 @@ def shared(snapshot: Snapshot) -> Iterable[Seen]:
     for host in snapshot.db:
         names = snapshot.containers_fact(host).names
         for each in snapshot.facts.known(NeighboursFact(names), host) or ():
-            if any(_overlaps(mount, snapshot.paths.data) for mount in each.mounts):
+            if any(overlap(mount, snapshot.paths.data) for mount in each.mounts):
                 yield Seen(
                     host,
                     f"container {each.name} ({each.image}) runs with {snapshot.paths.data}",
                     remedy=snapshot.on_host(host, "docker stop", each.name),
                     subject=each.name,
                 )
-
-
-def _overlaps(mount: str, path: str) -> bool:
-    return mount == path or path.startswith(f"{mount}/") or mount.startswith(f"{path}/")
 
 
 CHECKS = (
@@ -218,7 +215,14 @@ CHECKS = (
         "the program ends as soon as it is started, so it does not serve",
         "{kbpg} apply-all --limit {host}",
         restarting,
-        explained_by=(*HOST_FAULT, "port-taken", "nofile-low", "address-missing", "data-permissions"),
+        explained_by=(
+            *HOST_FAULT,
+            "port-taken",
+            "nofile-low",
+            "address-missing",
+            "data-permissions",
+            "data-unreadable",
+        ),
     ),
     Check(
         "container-unmanaged",

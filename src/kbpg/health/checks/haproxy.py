@@ -98,7 +98,7 @@ def unusable(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def no_replicas(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the proxies with nobody for readers, or without a standby that streams."""
+    """Yield the proxies with nobody for readers, or without a replica that streams."""
     for proxy in snapshot.proxies:
         servers = {each.name: each for each in snapshot.servers(proxy) or () if each.proxy == "replicas"}
         if not servers:

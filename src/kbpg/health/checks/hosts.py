@@ -8,6 +8,7 @@ from kbpg.errors import AccessDenied, HostKeyError
 from kbpg.facts import NotKnown
 from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.checks.overrides import overridden, reset
+from kbpg.health.checks.storage import replaceable
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import Host, human_size
@@ -93,6 +94,11 @@ def judged(name: str) -> Callable[[Snapshot], Iterable[Seen]]:
                 yield Seen(host.name, problem.text, problem.detail, remedy)
 
     return examine
+
+
+def foreign(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the data that is not this cluster's, or not for sure; `data-unreadable` tells of what is only damaged."""
+    return (seen for seen in judged("data")(snapshot) if not replaceable(snapshot, seen.host))
 
 
 def ports(snapshot: Snapshot) -> Iterable[Seen]:
@@ -186,7 +192,7 @@ CHECKS = (
         "disk-full",
         "the disk is nearly full",
         Severity.WARNING,
-        "PostgreSQL stops when it cannot write its log, and a standby without room falls behind for good",
+        "PostgreSQL stops when it cannot write its log, and a replica without room falls behind for good",
         "df -h",
         disk,
     ),
@@ -236,14 +242,14 @@ CHECKS = (
         Severity.CRITICAL,
         "PostgreSQL data that is not this cluster's stands where this cluster's belongs; kbpg does not touch it",
         "find out whose data it is, and move it away",
-        judged("data"),
+        foreign,
         explained_by=(*HOST_FAULT, "cluster-unmanaged"),
     ),
     Check(
         "identity-differs",
         "system identifiers differ between hosts",
         Severity.CRITICAL,
-        "the data directories belong to different clusters: one cannot be a standby of the other",
+        "the data directories belong to different clusters: one cannot be a replica of the other",
         "find out which host has the right data",
         judged("identity"),
         explained_by=("host-unreachable", "docker-down", "data-foreign"),

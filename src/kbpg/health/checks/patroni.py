@@ -50,7 +50,7 @@ def paused_nodes(snapshot: Snapshot) -> list[str]:
 
 
 def _hidden_leader(snapshot: Snapshot) -> bool:
-    """Return whether a host that kbpg cannot reach leads, as a standby that streams from it shows."""
+    """Return whether a host that kbpg cannot reach leads, as a replica that streams from it shows."""
     for host in snapshot.db:
         node, seen = snapshot.node(host), leader_seen(snapshot.members(host) or ())
         if node and node.receiving and seen in snapshot.unreachable:
@@ -158,7 +158,7 @@ CHECKS = (
         "nobody, HAProxy included, can tell what this node is, so it gets no clients and does not fail over",
         "docker logs --tail 50 patroni",
         silent,
-        explained_by=(*CONTAINER_FAULT, "raft-rebuild-unfinished"),
+        explained_by=(*CONTAINER_FAULT, "raft-rebuild-unfinished", "data-unreadable"),
     ),
     Check(
         "two-leaders",
@@ -190,6 +190,7 @@ CHECKS = (
             "raft-rebuild-unfinished",
             "data-permissions",
             "data-foreign",
+            "data-unreadable",
             "data-shared",
             "replica-no-checkpoint",
             "replica-diverged",

@@ -12,7 +12,7 @@ from kbpg.resources.pause_ended import PauseEnded
 
 
 def unfinished(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the proxies where a guard had to let clients go on, or could not."""
+    """Yield the proxies where a guard had to let clients go on, or cannot."""
     for _, found in snapshot.differing(PauseEnded):
         resource, place = found.placed.resource, found.placed.place
         left = resource.left(snapshot.facts.at(place)) if isinstance(resource, PauseEnded) else None
@@ -21,7 +21,7 @@ def unfinished(snapshot: Snapshot) -> Iterable[Seen]:
         ended = "clients go on since" if left.ended else "whether clients go on is not known"
         yield Seen(
             place,
-            f"a kbpg that paused PgBouncer was killed or cut off; {ended}",
+            f"the kbpg that paused PgBouncer did not end that pause; {ended}",
             left.lines,
             repair=Repair(
                 Action.APPLY_STEP,

@@ -126,15 +126,15 @@ def unusable(snapshot: Snapshot) -> Iterable[Seen]:
             continue
         why = snapshot.why_not(views.pooled, proxy)
         rows = snapshot.facts.known(views.pooled, proxy)
-        log = last_lines(snapshot, proxy, PGBOUNCER)
-        repair = Repair(Action.RECONNECT_POOLER, proxy, f"RECONNECT on {proxy}: new connections to HAProxy")
         if why and not _about_login(why):
-            yield Seen(
-                proxy, f"a query as the application through port {port} fails: {why}", log, repair=repair
-            )
+            seen = f"a query as the application through port {port} fails: {why}"
         elif rows and rows[0][0]:
             where = snapshot.by_address.get(str(rows[0][1]), str(rows[0][1]))
-            yield Seen(proxy, f"port {port} leads to {where}, which is read-only", log, repair=repair)
+            seen = f"port {port} leads to {where}, which is read-only"
+        else:
+            continue
+        repair = Repair(Action.RECONNECT_POOLER, proxy, f"RECONNECT on {proxy}: new connections to HAProxy")
+        yield Seen(proxy, seen, last_lines(snapshot, proxy, PGBOUNCER), repair=repair)
 
 
 def vector(snapshot: Snapshot) -> Iterable[Seen]:

@@ -20,7 +20,7 @@ NEWER_PGVECTOR = "0.8.3"
 
 
 def extension_missing(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that the database has no pgvector, or a standby does not have what the leader has."""
+    """Yield that the database has no pgvector, or a replica does not have what the leader has."""
     found, leader = _versions(snapshot), snapshot.leader
     name = snapshot.inventory.cluster.database
     if leader and leader in found and found[leader] is None:

@@ -11,6 +11,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
+from kbpg.raft_admin import addresses, consensus
 
 DOWN = (*CONTAINER_FAULT, "raft-rebuild-unfinished", "raft-password", "raft-silent", "patroni-silent")
 """What explains that a member is not in touch with the others."""
@@ -18,8 +19,7 @@ DOWN = (*CONTAINER_FAULT, "raft-rebuild-unfinished", "raft-password", "raft-sile
 
 def members(snapshot: Snapshot) -> dict[str, str]:
     """Return the addresses ("address:port") that the inventory gives the members, and their hosts' names."""
-    port = snapshot.inventory.ports.raft
-    return {f"{host.address}:{port}": host.name for host in snapshot.inventory.db}
+    return {address: name for name, address in addresses(snapshot.context).items()}
 
 
 def password(snapshot: Snapshot) -> Iterable[Seen]:
@@ -74,11 +74,12 @@ def silent(snapshot: Snapshot) -> Iterable[Seen]:
 
 def no_quorum(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield that no member that can be seen is in touch with a majority."""
-    found = {host: status for host in snapshot.db if (status := snapshot.raft(host))}
-    if not found or any(status.has_quorum for status in found.values()):
+    seen = consensus(snapshot.facts, snapshot.context)
+    found = seen.answering
+    if not found or seen.quorate:
         return
     names = members(snapshot)
-    away = {names.get(p, p) for status in found.values() for p, there in status.partners.items() if not there}
+    away = {names.get(partner, partner) for status in found.values() for partner in status.away}
     lines = [
         f"{host}: term {status.term}, commit {status.commit_index}, in touch with "
         + (", ".join(names.get(p, p) for p, there in status.partners.items() if there) or "nobody")
@@ -95,13 +96,11 @@ def no_quorum(snapshot: Snapshot) -> Iterable[Seen]:
 
 def isolated(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the members without a quorum while others have one."""
-    found = {host: status for host in snapshot.db if (status := snapshot.raft(host))}
-    if not any(status.has_quorum for status in found.values()):
-        return
-    for host, status in found.items():
-        if not status.has_quorum:
+    seen = consensus(snapshot.facts, snapshot.context)
+    others = ", ".join(seen.quorate)
+    for host, status in seen.answering.items():
+        if others and not status.has_quorum:
             lines = tuple(f"{p}: {'connected' if there else 'away'}" for p, there in status.partners.items())
-            others = ", ".join(name for name, each in found.items() if each.has_quorum)
             yield Seen(host, f"sees no quorum, while {others} do", lines)
 
 

@@ -37,7 +37,7 @@ def unusable(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def _up(snapshot: Snapshot, proxy: str) -> bool | None:
-    """Return whether HAProxy has a standby for readers; None where it does not say."""
+    """Return whether HAProxy has a replica for readers; None where it does not say."""
     servers = snapshot.servers(proxy)
     if servers is None:
         return None
@@ -49,7 +49,7 @@ def _nobody(snapshot: Snapshot, proxy: str) -> bool:
 
 
 def on_leader(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the proxies whose readers the leader serves though a standby is up."""
+    """Yield the proxies whose readers the leader serves though a replica is up."""
     for proxy in snapshot.proxies:
         for way, view, part in _ways(snapshot):
             rows = snapshot.facts.known(view, proxy)
@@ -57,7 +57,7 @@ def on_leader(snapshot: Snapshot) -> Iterable[Seen]:
                 continue
             yield Seen(
                 proxy,
-                f"{way} leads to the leader, though a standby is up",
+                f"{way} leads to the leader, though a replica is up",
                 repair=Repair(
                     Action.RECONNECT_POOLER, proxy, f"RECONNECT on {proxy}: new connections to HAProxy"
                 )
@@ -73,7 +73,7 @@ CHECKS = (
         "reads-unusable",
         "reads do not come through",
         Severity.CRITICAL,
-        "applications that read from standbys through this proxy cannot work",
+        "applications that read from replicas through this proxy cannot work",
         "{kbpg} step 04 --limit {host}",
         unusable,
         explained_by=(
@@ -88,7 +88,7 @@ CHECKS = (
         "reads-on-leader",
         "the leader serves reads",
         Severity.NOTICE,
-        "no standby was fit to, and one is again: connections of PgBouncer go back to standbys within a minute, "
+        "no replica was fit to, and one is again: connections of PgBouncer go back to replicas within a minute, "
         "direct ones when their clients close them",
         "{kbpg} diagnose",
         on_leader,

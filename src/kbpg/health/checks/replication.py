@@ -1,4 +1,4 @@
-"""Replication: standbys keep up and acknowledge commits, and nothing is kept for nobody."""
+"""Replication: replicas keep up and acknowledge commits, and nothing is kept for nobody."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kbpg.resources.patroni import DynamicConfig
 
 
 def lagging(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the standbys that are farther behind than the proxies (or a failover) accept."""
+    """Yield the replicas that are farther behind than the proxies (or a failover) accept."""
     leader, limit = snapshot.leader, snapshot.inventory.haproxy.replica_max_lag
     if snapshot.inventory.cluster.synchronous == "off":
         limit = min(limit, snapshot.inventory.timers.maximum_lag_on_failover)
-    rows = snapshot.facts.known(snapshot.ask.views.standbys, leader) if leader else None
+    rows = snapshot.facts.known(snapshot.ask.views.streaming, leader) if leader else None
     for name, state, _, lag in rows or ():
         if state == "streaming" and isinstance(lag, int) and lag > limit and name in snapshot.db:
             yield Seen(
@@ -33,7 +33,7 @@ def lagging(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def replay_paused(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the standbys whose replay somebody has paused."""
+    """Yield the replicas whose replay somebody has paused."""
     for host in snapshot.db:
         rows = snapshot.facts.known(snapshot.ask.views.node, host)
         if rows and rows[0][0] and rows[0][4]:
@@ -70,22 +70,22 @@ def dropping(slot: str) -> str:
 
 
 def no_synchronous(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield that no standby acknowledges commits, though the inventory wants one."""
+    """Yield that no replica acknowledges commits, though the inventory wants one."""
     leader, wanted = snapshot.leader, snapshot.inventory.cluster.synchronous
     node = snapshot.node(leader) if leader else None
     if leader is None or node is None or wanted == "off":
         return
-    if any(each.sync_state in ("sync", "quorum") and each.state == "streaming" for each in node.standbys):
+    if any(each.sync_state in ("sync", "quorum") and each.state == "streaming" for each in node.replicas):
         return
     names, _, _ = snapshot.settings(leader).get("synchronous_standby_names", ("unknown", "", False))
     changed = any(True for _ in snapshot.differing(DynamicConfig))
     stalls = " and writes wait" if wanted == "strict" else ""
     yield Seen(
         CLUSTER,
-        f"no standby acknowledges what {leader} commits{stalls}: RPO is not 0",
+        f"no replica acknowledges what {leader} commits{stalls}: RPO is not 0",
         (
             f"synchronous_standby_names on {leader}: {names or 'empty'}",
-            *(f"{each.name}: {each.state}, {each.sync_state}" for each in node.standbys),
+            *(f"{each.name}: {each.state}, {each.sync_state}" for each in node.replicas),
         ),
         "{kbpg} step 02" if changed else "",
         about=tuple(name for name in snapshot.context.db_names if name != leader),

@@ -9,6 +9,7 @@ from kbpg.health.check import HOST_FAULT, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.model import CONTROLLER
+from kbpg.pki import too_open
 from kbpg.resources.file import File, FileFact
 from kbpg.steps.s00_credentials import CredentialsFact
 
@@ -45,6 +46,27 @@ def readable(snapshot: Snapshot) -> Iterable[Seen]:
             repair=Repair(Action.APPLY_STEP, CONTROLLER, will, parameters={"step": "00"}),
             subject=str(path),
         )
+    yield from _keys(snapshot)
+
+
+def _keys(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield that others have a right to the keys of certificates on the controller, or to their directory.
+
+    No repair: whatever changes something refuses to work with such a key.
+    """
+    exposed = snapshot.context.pki.exposed
+    if not exposed:
+        return
+    seen = [too_open(path, mode) for path, mode in exposed.items()]
+    more = f", and {len(seen) - 1} more" if len(seen) > 1 else ""
+    yield Seen(
+        CONTROLLER,
+        f"{seen[0]}{more}",
+        (*seen[1:], "what changes anything, --repair too, is refused until then"),
+        shlex.join(["chmod", "go=", *map(str, exposed)]),
+        why="whoever reads a key can pass for the host, or for kbpg, whose it is; with ca.key, for any of them",
+        subject="keys",
+    )
 
 
 CHECKS = (

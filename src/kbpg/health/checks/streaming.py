@@ -1,12 +1,13 @@
-"""Every standby streams; where one does not, why."""
+"""Every replica streams; where one does not, why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from kbpg.health.check import CONTAINER_FAULT, LEADERLESS, Check, Seen
-from kbpg.health.checks.causes import Standby, slot_name, standby
+from kbpg.health.checks.causes import Replica, replica, slot_name
 from kbpg.health.checks.replication import dropping, psql
+from kbpg.health.checks.storage import clone
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
@@ -22,15 +23,22 @@ NAMED = (
 )
 CLONED = frozenset({"replica-no-checkpoint", "replica-wal-removed", "replica-diverged"})
 """What nothing but a new copy from the leader mends."""
-EXPLAINED = (*CONTAINER_FAULT, "patroni-silent", "data-permissions", "data-foreign", "data-shared")
+EXPLAINED = (
+    *CONTAINER_FAULT,
+    "patroni-silent",
+    "data-permissions",
+    "data-foreign",
+    "data-unreadable",
+    "data-shared",
+)
 
 
 def because(cause: str) -> Callable[[Snapshot], Iterable[Seen]]:
-    """Return the check that finds the standbys that do not stream for this reason."""
+    """Return the check that finds the replicas that do not stream for this reason."""
 
     def examine(snapshot: Snapshot) -> Iterable[Seen]:
         for host in snapshot.db:
-            found = standby(snapshot, host)
+            found = replica(snapshot, host)
             if found and found.cause == cause:
                 leader = snapshot.leader or ""
                 full = no_room(snapshot, leader) if cause == "replica-slot-missing" else None
@@ -63,16 +71,10 @@ def no_room(snapshot: Snapshot, leader: str) -> tuple[str, str] | None:
     )
 
 
-def _repair(snapshot: Snapshot, found: Standby, leader: str) -> Repair | None:
+def _repair(snapshot: Snapshot, found: Replica, leader: str) -> Repair | None:
     host = found.host
     if found.cause in CLONED and _same_system(snapshot, host, leader):
-        return Repair(
-            Action.REINITIALIZE,
-            host,
-            f"clone {host} anew from {leader}, which leads and has the same system identifier",
-            f"the data on {host} is removed first; commits that only {host} has are lost",
-            {"leader": leader},
-        )
+        return clone(host, leader)
     if found.cause == "replica-slot-missing":
         slot = slot_name(host)
         will = f'create the replication slot "{slot}" on {leader}'
@@ -95,9 +97,9 @@ def _same_system(snapshot: Snapshot, host: str, leader: str) -> bool:
 
 
 def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield the standbys that do not stream for a reason that their log does not tell."""
+    """Yield the replicas that do not stream for a reason that their log does not tell."""
     for host in snapshot.db:
-        found, node = standby(snapshot, host), snapshot.node(host)
+        found, node = replica(snapshot, host), snapshot.node(host)
         if found is None or node is None or found.cause in NAMED:
             continue
         if node.state == "creating replica":
@@ -121,7 +123,7 @@ def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def _reach(snapshot: Snapshot, host: str) -> str:
-    """Return the command that tells whether the standby reaches the leader's PostgreSQL."""
+    """Return the command that tells whether the replica reaches the leader's PostgreSQL."""
     address = snapshot.inventory.host(snapshot.leader or host).address
     port = snapshot.inventory.ports.postgresql
     return snapshot.on_host(host, f"timeout 3 bash -c '</dev/tcp/{address}/{port}'")

@@ -189,7 +189,7 @@ def _resume_pooler(bench: Bench, repair: Repair) -> str:
 
 
 def _reconnect_pooler(bench: Bench, repair: Repair) -> str:
-    pooler.command(bench.site.context, bench.site.hosts[repair.host], "RECONNECT")
+    pooler.reconnect(bench.site.context, bench.site.hosts[repair.host])
     return f"RECONNECT on {repair.host}"
 
 

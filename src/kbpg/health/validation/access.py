@@ -14,6 +14,7 @@ from kbpg.facts import Login
 from kbpg.health.validation import handshake
 from kbpg.health.validation.acceptance import Acceptance, Verdict, failed, judged
 from kbpg.health.validation.aside import each
+from kbpg.pki import too_open
 from kbpg.secret import Secret
 from kbpg.uri import Kind, uri
 
@@ -37,7 +38,7 @@ def works(kind: Kind, *, admin: bool) -> Callable[[Subject], Verdict]:
         if refused:
             return _kept_out(subject, login)
         found, problems = _as(subject, login)
-        wrong = [f"{p}: leads to a standby" for p, (_, standby) in found.items() if standby]
+        wrong = [f"{p}: leads to a replica" for p, (_, replica) in found.items() if replica]
         wrong += [f"{p}: logged in as {who}" for p, (who, _) in found.items() if who != login.user]
         inventory = subject.context.inventory
         evidence = [uri(inventory, subject.context.credentials, kind, user=_which(admin))]
@@ -56,12 +57,12 @@ def _which(admin: bool) -> Literal["app", "superuser"]:
 
 
 def _as(subject: Subject, login: Login) -> tuple[dict[str, tuple[str, bool]], list[str]]:
-    """Log in through every proxy; return who one is there and whether it is a standby, and what went wrong."""
+    """Log in through every proxy; return who one is there and whether it is a replica, and what went wrong."""
 
     def look(proxy: str) -> tuple[str, bool]:
         with sql.connect(subject.hosts[proxy], login, pooled=True) as connection:
-            who, standby = sql.ask(connection, "select current_user::text, pg_is_in_recovery()")[0]
-        return str(who), bool(standby)
+            who, replica = sql.ask(connection, "select current_user::text, pg_is_in_recovery()")[0]
+        return str(who), bool(replica)
 
     names = subject.context.proxy_names
     lost = subject.without(names)
@@ -77,7 +78,7 @@ def _kept_out(subject: Subject, login: Login) -> Verdict:
 
 
 def credentials(subject: Subject) -> Verdict:
-    """Judge whether the credentials file has every name and is its owner's alone."""
+    """Judge whether the credentials file has every name, and is its owner's alone, as the keys beside it are."""
     path, found = subject.context.inventory.credentials_path, subject.found
     if found is None:
         return failed(f"{path}: no such file")
@@ -86,6 +87,7 @@ def credentials(subject: Subject) -> Verdict:
         problems.append(
             f"mode is {found.mode:04o}, wanted 0600" if found.mode is not None else "mode unknown"
         )
+    problems += [too_open(key, mode) for key, mode in subject.context.pki.exposed.items()]
     count = len(found.names)
     evidence = [f"{path}, {count - len(found.missing)} of {count} names"]
     evidence += [f"mode {found.mode:04o}"] if found.mode is not None else []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kbpg.health.validation.subject import Subject
 
 REPLAY_DEADLINE = 5.0
-"""Seconds until a standby shows a row that was just acknowledged; measured: milliseconds."""
+"""Seconds until a replica shows a row that was just acknowledged; measured: milliseconds."""
 VECTORS = 5000
 """Rows enough that the planner takes the index by itself."""
 NEAREST = 5

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kbpg.health.validation.subject import Subject
 
 CATCH_UP = 5.0
-"""Seconds a standby has to replay what the leader had written when it was asked; measured: milliseconds."""
+"""Seconds a replica has to replay what the leader had written when it was asked; measured: milliseconds."""
 _LAG = """
 select application_name, state, sync_state, greatest(pg_wal_lsn_diff(%s::pg_lsn, replay_lsn), 0)::bigint,
        pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint
@@ -34,9 +34,9 @@ def configured(subject: Subject) -> Verdict:
         if not rows:
             problems.append(f"{name}: {reason}")
             continue
-        standby, _, system, version = rows[0][:4]
+        replica, _, system, version = rows[0][:4]
         systems.add(system)
-        role = "standby" if standby else "leader"
+        role = "replica" if replica else "leader"
         evidence.append(f"{name}: PostgreSQL {version}, {role}, system identifier {system}")
         if int(str(version).split(".")[0]) != want:
             problems.append(f"{name}: PostgreSQL {version}, wanted {want}")
@@ -77,7 +77,7 @@ def _states(subject: Subject) -> list[str]:
 
 
 def streaming(subject: Subject) -> Verdict:
-    """Judge whether every standby streams from the leader and has replayed what the leader had written."""
+    """Judge whether every replica streams from the leader and has replayed what the leader had written."""
     name = str(subject.snapshot.leader)
     login = subject.login(subject.context.inventory.ports.postgresql, admin=True, database="postgres")
     with sql.connect(subject.hosts[name], login) as connection:
@@ -109,9 +109,9 @@ def streaming(subject: Subject) -> Verdict:
 
 
 def synchronous(subject: Subject) -> Verdict:
-    """Judge whether commits wait for a standby, where the inventory wants that."""
+    """Judge whether commits wait for a replica, where the inventory wants that."""
     mode = subject.context.inventory.cluster.synchronous
-    rows, reason = subject.known(subject.snapshot.ask.views.standbys, str(subject.snapshot.leader))
+    rows, reason = subject.known(subject.snapshot.ask.views.streaming, str(subject.snapshot.leader))
     if rows is None:
         return failed(reason)
     setting = subject.snapshot.settings(str(subject.snapshot.leader)).get("synchronous_standby_names")
@@ -120,8 +120,8 @@ def synchronous(subject: Subject) -> Verdict:
     count = sum(row[1] == "streaming" and row[2] in SYNCHRONOUS for row in rows)
     if mode == "off":
         return judged([], "asynchronous, as the inventory wants it: a failover may lose commits", evidence)
-    problems = [] if count else ["no standby acknowledges commits: an RPO of 0 does not hold now"]
-    return judged(problems, f"commits wait for a standby (1 of {count} candidates at least)", evidence)
+    problems = [] if count else ["no replica acknowledges commits: an RPO of 0 does not hold now"]
+    return judged(problems, f"commits wait for a replica (1 of {count} candidates at least)", evidence)
 
 
 def rest(subject: Subject) -> Verdict:
@@ -150,7 +150,7 @@ def raft(subject: Subject) -> Verdict:
         if status is None:
             problems.append(f"{name}: {reason}")
             continue
-        away = [partner for partner, connected in status.partners.items() if not connected]
+        away = status.away
         leaders.add(status.leader)
         evidence.append(
             f"{name}: quorum {'yes' if status.has_quorum else 'no'}, "
@@ -219,7 +219,7 @@ CHECKS = (
     Acceptance("nodes", "{nodes} PostgreSQL nodes configured", "Cluster", configured),
     Acceptance("leader", "leader elected and active", "Cluster", leader),
     Acceptance("streaming", "replicas streaming, lag 0", "Cluster", streaming, ("leader",)),
-    Acceptance("synchronous", "commits wait for a standby (RPO 0)", "Cluster", synchronous, ("leader",)),
+    Acceptance("synchronous", "commits wait for a replica (RPO 0)", "Cluster", synchronous, ("leader",)),
     Acceptance("rest", "Patroni REST reachable on {ports.patroni} on each", "Cluster", rest),
     Acceptance("raft", "Raft quorum {nodes}/{nodes}", "Cluster", raft),
     Acceptance("database", "database {cluster.database}", "Database", database),

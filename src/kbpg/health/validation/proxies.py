@@ -63,12 +63,12 @@ def routing(subject: Subject) -> Verdict:
         rows, reason = subject.known(snapshot.ask.views.primary, name)
         if not rows:
             return [reason], ""
-        standby, address = rows[0]
+        replica, address = rows[0]
         host = snapshot.by_address.get(str(address), str(address))
-        wrong = [f"leads to {host}, which is a standby"] if standby else []
+        wrong = [f"leads to {host}, which is a replica"] if replica else []
         if snapshot.leader and host != snapshot.leader:
             wrong.append(f"leads to {host}, but {snapshot.leader} leads")
-        return wrong, f"leads to {host} ({address}), which takes writes" if not standby else ""
+        return wrong, f"leads to {host} ({address}), which takes writes" if not replica else ""
 
     return _everywhere(subject, f"every proxy routes to {snapshot.leader}", look)
 

@@ -1,4 +1,4 @@
-"""The read side, tried: reads come from a standby, and a write is refused."""
+"""The read side, tried: reads come from a replica, and a write is refused."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def read_pooled(subject: Subject) -> Verdict:
 
 
 def read_only(subject: Subject, login: Login, way: str) -> Verdict:
-    """Judge whether this login to every proxy reads, from a standby, and is refused a write."""
+    """Judge whether this login to every proxy reads, from a replica, and is refused a write."""
     subject.trial.make()
 
     def attempt(proxy: str) -> str:
         with sql.connect(subject.hosts[proxy], login, pooled=True) as connection:
-            standby, address = sql.ask(connection, "select pg_is_in_recovery(), host(inet_server_addr())")[0]
+            replica, address = sql.ask(connection, "select pg_is_in_recovery(), host(inet_server_addr())")[0]
             host = subject.snapshot.by_address.get(str(address), str(address))
-            if not standby:
+            if not replica:
                 raise NoResult(f"leads to {host}, which takes writes")
             try:
                 connection.execute(insert(subject, "read-only"))
@@ -56,7 +56,7 @@ def read_only(subject: Subject, login: Login, way: str) -> Verdict:
     said, reasons = each([name for name in names if name not in lost], attempt)
     problems = [f"{proxy}: {reason}" for proxy, reason in {**lost, **reasons}.items()]
     problems += [f"{proxy}: {text}" for proxy, text in said.items() if f"({READ_ONLY}:" not in text]
-    summary = f"{way} reads from a standby and refuses writes ({READ_ONLY})"
+    summary = f"{way} reads from a replica and refuses writes ({READ_ONLY})"
     return judged(problems, summary, [f"{proxy}: {text}" for proxy, text in said.items()])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kbpg import pooler
 from kbpg.facts import CallFact, Fact, Login, NotKnown, ShellFact
 from kbpg.health.asking import placed, wanted
+from kbpg.health.diagnose import judge_with_logs
 from kbpg.health.looking import look
 from kbpg.health.snapshot import Snapshot
 from kbpg.health.validation.aside import NoResult
@@ -154,4 +155,4 @@ def gather(
         questions[name] += [pooler_config(context), HaproxyVersionFact()]
     taken = time.time()
     snapshot = Snapshot(context, look(hosts, questions), items, unreachable, taken)
-    return Subject(context, found, hosts, snapshot)
+    return Subject(context, found, hosts, judge_with_logs(snapshot, hosts).snapshot or snapshot)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kbpg.inventory import Role, human_size
+from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.born import fixed, survivors
 from kbpg.resources.preflight.clock import ClockFact, skew
@@ -162,6 +164,18 @@ def _disk(subject: Subject, path: str) -> Problem | None:
     return None
 
 
+def mounts(subject: Subject) -> Problem | None:
+    """The directories to mount are there: Docker would make what is missing, for root, on the host's own disk."""
+    lost = [path for path in subject.needs.mounts if subject.see(DirectoryFact(path)) is None]
+    if not lost:
+        return None
+    first = shlex.quote(lost[0])
+    return Problem(
+        f"{', '.join(lost)} is not there: wanted it, for postgresql.mounts",
+        f"mount it, or make it: install -d -o 999 -g 999 -m 0700 {first}",
+    )
+
+
 def address(subject: Subject) -> Problem | None:
     """The programs can bind the address that the inventory gives the host."""
     own, wanted = subject.see(ports_fact(subject.needs)).addresses, subject.host.address
@@ -231,6 +245,7 @@ CHECKS = (
     Check("clock", _ALL, clock),
     Check("memory", _ALL, memory),
     Check("disk", _ALL, disk),
+    Check("mounts", ("db",), mounts),
     Check("address", _ALL, address),
     Check("ports", _ALL, ports),
     Check("open files", ("proxy",), open_files),

@@ -12,6 +12,7 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.firewall.fact import RulesFact
 from kbpg.inventory import Host
 from kbpg.model import Change, Resource, Want
+from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.born import node_fact
 from kbpg.resources.preflight.checks import CHECKS, Check, ports_fact
@@ -43,6 +44,7 @@ class Preflight(Resource):
         inventory = context.inventory
         own: list[Fact[object]] = [HardwareFact(), self._needs.containers, ports_fact(self._needs)]
         own += [DiskFact(path) for path in self._needs.directories]
+        own += [DirectoryFact(path) for path in self._needs.mounts]
         own += [RulesFact()] if inventory.prepare.firewall == "managed" else []
         yield from ((place, fact) for fact in own)
         for host in inventory.hosts:

@@ -26,12 +26,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a role asks of its host: ports, open files per program, directories that need room."""
+    """What a role asks of its host: ports, open files per program, directories that need room, others to mount."""
 
     containers: ContainersFact
     ports: tuple[Needed, ...]
     open_files: Mapping[str, int]
     directories: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
