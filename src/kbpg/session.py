@@ -25,6 +25,7 @@ from kbpg.credentials import load as load_credentials
 from kbpg.drills.note import left
 from kbpg.engine.journal import Journal, author
 from kbpg.engine.redactor import Redactor
+from kbpg.engine.unexpected import lost
 from kbpg.errors import CredentialsError, HostError
 from kbpg.home import user
 from kbpg.hosts.local import LocalHost
@@ -215,7 +216,13 @@ def open_session(
             if credentials_exist and lock:  # a look does without what nobody tells
                 _demand(context, whole)
         controller = LocalHost(recorder)
-        yield Session(context, found, hosts, controller, recorder, unreachable, unknown, redactor.add)
+        try:
+            yield Session(context, found, hosts, controller, recorder, unreachable, unknown, redactor.add)
+        except HostError as error:
+            ended = lost(error, hosts)
+            if ended is None:
+                raise
+            raise ended from error
 
 
 def _locked(hosts: Iterable[SshHost], doing: str) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from kbpg.engine.journal import Journal
@@ -396,6 +397,51 @@ def test_a_killed_session_is_noticed_at_once(new_sshd: Sshd) -> None:
         ):
             with pytest.raises(ConnectionLost):
                 attempt()
+
+
+@pytest.mark.parametrize(
+    ("doing", "shown"),
+    [
+        (lambda host: host.run(["sleep", "20"]), "sleep 20"),
+        (lambda host: host.read([Ask("a", "true"), Ask("b", "sleep 20")]), "b"),
+        (lambda host: host.hold(["sleep", "20"], shown="the guard", marker="never", timeout=20), "the guard"),
+    ],
+    ids=["run", "read", "hold"],
+)
+def test_whatever_was_asked_when_the_session_was_killed_the_loss_is_told(
+    new_sshd: Sshd, doing: Callable[[SshHost], object], shown: str
+) -> None:
+    with connect("db-1", "127.0.0.1", new_sshd.settings, accept_new=True) as host:
+        (session,) = new_sshd.children()
+        threading.Timer(0.3, os.kill, (session, signal.SIGKILL)).start()
+        with pytest.raises(ConnectionLost, match=f"the SSH connection was lost while `{shown}` ran"):
+            doing(host)
+
+
+def test_a_stream_that_ends_with_its_connection_is_not_taken_for_its_service(
+    new_sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the end asks at once whether the connection is gone, and paramiko's thread may still be slow."""
+    asked = threading.Event()
+    unlink: Any = paramiko.Channel._unlink  # type: ignore[attr-defined]  # private
+
+    def slow(channel: paramiko.Channel) -> None:
+        unlink(channel)
+        asked.wait(5)
+
+    monkeypatch.setattr(paramiko.Channel, "_unlink", slow)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        connect("db-1", "127.0.0.1", new_sshd.settings, accept_new=True) as host,
+    ):
+        (session,) = new_sshd.children()
+        stream = host.dial(server.getsockname()[1])
+        os.kill(session, signal.SIGKILL)
+        assert stream.recv(1) == b""
+        lost = host.gone()
+        asked.set()
+    assert isinstance(lost, ConnectionLost)
+    assert lost.reason == "the SSH connection was lost"
 
 
 def test_a_connection_that_dies_under_a_message_is_no_traceback(new_sshd: Sshd) -> None:

@@ -395,6 +395,21 @@ def test_a_login_that_fails_says_why_without_the_password(
     assert PASSWORD.reveal() not in said
 
 
+def test_a_service_behind_a_connection_that_has_ended_is_not_blamed() -> None:
+    """Its answer only seems to break off."""
+    world = hosts(["db-1"])
+    world["db-1"].ended = ConnectionLost("db-1", "the SSH connection was lost")
+    facts: list[Fact[Any]] = [
+        Call(ConnectionResetError("reset")),
+        Call(NotKnown("Raft on port 7000: reset")),
+        Page(8008, "/patroni"),
+        Rows(SUPERUSER, "select 1"),
+    ]
+    knowledge = gathered(world, {"db-1": facts})
+    for fact in facts:
+        assert reason(knowledge, "db-1", fact) == "the SSH connection was lost"
+
+
 def test_all_kinds_of_questions_go_side_by_side(database: Database, web: tuple[str, int]) -> None:
     database.rows = {"select 1": [(1,)]}
     host = CountingHost("db-1", answers={ValueFact: answer_value}, services={("127.0.0.1", 8008): web})

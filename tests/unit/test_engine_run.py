@@ -12,7 +12,7 @@ from kbpg.engine.outcome import Outcome, Report, Silent
 from kbpg.engine.rollout import AllAtOnce
 from kbpg.engine.run import Run
 from kbpg.engine.site import Site
-from kbpg.errors import CommandFailed, KbpgError, NotConverged, Unreachable
+from kbpg.errors import CommandFailed, ConnectionLost, HostError, KbpgError, NotConverged, Unreachable
 from kbpg.facts import Fact, Facts, LocalFact, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
@@ -271,6 +271,17 @@ def test_evidence_goes_with_a_failed_fix_but_not_when_the_host_is_lost() -> None
         failed = only(run(hosts(["db-1"])).apply([step(stage(("db-1", bad)))]), Status.FAILED)
         assert failed.error is error
         assert failed.error.detail == detail
+
+
+@pytest.mark.parametrize("place", ["db-1", "db-2"])
+def test_what_fails_because_its_connection_has_ended_is_told_as_that(place: str) -> None:
+    """A service that is asked through the connection seems to close in the middle of its answer."""
+    world = hosts(["db-1", "db-2"])
+    world["db-1"].ended = ConnectionLost("db-1", "the SSH connection was lost")
+    bad = Value("bad", fix=doing(raising(HostError("db-1", "Patroni did not answer"))))
+    failed = only(run(world).apply([step(stage((place, bad)))]), Status.FAILED)
+    assert failed.error is world["db-1"].ended
+    assert failed.error.lines() == ["db-1: the SSH connection was lost", "  Patroni did not answer"]
 
 
 class Mute(Value):

@@ -417,6 +417,15 @@ def test_a_host_that_is_lost_is_not_waited_for() -> None:
         OneNodeAtATime(CONTEXT).after(watched.site("db-2"), Impact.NONE)
 
 
+def test_that_a_connection_has_ended_is_said_and_not_what_it_looks_like(switched: list[str]) -> None:
+    """The run goes on with another host: a node that cannot be asked any more seems not to stream."""
+    watched = Watched(iter([Cluster(silent={"db-3"})]))
+    watched.hosts["db-3"].ended = ConnectionLost("db-3", "the SSH connection was lost")
+    with pytest.raises(ConnectionLost):
+        OneNodeAtATime(CONTEXT).before(watched.site("db-2"), Impact.RESTART)
+    assert watched.looked == 1
+
+
 def test_a_cluster_is_not_waited_for_through_a_connection_that_has_ended(switched: list[str]) -> None:
     watched = Watched(iter([Cluster(silent={"db-3"})] * 2))
     watched.hosts["db-3"].ended = ConnectionLost("db-3", "the SSH connection was lost")

@@ -16,16 +16,20 @@ from pathlib import Path
 import pytest
 
 from kbpg import inventory
+from kbpg import session as session_module
 from kbpg.context import Context
 from kbpg.errors import (
     AccessDenied,
+    ConnectionLost,
     CredentialsError,
+    HostError,
     HostKeyError,
     InventoryError,
     KbpgError,
     Unreachable,
     UsageError,
 )
+from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Writer
 from kbpg.options import Options
 from kbpg.pki import Stored, load, write
@@ -161,6 +165,21 @@ def test_the_session_knows_the_secrets_before_the_first_connection(tmp_path: Pat
         with open_session(options, doing="plan", lock=False, partial=True) as session:
             secret = session.context.credentials.raft_password.reveal()
             assert options.mask(f"a {secret} b") == session.journal.mask(f"a {secret} b") == "a *** b"
+
+
+def test_what_fails_because_its_connection_has_ended_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = FakeHost("db-1")
+    monkeypatch.setattr(session_module, "connect_all", lambda *args: ({"db-1": host}, {}))
+    for host.ended in (None, ConnectionLost("db-1", "the SSH connection was lost")):
+        error = HostError("db-1", "PgBouncer did not take PAUSE")
+        with (
+            pytest.raises(HostError) as told,
+            open_session(write_inventory(tmp_path, UNUSED), doing="switchover", lock=False, partial=True),
+        ):
+            raise error
+        assert told.value is (host.ended or error)
 
 
 def test_ctrl_c_does_not_wait_for_a_host() -> None:

@@ -115,17 +115,26 @@ def _web(reader: Reader, fact: RestFact[object]) -> object:
     except HostError as error:
         return NotKnown(error.reason)
     except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-        return NotKnown(f"no answer from port {fact.port} ({str(error) or type(error).__name__})")
+        return _unknown(
+            reader, NotKnown(f"no answer from port {fact.port} ({str(error) or type(error).__name__})")
+        )
     return _attempt(lambda: fact.parse(answer.status, answer.body))
 
 
 def _call(reader: Reader, fact: CallFact[object]) -> object:
     try:
-        return _attempt(lambda: fact.ask(reader))
+        answer = _attempt(lambda: fact.ask(reader))
+        return _unknown(reader, answer) if isinstance(answer, NotKnown) else answer
     except HostError as error:
         return NotKnown(error.reason)
     except OSError as error:
-        return NotKnown(str(error) or type(error).__name__)
+        return _unknown(reader, NotKnown(str(error) or type(error).__name__))
+
+
+def _unknown(reader: Reader, seems: NotKnown) -> NotKnown:
+    """Return why a service did not answer: that the connection to its host ended, rather than what it seems then."""
+    lost = reader.gone()
+    return NotKnown(lost.reason) if lost else seems
 
 
 def _sql(reader: Reader, login: Login, pooled: bool, facts: Sequence[SqlFact[object]]) -> Answers:
@@ -141,7 +150,7 @@ def _sql(reader: Reader, login: Login, pooled: bool, facts: Sequence[SqlFact[obj
     except HostError as error:
         reason = error.reason
     except (OSError, psycopg.Error) as error:
-        reason = f"port {login.port}: {sql.short(error)}"
+        reason = _unknown(reader, NotKnown(f"port {login.port}: {sql.short(error)}")).reason
     else:
         return answers
     return {fact.key: answers.get(fact.key, NotKnown(reason)) for fact in facts}

@@ -11,7 +11,7 @@ from kbpg.engine.outcome import Outcome
 from kbpg.engine.reading import Reading
 from kbpg.engine.rollout import AllAtOnce, Rollout
 from kbpg.engine.site import Recorded, Site
-from kbpg.engine.unexpected import explained
+from kbpg.engine.unexpected import explained, lost
 from kbpg.errors import HostError, KbpgError
 from kbpg.facts import Facts
 from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Status, Step
@@ -74,7 +74,8 @@ def _mend_place(
         current = mine[-1]
         rollout.after(site, impact)
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not cost the other hosts' outcomes)
-        outcomes[current.placed] = Outcome.of(step, current, Status.FAILED, error=explained(error))
+        why_failed = lost(error, reading.hosts) or explained(error)
+        outcomes[current.placed] = Outcome.of(step, current, Status.FAILED, error=why_failed)
         for rest in mine:
             why = f"{current.placed.resource.id} failed before it"
             outcomes.setdefault(rest.placed, not_attempted(step, rest, why))

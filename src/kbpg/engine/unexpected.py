@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import PurePath
 
-from kbpg.errors import KbpgError
+from kbpg.errors import ConnectionLost, HostError, KbpgError
 from kbpg.facts import NotKnown
+from kbpg.hosts.port import Reader
 
 FRAMES = 3
 """Innermost places of the code that are named: enough to find it, little enough to read."""
@@ -28,3 +30,16 @@ def explained(error: Exception) -> KbpgError:
         shown = KbpgError(f"unexpected {kind}: {error}", detail=where, hint=hint)
     shown.__cause__ = error
     return shown
+
+
+def lost(error: Exception, hosts: Mapping[str, Reader]) -> HostError | None:
+    """Return that the connection to the host that `error` names has ended, None where it has not, or says so itself.
+
+    A service that is asked through the connection seems to close in the middle of its answer.
+    """
+    if not isinstance(error, HostError) or isinstance(error, ConnectionLost) or error.host not in hosts:
+        return None
+    ended = hosts[error.host].gone()
+    if ended:
+        ended.detail = (*ended.detail, error.reason)
+    return ended

@@ -29,12 +29,17 @@ KEX = ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp
 
 
 class _Packetizer(Packetizer):
-    """Remembers since when a ping has gone unanswered."""
+    """Remembers since when a ping has gone unanswered, and that nothing will be read any more."""
 
     waiting_since: float | None = None
+    ended = False
 
     def read_message(self) -> Any:
-        message = super().read_message()
+        try:
+            message = super().read_message()
+        except (EOFError, OSError, paramiko.SSHException):  # each ends paramiko's thread
+            self.ended = True
+            raise
         self.waiting_since = None
         return message
 
@@ -84,6 +89,15 @@ class Transport(paramiko.Transport):
     def watch(self) -> None:
         """From now on, ask a silent peer for a sign of life, and give up when none comes."""
         self.packetizer.set_keepalive(PING_AFTER, self._ping)
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the connection is up. No more so, once one of its channels has ended with it.
+
+        paramiko's `is_active` says yes until all channels have been told of the end, so who reads from one, sees it
+        end and asks at once would blame the service at its other end.
+        """
+        return self.is_active() and not self.packetizer.ended
 
     def silent_for(self) -> float:
         """Return for how many seconds a sign of life has been overdue; 0 when none is."""

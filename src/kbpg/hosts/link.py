@@ -50,7 +50,7 @@ class Link:
     @property
     def alive(self) -> bool:
         """Return whether the connection is up, as far as is known here."""
-        return self._transport.is_active()
+        return self._transport.alive
 
     def close(self) -> None:
         """End the connection; commands that still run lose their input and output."""
@@ -85,6 +85,8 @@ class Link:
                     session.expire_at(math.inf)
                     stack.pop_all()
                     return Held(session, output, answer.decode(errors="replace").partition("\n")[0])
+            if not self.alive:
+                raise self.lost(shown)
             words = said[STDERR] or said[STDOUT]
             raise HostError(
                 self.name, f"`{shown}` failed", detail=words.decode(errors="replace").splitlines()

@@ -127,6 +127,8 @@ class SshHost(Writer):
     ) -> HostError:
         if seconds >= timeout:
             return self._link.too_late(reading.current(), timeout)
+        if not self.alive:
+            return self._link.lost(reading.current())
         said = self._link.journal.mask(reading.last_words())
         how = f"after {seconds:.1f} s, {session.ending()}"
         return HostError(

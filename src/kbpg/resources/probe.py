@@ -75,10 +75,10 @@ class Probe(Resource):
             have = self._seen(site.facts)
             if have == self._wanted:
                 return
+            site.require_connected(by_host)
             if time.monotonic() >= ends:
                 seen = "; ".join(Change(have, self._wanted).lines())
                 raise NotConverged(f"not so within {self._deadline:g} s: {seen}")
-            site.require_connected(by_host)
             time.sleep(INTERVAL)
 
     def evidence(self, site: Site) -> list[str]:

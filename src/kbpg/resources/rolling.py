@@ -82,13 +82,13 @@ class OneNodeAtATime:
             return
         began = time.monotonic()
         while problems := self._problems(site.look(self._everywhere()), without=site.place):
+            site.require_connected(self._context.db_names)
             passing = COUNTED_DEADLINE if all(text.endswith(NOT_COUNTED) for text in problems) else 0.0
             if time.monotonic() - began >= (JOIN_DEADLINE if self._joining else passing):
                 raise NotConverged(
                     f"not restarted: {'; '.join(problems)}",
                     hint="mend the other nodes first: kbpg diagnose",
                 )
-            site.require_connected(self._context.db_names)
             time.sleep(INTERVAL)
         self._joining = False
         if self._leads(site.facts, site.place):
