@@ -60,6 +60,8 @@ def test_no_acknowledged_row_is_lost(converged: Lab, name: str) -> None:
     assert (figures["lost"], figures["duplicated"]) == (0, 0)
     assert seen.lost == 0
     assert figures["pooled"]["acknowledged"] > 500
+    kept = json.loads((lab.directory / ".kbpg" / "measured.json").read_text())[lab.inventory.name]
+    assert kept["system_identifier"] == lab.rest(lab.leader())["database_system_identifier"]
     # The test's clients give up no address for another, so only a cluster's outage is the same for both
     if name not in ("proxy-poweroff", "pgbouncer-crash"):
         assert figures["pooled"]["rto"] == pytest.approx(seen.worst, abs=APART)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from kbpg.console import Console
 from kbpg.drills.attempt import Access, Attempt, Outcome
 from kbpg.drills.catalogue import ALL
 from kbpg.drills.measured import FILE, Measured, measured, recall, remember
+from kbpg.drills.observer import Look
 from kbpg.drills.run import Drilled
 from kbpg.drills.tally import Row, compare
 from kbpg.inventory import Inventory, parse
+from kbpg.patroni import NodeFact
 
 from .small_cluster import HOSTS
 
+MINE, OTHER = "7711359422993199136", "7722222222222222222"
 DRILLS = {drill.name: drill for drill in ALL}
 
 
@@ -26,8 +30,24 @@ def inventory(name: str = "kb", path: str = "i.yaml") -> Inventory:
     return parse(f"cluster: {{name: {name}}}\n{HOSTS}", path)
 
 
+def look(at: float, role: str, identifier: str | None) -> Look:
+    """What one node said of itself."""
+    body = {"state": "running", "role": role, "database_system_identifier": identifier}
+    return Look(at, "db-1", NodeFact(8008).parse(200, body))
+
+
+LED = (look(9.0, "primary", MINE),)
+
+
 def drilled(
-    name: str, gap: float, *, day: int = 1, lost: int = 0, whole: bool = True, counted: bool = True
+    name: str,
+    gap: float,
+    *,
+    day: int = 1,
+    lost: int = 0,
+    whole: bool = True,
+    counted: bool = True,
+    looks: Sequence[Look] = LED,
 ) -> Drilled:
     """A drill whose only client of 6432 waited so long, and whose last rows are not there."""
     ends = [9.0, 9.9, 9.9 + gap, 10.0 + gap]
@@ -43,6 +63,7 @@ def drilled(
         fault_at=10.0,
         seconds=ends[-1],
         attempts={Access.POOLED: attempts},
+        looks=list(looks),
         tally=compare(attempts, rows) if counted else None,
         whole=whole,
     )
@@ -73,10 +94,10 @@ POWER = Measured("leader-poweroff", 22.5, 0, "2026-11-03T10:00:00Z", 2)
 
 def test_what_was_measured_last_is_recalled_by_fault(tmp_path: Path) -> None:
     state = tmp_path / ".kbpg"
-    remember(state, inventory(), [SWITCHED, POWER])
+    remember(state, inventory(), MINE, [SWITCHED, POWER])
     again = Measured("switchover", 1.9, 0, "2026-11-05T10:00:00Z", 1)
-    remember(state, inventory(), [again])
-    assert recall(state, inventory()) == {"switchover": again, "leader-power-cut": POWER}
+    remember(state, inventory(), MINE, [again])
+    assert recall(state, inventory(), MINE) == {"switchover": again, "leader-power-cut": POWER}
     assert (state / FILE).stat().st_mode & 0o777 == 0o600
     assert state.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in state.iterdir()] == [FILE]
@@ -84,27 +105,66 @@ def test_what_was_measured_last_is_recalled_by_fault(tmp_path: Path) -> None:
 
 def test_of_two_drills_with_the_same_fault_the_catalogue_s_first_is_shown(tmp_path: Path) -> None:
     rolling = Measured("rolling-restart", 3.0, 0, "2026-11-09T10:00:00Z", 1)
-    remember(tmp_path, inventory(), [rolling, SWITCHED])
-    assert recall(tmp_path, inventory()) == {"switchover": SWITCHED}
+    remember(tmp_path, inventory(), MINE, [rolling, SWITCHED])
+    assert recall(tmp_path, inventory(), MINE) == {"switchover": SWITCHED}
 
 
 def test_another_cluster_s_drills_are_not_this_one_s(tmp_path: Path) -> None:
-    remember(tmp_path, inventory(), [SWITCHED])
-    assert recall(tmp_path, inventory("other")) == {}
-    assert recall(tmp_path, inventory(path="second.yaml")) == {}
-    remember(tmp_path, inventory("second", "second.yaml"), [POWER])
-    assert recall(tmp_path, inventory()) == {"switchover": SWITCHED}
+    remember(tmp_path, inventory(), MINE, [SWITCHED])
+    assert recall(tmp_path, inventory("other"), MINE) == {}
+    assert recall(tmp_path, inventory(path="second.yaml"), MINE) == {}
+    remember(tmp_path, inventory("second", "second.yaml"), OTHER, [POWER])
+    assert recall(tmp_path, inventory(), MINE) == {"switchover": SWITCHED}
     # the inventory's file is another cluster's now
-    remember(tmp_path, inventory("other"), [POWER])
-    assert recall(tmp_path, inventory("other")) == {"leader-power-cut": POWER}
+    remember(tmp_path, inventory("other"), OTHER, [POWER])
+    assert recall(tmp_path, inventory("other"), OTHER) == {"leader-power-cut": POWER}
+
+
+def test_a_cluster_that_was_built_anew_under_the_same_name_is_another_one(tmp_path: Path) -> None:
+    remember(tmp_path, inventory(), MINE, [SWITCHED, POWER])
+    assert recall(tmp_path, inventory(), OTHER) == {}
+    again = Measured("switchover", 1.9, 0, "2026-11-05T10:00:00Z", 1)
+    remember(tmp_path, inventory(), OTHER, [again])
+    assert recall(tmp_path, inventory(), OTHER) == {"switchover": again}
+    assert recall(tmp_path, inventory(), MINE) == {}
+
+
+@pytest.mark.parametrize("kept", [MINE, ""])
+def test_where_nobody_tells_which_cluster_it_is_nothing_is_shown(kept: str, tmp_path: Path) -> None:
+    remember(tmp_path, inventory(), kept, [SWITCHED])
+    assert recall(tmp_path, inventory(), "") == {}
+
+
+def test_what_was_kept_without_an_identifier_does_not_count(tmp_path: Path) -> None:
+    remember(tmp_path, inventory(), MINE, [SWITCHED])
+    document = json.loads((tmp_path / FILE).read_text())
+    assert document["i.yaml"].pop("system_identifier") == MINE
+    (tmp_path / FILE).write_text(json.dumps(document))
+    assert recall(tmp_path, inventory(), MINE) == {}
+    remember(tmp_path, inventory(), MINE, [POWER])
+    assert recall(tmp_path, inventory(), MINE) == {"leader-power-cut": POWER}
+
+
+@pytest.mark.parametrize(
+    ("looks", "identifier"),
+    [
+        ((), ""),
+        ((Look(1.0, "db-1", None),), ""),
+        ((look(1.0, "replica", OTHER),), ""),
+        ((look(1.0, "primary", MINE), look(2.0, "replica", OTHER), Look(3.0, "db-1", None)), MINE),
+        ((look(1.0, "primary", MINE), look(2.0, "primary", None)), MINE),
+    ],
+)
+def test_which_cluster_was_drilled_is_its_leader_s_word(looks: tuple[Look, ...], identifier: str) -> None:
+    assert drilled("switchover", 2.4, looks=looks).system_identifier == identifier
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"i.yaml": []}', '{"i.yaml": {"cluster": "kb"}}'])
 def test_a_file_that_is_none_is_no_measurement_and_written_anew(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(text.encode("latin-1"))
-    assert recall(tmp_path, inventory()) == {}
-    remember(tmp_path, inventory(), [SWITCHED])
-    assert recall(tmp_path, inventory()) == {"switchover": SWITCHED}
+    assert recall(tmp_path, inventory(), MINE) == {}
+    remember(tmp_path, inventory(), MINE, [SWITCHED])
+    assert recall(tmp_path, inventory(), MINE) == {"switchover": SWITCHED}
 
 
 @pytest.mark.parametrize(
@@ -124,11 +184,22 @@ def test_a_file_that_is_none_is_no_measurement_and_written_anew(text: str, tmp_p
     ],
 )
 def test_a_measurement_that_is_none_is_left_out(key: str, value: object, tmp_path: Path) -> None:
-    remember(tmp_path, inventory(), [SWITCHED, POWER])
+    remember(tmp_path, inventory(), MINE, [SWITCHED, POWER])
     document = json.loads((tmp_path / FILE).read_text())
     document["i.yaml"]["drills"][0][key] = value
     (tmp_path / FILE).write_text(json.dumps(document))
-    assert recall(tmp_path, inventory()) == {"leader-power-cut": POWER}
+    assert recall(tmp_path, inventory(), MINE) == {"leader-power-cut": POWER}
+
+
+def test_what_a_command_measured_is_kept_with_the_cluster_it_drilled(tmp_path: Path) -> None:
+    with Console(color=False, mask=str) as console:
+        _remember(
+            console, tmp_path, inventory(), [drilled("switchover", 2.4), drilled("disk-full", 9.0, looks=())]
+        )
+        assert recall(tmp_path, inventory(), MINE) == {"switchover": SWITCHED}
+        kept = (tmp_path / FILE).read_bytes()
+        _remember(console, tmp_path, inventory(), [drilled("switchover", 1.9, looks=())])
+    assert (tmp_path / FILE).read_bytes() == kept
 
 
 def test_what_cannot_be_kept_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from kbpg.hosts.settings import Silence
 from kbpg.inventory import load
 from kbpg.session import Session, read_context
 
-from .health_world import INVENTORY
-from .validation_world import document, world
+from .health_world import INVENTORY, SYSTEM_ID, World
+from .validation_world import document, pretended, world
 
 Capture = pytest.CaptureFixture[str]
 PASSWORD = "wonderful-secret-0123456789"
@@ -91,15 +91,55 @@ def test_json_is_the_whole_of_standard_output(away: list[dict[str, Any]], capsys
     assert found == json.loads(Path("out/report.json").read_text())
 
 
-def test_what_drills_of_this_cluster_measured_is_in_the_report(away: list[dict[str, Any]]) -> None:
-    remember(
-        Path(".kbpg"), load("inventory.yaml"), [Measured("switchover", 2.4, 0, "2026-11-20T10:00:00Z", 1)]
-    )
-    assert run(["validate", "--report", "out"]) == 1
+SWITCHED = Measured("switchover", 2.4, 0, "2026-11-20T10:00:00Z", 1)
+
+
+def reported(monkeypatch: pytest.MonkeyPatch, seen: World) -> dict[str, float]:
+    """Return the measured seconds, by fault, in the report of a cluster on which all that is tried passes."""
+    monkeypatch.setattr("kbpg.health.validation.run.validate", lambda *_: pretended(seen))
+    run(["validate", "--report", "out"])
     faults = json.loads(Path("out/report.json").read_text())["recovery"]["faults"]
-    measured = {each["fault"]: each["measured_seconds"] for each in faults}
-    assert measured.pop("switchover") == 2.4
-    assert set(measured.values()) == {None}
+    return {each["fault"]: each["measured_seconds"] for each in faults if each["measured"]}
+
+
+@pytest.mark.usefixtures("away")
+def test_what_drills_of_this_cluster_measured_is_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(Path(".kbpg"), load("inventory.yaml"), SYSTEM_ID, [SWITCHED])
+    assert reported(monkeypatch, world()) == {"switchover": 2.4}
+
+
+def built_anew(cluster: World) -> None:
+    for name in cluster.context.db_names:
+        cluster.change(name, cluster.ask.node, system_identifier="7722222222222222222")
+
+
+def without_leader(cluster: World) -> None:
+    cluster.change("db-1", cluster.ask.node, role="replica")
+
+
+def two_leaders(cluster: World) -> None:
+    cluster.change("db-2", cluster.ask.node, role="primary")
+
+
+def leader_away(cluster: World) -> None:
+    cluster.off("db-1")
+
+
+def leader_says_nothing_of_it(cluster: World) -> None:
+    cluster.change("db-1", cluster.ask.node, system_identifier="")
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize(
+    "changed", [built_anew, without_leader, two_leaders, leader_away, leader_says_nothing_of_it]
+)
+def test_what_may_be_another_cluster_s_is_not_in_it(
+    monkeypatch: pytest.MonkeyPatch, changed: Callable[[World], None]
+) -> None:
+    remember(Path(".kbpg"), load("inventory.yaml"), SYSTEM_ID, [SWITCHED])
+    seen = world()
+    changed(seen)
+    assert reported(monkeypatch, seen) == {}
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,11 @@ def _all(options: Options, console: Console, order: Order, drills: Sequence[Dril
 
 def _remember(console: Console, state: Path, inventory: Inventory, done: Sequence[running.Drilled]) -> None:
     """Keep what was measured for the report of `kbpg validate`; where that cannot be done, the drills were good."""
+    identifier = next((each.system_identifier for each in reversed(done) if each.system_identifier), "")
+    if not identifier:
+        return  # nobody could tell later which cluster it was
     try:
-        measured.remember(state, inventory, measured.measured(done))
+        measured.remember(state, inventory, identifier, measured.measured(done))
     except OSError as error:
         text = (
             f"{state / measured.FILE}: not kept for kbpg validate: {(error.strerror or str(error)).lower()}"

@@ -67,7 +67,9 @@ def run(options: Options, directory: Path | None) -> int:
             _connected_when_interrupted(),
         ):
             found = validate(session.context, session.found, session.hosts, session.unreachable, console.busy)
-        document = build(found, recall(options.state, found.subject.context.inventory))
+        subject = found.subject
+        drills = recall(options.state, subject.context.inventory, subject.snapshot.system_identifier)
+        document = build(found, drills)
         written = write(directory, document) if directory is not None else []
         if options.json:
             console.data(document)

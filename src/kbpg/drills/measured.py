@@ -1,6 +1,7 @@
 """What the drills of a cluster measured last, kept beside its inventory for the report of `kbpg validate`.
 
-One file for all inventories of a directory: by the inventory's name, with the cluster's, whose drills they are.
+One file for all inventories of a directory: by the inventory's name, with the name and the system identifier of the
+cluster whose drills they are: one that was destroyed with its data and built anew under the old name is another one.
 """
 
 from __future__ import annotations
@@ -55,17 +56,17 @@ def measured(done: Iterable[Drilled]) -> list[Measured]:
     return found
 
 
-def remember(state: Path, inventory: Inventory, found: Iterable[Measured]) -> None:
+def remember(state: Path, inventory: Inventory, system_identifier: str, found: Iterable[Measured]) -> None:
     """Keep what was measured in the directory `state`, in place of what the same drills measured before.
 
-    The caller holds the note's lock, so nobody else writes. Raises OSError.
+    `system_identifier` is that of the cluster that was drilled; what another one's drills measured is dropped. The
+    caller holds the note's lock, so nobody else writes. Raises OSError.
     """
-    kept = {each.drill: each for each in _kept(state, inventory).values()} | {
-        each.drill: each for each in found
-    }
+    kept = _kept(state, inventory, system_identifier) | {each.drill: each for each in found}
     document = _read(state) | {
         inventory.path.name: {
             "cluster": inventory.cluster.name,
+            "system_identifier": system_identifier,
             "drills": [asdict(each) for each in kept.values()],
         }
     }
@@ -73,12 +74,13 @@ def remember(state: Path, inventory: Inventory, found: Iterable[Measured]) -> No
     replace(state / FILE, (json.dumps(document, indent=2) + "\n").encode(), mode=0o600)
 
 
-def recall(state: Path, inventory: Inventory) -> dict[str, Measured]:
+def recall(state: Path, inventory: Inventory, system_identifier: str) -> dict[str, Measured]:
     """Return the last measurement by fault (`prediction.Fault`); of two drills of it the first of the catalogue.
 
-    What cannot be read, or is another cluster's, is not there.
+    `system_identifier` is that of the cluster that is looked at, "" where it is not known. What cannot be read is not
+    there, nor what is another cluster's, or may be, because either identifier is not known.
     """
-    kept, found = _kept(state, inventory), dict[str, Measured]()
+    kept, found = _kept(state, inventory, system_identifier), dict[str, Measured]()
     for drill in ALL:
         if drill.predicted and drill.name in kept:
             found.setdefault(drill.predicted.value, kept[drill.name])
@@ -93,10 +95,12 @@ def _read(state: Path) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _kept(state: Path, inventory: Inventory) -> dict[str, Measured]:
+def _kept(state: Path, inventory: Inventory, system_identifier: str) -> dict[str, Measured]:
     """Return the measurements of this cluster, by drill."""
     said = _read(state).get(inventory.path.name)
     if not isinstance(said, dict) or said.get("cluster") != inventory.cluster.name:
+        return {}
+    if not system_identifier or said.get("system_identifier") != system_identifier:
         return {}
     drills = said.get("drills")
     found = [_one(each) for each in drills] if isinstance(drills, list) else []

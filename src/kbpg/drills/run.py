@@ -77,6 +77,12 @@ class Drilled:
         """Return whether nothing was lost and all is well."""
         return not self.problems
 
+    @property
+    def system_identifier(self) -> str:
+        """Return that of the cluster's PostgreSQL, by the word of the node that led last; "" where none told it."""
+        told = [look.node.system_identifier for look in self.looks if look.node and look.leads]
+        return next((each for each in reversed(told) if each), "")
+
 
 def run(ground: Ground, drill: Drill, crowd: Crowd, state: Path) -> Drilled:
     """Run one drill; `state` is where the note of it is kept. Raises `KbpgError` where it cannot even begin."""

@@ -196,6 +196,12 @@ class Snapshot:
         """Return the one host that says that it leads; None without one, or with more."""
         return self.leaders[0] if len(self.leaders) == 1 else None
 
+    @property
+    def system_identifier(self) -> str:
+        """Return that of the cluster's PostgreSQL, by its leader's word; "" without one leader that tells it."""
+        node = self.node(self.leader) if self.leader else None
+        return node.system_identifier if node else ""
+
     def differing(self, *kinds: type[Resource]) -> Iterable[tuple[Step, Comparison]]:
         """Yield the resources of these kinds whose state is known and not as it must be."""
         for step, item in self.placed:
