@@ -13,7 +13,10 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from kbpg.__main__ import run
+from kbpg.cli.opening import PATIENCE
 from kbpg.errors import Exit
+from kbpg.health.diagnose import Diagnosis, examine
+from kbpg.health.looking import LOGS
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.settings import Silence
 from kbpg.options import Options
@@ -39,7 +42,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
     def show(world: World) -> None:
         @contextlib.contextmanager
         def opened(options: Options, **how: Any) -> Iterator[Session]:
-            assert (how["lock"], how["partial"], how["lenient"], options.patience) == (False, True, True, 4.0)
+            assert (how["lock"], how["partial"], how["lenient"]) == (False, True, True)
+            assert options.patience == PATIENCE
             context, found = read_context(options, credentials_exist=True)
             yield Session(context, found, {}, LocalHost(), Silence(), world.unreachable)
 
@@ -80,6 +84,22 @@ def test_three_faults(cluster: Show, capsys: Capture, snapshot: SnapshotAssertio
     ]
     assert document["findings"][1]["repair"]["action"] == "own-data"
     assert [host["host"] for host in document["unreachable"]] == ["proxy-2"]
+
+
+def test_whoever_waits_for_a_diagnosis_waits_less_for_logs(
+    cluster: Show, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair, which the log may decide, has all the time of a pass: `examine` by itself."""
+    given: list[float] = []
+
+    def examined(*args: Any) -> Diagnosis:
+        given.append(args[-1])
+        return examine(*args)
+
+    monkeypatch.setattr("kbpg.cli.diagnosing.examine", examined)
+    cluster(World())
+    assert run(["diagnose"]) == Exit.OK
+    assert given == [LOGS]
 
 
 def test_warnings_only(cluster: Show, capsys: Capture) -> None:

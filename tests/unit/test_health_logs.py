@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
+
+import pytest
 
 from kbpg.facts import NotKnown
 from kbpg.health.asking import of_docker, placed, wanted
-from kbpg.health.diagnose import judge, judge_with_logs
+from kbpg.health.diagnose import Diagnosis, examine, judge, judge_with_logs
+from kbpg.health.looking import DEADLINE, LOGS
 from kbpg.health.questions import LogsFact
 from kbpg.health.snapshot import Snapshot
 from kbpg.hosts.port import Output, Question, Reader
@@ -79,6 +85,56 @@ def test_a_docker_that_does_not_answer_is_not_asked_for_logs() -> None:
     host = Docker("db-2")
     assert snapshot.with_logs({"db-2": host}) is snapshot
     assert host.asked == []
+
+
+def test_a_docker_that_hangs_when_logs_are_wanted_costs_the_deadline_and_the_logs() -> None:
+    free = threading.Event()
+
+    class Hanging(Docker):
+        def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
+            free.wait(30)
+            return super().read(questions, timeout=timeout)
+
+    world = World()
+    world.lost("db-2")
+    started = time.monotonic()
+    try:
+        found = judge_with_logs(without_logs(world), {"db-2": Hanging("db-2")}, 0.2)
+    finally:
+        free.set()
+    assert time.monotonic() - started < 5
+    assert found.findings == judge(without_logs(world)).findings
+
+
+@pytest.mark.parametrize(
+    ("given", "took", "left"),
+    [
+        (LOGS, 0.5, DEADLINE),
+        (LOGS, 4.0, LOGS + 1.0),
+        (LOGS, DEADLINE, LOGS),
+        (LOGS, DEADLINE + 1, LOGS),
+        (DEADLINE, 0.5, DEADLINE),
+        (DEADLINE, DEADLINE, DEADLINE),
+    ],
+)
+def test_logs_have_what_the_pass_left_of_its_time_and_some_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, given: float, took: float, left: float
+) -> None:
+    world, now, deadlines = World(), [100.0], list[float]()
+
+    def take(*_: object) -> Snapshot:
+        now[0] += took
+        return world.snapshot()
+
+    def with_logs(snapshot: Snapshot, hosts: Mapping[str, Reader], deadline: float) -> Diagnosis:
+        deadlines.append(deadline)
+        return judge(snapshot)
+
+    monkeypatch.setattr("kbpg.health.diagnose.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("kbpg.health.diagnose.take", take)
+    monkeypatch.setattr("kbpg.health.diagnose.judge_with_logs", with_logs)
+    assert examine(world.context, {}, logs=given).seconds == took
+    assert deadlines == [left]
 
 
 def test_a_log_that_cannot_be_read_is_no_log_and_is_not_asked_again() -> None:

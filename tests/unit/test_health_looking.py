@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from kbpg.cli.opening import PATIENCE
 from kbpg.errors import ConnectionLost, KbpgError
-from kbpg.facts import NotKnown
+from kbpg.facts import Fact, NotKnown
+from kbpg.health import looking
 from kbpg.health.looking import Pass, look
 from kbpg.health.questions import LogsFact, UsageFact
 from kbpg.hosts.port import Output, Question, Reader
-from kbpg.raft import RaftFact, RaftStatus
+from kbpg.raft import SETTLING, RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact
 from kbpg.secret import Secret
 
@@ -99,28 +101,108 @@ def test_a_journal_that_cannot_be_written_is_no_silence_of_the_host(monkeypatch:
     assert printed == []
 
 
-@pytest.mark.parametrize("later", ["a:7000", None])
-def test_members_amid_an_election_are_asked_once_more(
-    monkeypatch: pytest.MonkeyPatch, later: str | None
+def status(leader: str | None) -> RaftStatus:
+    return RaftStatus(leader, True, 1, 1, 1, {})
+
+
+class Members:
+    """Members of Raft, each with what it says in turn, the last again and again; one that says `...` hangs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **words: list[object]) -> None:
+        self.asked, self.free = dict.fromkeys(words, 0), threading.Event()
+        self.hosts = {name: Host(hangs=False) for name in words}
+        for name, host in self.hosts.items():
+            host.name = name
+
+        def ask(fact: RaftFact, reader: Reader) -> RaftStatus:
+            said = words[reader.name][min(self.asked[reader.name], len(words[reader.name]) - 1)]
+            self.asked[reader.name] += 1
+            if said is ...:
+                self.free.wait(30)
+            if said is ... or isinstance(said, NotKnown):
+                raise NotKnown("says nothing")
+            return status(said if isinstance(said, str) else None)
+
+        monkeypatch.setattr(RaftFact, "ask", ask)
+        monkeypatch.setattr("kbpg.health.looking.PAUSE", 0.01)
+
+    def look(self, deadline: float, *more: Fact[object]) -> dict[str, str | None]:
+        """Return whom each member names after a pass, "?" where it says nothing."""
+        wanted: dict[str, list[Fact[object]]] = {name: [RAFT, *more] for name in self.hosts}
+        try:
+            facts = look(self.hosts, wanted, deadline=deadline)
+        finally:
+            self.free.set()
+        found = {name: facts.known(RAFT, name) for name in self.hosts}
+        return {name: each.leader if each else "?" for name, each in found.items()}
+
+
+def test_members_amid_an_election_are_asked_until_they_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That nobody leads is no end of it."""
+    members = Members(monkeypatch, a=["a", None, "b"], b=[None, None, "b"])
+    assert members.look(30) == {"a": "b", "b": "b"}
+    assert members.asked == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize("leader", ["a", None])
+def test_members_that_agree_at_once_are_asked_once(
+    monkeypatch: pytest.MonkeyPatch, leader: str | None
 ) -> None:
-    """What they say then counts, whether they agree or not."""
-    asked: dict[str, int] = {}
+    """Without a quorum none of them names a leader, and will not in a moment."""
+    members = Members(monkeypatch, a=[leader], b=[leader])
+    assert members.look(30) == {"a": leader, "b": leader}
+    assert members.asked == {"a": 1, "b": 1}
 
-    def ask(fact: RaftFact, reader: Reader) -> RaftStatus:
-        asked[reader.name] = asked.get(reader.name, 0) + 1
-        first = reader.name == "a" or asked[reader.name] > 1
-        return RaftStatus("a:7000" if first and (reader.name == "a" or later) else None, True, 1, 1, 1, {})
 
-    monkeypatch.setattr(RaftFact, "ask", ask)
-    monkeypatch.setattr("kbpg.health.looking.ELECTION", 0.0)
-    fact = RaftFact(7000, Secret("password-of-raft"))
-    hosts = {name: Host(hangs=False) for name in ("a", "b")}
-    for name, host in hosts.items():
-        host.name = name
-    facts = look(hosts, {name: [fact] for name in hosts})
-    assert asked == {"a": 2, "b": 2}
-    assert facts.get(fact, "b").leader == later
-    assert facts.get(fact, "a").leader == "a:7000"
+def test_members_that_do_not_agree_are_not_waited_for_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they say in the end counts."""
+    monkeypatch.setattr("kbpg.health.looking.ELECTION", 0.2)
+    members = Members(monkeypatch, a=["a"], b=["c", None])
+    started = time.monotonic()
+    assert members.look(30) == {"a": "a", "b": None}
+    assert time.monotonic() - started < 5
+    assert min(members.asked.values()) > 1
+
+
+def test_an_election_takes_no_more_than_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hangs when asked again has said something, and that is not forgotten."""
+    members = Members(monkeypatch, a=["a", ...], b=[None, "a"])
+    started = time.monotonic()
+    assert members.look(4 * DEADLINE) == {"a": "a", "b": "a"}
+    assert time.monotonic() - started < 4 * DEADLINE + 1
+    assert members.asked == {"a": 2, "b": 2}
+
+
+def test_a_member_that_hangs_does_not_keep_the_others_from_being_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a host whose power fails during the pass: its successor is being elected then."""
+    members = Members(monkeypatch, a=["c", "b"], b=[None, "b"], c=[...])
+    started = time.monotonic()
+    assert members.look(4 * DEADLINE) == {"a": "b", "b": "b", "c": "?"}
+    assert time.monotonic() - started < 4 * DEADLINE + 1
+    assert members.asked == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_member_that_says_nothing_when_asked_again_keeps_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Members(monkeypatch, a=["a", NotKnown("refused"), "b"], b=[None, "b"])
+    assert members.look(30) == {"a": "b", "b": "b"}
+
+
+def test_the_rest_of_a_pass_goes_on_during_an_election(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs, and the election, take one deadline together."""
+    members = Members(monkeypatch, a=["a"], b=["b"])
+    members.hosts["a"].hangs = True
+    started = time.monotonic()
+    assert members.look(DEADLINE, USAGE, CONTAINERS) == {"a": "a", "b": "b"}
+    assert time.monotonic() - started < DEADLINE + 1
+
+
+def test_what_diagnose_waits_for_with_a_host_off_is_10_s() -> None:
+    """The sum of ADR 0024: to be sure that the host does not answer, all questions to the others, logs of theirs."""
+    assert PATIENCE + looking.DEADLINE + looking.LOGS <= 10
+    # An election is part of a pass, and so are the seconds in which members find out that the host is away, before it
+    assert SETTLING + looking.ELECTION < looking.DEADLINE
 
 
 def test_what_was_begun_is_not_asked_again() -> None:

@@ -13,7 +13,7 @@ from kbpg.errors import HostError
 from kbpg.health.asking import of_docker, placed
 from kbpg.health.diagnose import Diagnosis, examine
 from kbpg.health.finding import Finding, Severity
-from kbpg.health.looking import Pass
+from kbpg.health.looking import LOGS, Pass
 from kbpg.model import CLUSTER, CONTROLLER
 from kbpg.options import Options
 
@@ -47,7 +47,7 @@ def diagnose(options: Options) -> int:
         ) as session:
             console.busy("reading the hosts")
             items = ahead.of(session.context)
-            found = examine(session.context, session.hosts, session.unreachable, items, begun)
+            found = examine(session.context, session.hosts, session.unreachable, items, begun, LOGS)
         diagnosis = found.limited(options.limit) if options.limit else found
         kbpg = found.snapshot.kbpg if found.snapshot else "kbpg"
         if options.json:

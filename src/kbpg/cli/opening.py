@@ -19,8 +19,8 @@ from kbpg.session import Besides, Session, open_session
 
 PATIENCE = 4.0
 """Seconds for each stage of a host's login, where the inventory allows more: one that is off must not keep what is to
-be said of the others from whoever waits. Where questions hang as well, such as one that wants the leader who is off,
-health.looking's DEADLINE comes on top: together less than 10 s."""
+be said of the others from whoever waits. Where questions hang as well, such as one that wants the leader who is
+off, health.looking's DEADLINE and LOGS come on top: ADR 0024."""
 
 
 class How(TypedDict, total=False):

@@ -14,7 +14,7 @@ from kbpg.health import catalogue
 from kbpg.health.asking import Items
 from kbpg.health.check import CONTAINER_FAULT, Check
 from kbpg.health.finding import Action, Finding, Severity
-from kbpg.health.looking import Pass
+from kbpg.health.looking import DEADLINE, Pass
 from kbpg.health.snapshot import Snapshot, take
 from kbpg.model import CLUSTER
 
@@ -76,25 +76,29 @@ def examine(
     unreachable: Mapping[str, HostError] | None = None,
     items: Items | None = None,
     begun: Pass | None = None,
+    logs: float = DEADLINE,
 ) -> Diagnosis:
     """Look at every host and return what is wrong. Nothing is changed and nothing is raised for it.
 
     Where a check wants the log of what is wrong, logs are read too, and all is judged again with them. `hosts` are
     the connected ones, `unreachable` the others with the reason. `items` are what `asking.placed` has found for this
-    context, `begun` what was asked of the hosts already, where there is any.
+    context, `begun` what was asked of the hosts already, where there is any. The logs may take `logs` seconds, and
+    what the pass has left of its own, but no more than a pass.
     """
     started = time.monotonic()
     snapshot = take(context, hosts, unreachable, items, begun)
-    return dataclasses.replace(judge_with_logs(snapshot, hosts), seconds=time.monotonic() - started)
+    left = max(0.0, started + DEADLINE - time.monotonic())
+    found = judge_with_logs(snapshot, hosts, min(DEADLINE, logs + left))
+    return dataclasses.replace(found, seconds=time.monotonic() - started)
 
 
-def judge_with_logs(snapshot: Snapshot, hosts: Mapping[str, Reader]) -> Diagnosis:
+def judge_with_logs(snapshot: Snapshot, hosts: Mapping[str, Reader], deadline: float = DEADLINE) -> Diagnosis:
     """Return what the checks find, once more with the logs that they wanted; its snapshot is the one with them.
 
-    No log is read on a healthy cluster: it tells why something is wrong.
+    No log is read on a healthy cluster: it tells why something is wrong. That takes `deadline` seconds at most.
     """
     found = judge(snapshot)
-    fuller = snapshot.with_logs(hosts)
+    fuller = snapshot.with_logs(hosts, deadline)
     return found if fuller is snapshot else judge(fuller)
 
 

@@ -11,20 +11,26 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact, SqlFact
 from kbpg.health.questions import LogsFact, NeighboursFact
 from kbpg.hosts.port import Reader
 from kbpg.model import CLUSTER, CONTROLLER
-from kbpg.raft import RaftFact
+from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.preflight.system import SystemFact
 
 DEADLINE = 5.0
 """Seconds for one pass; measured on a healthy cluster of five hosts and 2 shared cores: see bench/."""
 
+LOGS = 1.0
+"""Seconds for the logs of what is wrong, besides what the pass has left of its own, where somebody waits to be told
+(ADR 0024); measured: 0.2 s."""
+
 RECENT = 2.0
 """Seconds for which an answer is as good as one of now. What was begun before that, while another host was waited for
 or somebody was asked about a key, is asked again."""
 
 ELECTION = 2.0
-"""Seconds after which members of Raft that name different leaders are asked again: an election takes 1.4 s at most
+"""Seconds for which members of Raft that name different leaders are asked again: an election takes 1.4 s at most
 (raftMaxTimeout, pysyncobj/config.py). What lasts longer is seen all the same."""
+PAUSE = 0.25
+"""Seconds between two such questions."""
 
 Wanted = Mapping[str, Sequence[Fact[object]]]
 _OF_DOCKER = (ContainersFact, ImagesFact, LogsFact, NeighboursFact, SystemFact)
@@ -51,14 +57,18 @@ class Pass:
         since = time.monotonic() - RECENT
         self._jobs = [job for job in self._jobs if job.begun >= since]
 
-    def answers(self, deadline: float) -> Knowledge:
-        """Return what is answered within `deadline` seconds from now, and of the rest that it is not. Raises as
-        `look` does."""
-        ends = time.monotonic() + deadline
+    def answers(
+        self, ends: float, deadline: float, only: Mapping[str, Fact[object]] | None = None
+    ) -> Knowledge:
+        """Return what is answered by `ends` (`time.monotonic`), and of the rest that it is not in `deadline` seconds.
+
+        With `only`, a question by host, nothing else is waited for. Raises as `look` does.
+        """
         knowledge = Knowledge()
         for job in self._jobs:
-            job.join(max(0.0, ends - time.monotonic()))
-            knowledge.put(job.host, job.answers(deadline))
+            if only is None or (job.host in only and only[job.host].key in job.keys):
+                job.join(max(0.0, ends - time.monotonic()))
+                knowledge.put(job.host, job.answers(deadline))
         return knowledge
 
 
@@ -67,26 +77,47 @@ def look(
 ) -> Facts:
     """Ask everything side by side, but what was `begun` just now, and return what was answered in `deadline` seconds.
 
-    What hangs goes on in threads that end with the connections; nothing they say later is looked at. Raises what
-    is no answer of a host, such as the `KbpgError` of a journal that cannot be written.
+    In these, members of Raft that are amid an election are asked again. What hangs goes on in threads that end with
+    the connections; nothing they say later is looked at. Raises what is no answer of a host, such as the `KbpgError`
+    of a journal that cannot be written.
     """
     going = begun or Pass()
     going.forget_old()
     going.ask(readers, wanted)
-    knowledge = going.answers(deadline)
-    raft = {name: [fact for fact in facts if isinstance(fact, RaftFact)] for name, facts in wanted.items()}
-    if _electing(Facts(knowledge, CLUSTER), raft):
-        time.sleep(ELECTION)
-        again = Pass()
-        again.ask(readers, raft)
-        knowledge.take(again.answers(deadline))
+    ends = time.monotonic() + deadline
+    raft = {name: fact for name, facts in wanted.items() for fact in facts if isinstance(fact, RaftFact)}
+    elected = _elected(readers, raft, going, ends, deadline)
+    knowledge = going.answers(ends, deadline)
+    for name, status in elected.items():
+        knowledge.put(name, {raft[name].key: status})
     return Facts(knowledge, CLUSTER)
 
 
-def _electing(facts: Facts, raft: Mapping[str, Sequence[RaftFact]]) -> bool:
-    """Return whether members of Raft name different leaders, or one names none."""
-    found = (facts.known(fact, name) for name, asked in raft.items() for fact in asked)
-    return len({status.leader for status in found if status}) > 1
+def _elected(
+    readers: Mapping[str, Reader], raft: Mapping[str, RaftFact], going: Pass, ends: float, deadline: float
+) -> Mapping[str, RaftStatus]:
+    """Return what members of Raft say that named different leaders, once they agree; nothing where they did at once.
+
+    They have `ELECTION` seconds, until `ends` at most, while the rest of the pass goes on. A member that hangs takes
+    none of that time from the others, and one that says nothing any more keeps its word of before.
+    """
+
+    def said(asked: Pass, until: float) -> dict[str, RaftStatus]:
+        facts = Facts(asked.answers(until, deadline, raft), CLUSTER)
+        return {name: status for name, fact in raft.items() if (status := facts.known(fact, name))}
+
+    found = said(going, ends - min(ELECTION, deadline / 2))
+    leaders = {status.leader for status in found.values()}
+    if len(leaders) < 2:
+        return {}
+    until = min(ends - PAUSE, time.monotonic() + ELECTION)
+    while (len(leaders) > 1 or None in leaders) and time.monotonic() < until:
+        time.sleep(PAUSE)
+        again = Pass()
+        again.ask(readers, {name: [raft[name]] for name in found})
+        found |= said(again, ends)
+        leaders = {status.leader for status in found.values()}
+    return found
 
 
 class _Job(threading.Thread):

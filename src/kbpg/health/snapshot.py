@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.health.asking import Items, Questions, placed, wanted
-from kbpg.health.looking import Pass, look
+from kbpg.health.looking import DEADLINE, Pass, look
 from kbpg.health.questions import (
     LogsFact,
     Pooler,
@@ -172,15 +172,15 @@ class Snapshot:
             self.unread.add(host)
         return (self.facts.known(fact, host) or {}).get(container, ())
 
-    def with_logs(self, readers: Mapping[str, Reader]) -> Snapshot:
+    def with_logs(self, readers: Mapping[str, Reader], deadline: float = DEADLINE) -> Snapshot:
         """Return it with the logs that are `unread`, asked for now where Docker has answered before.
 
-        Takes `looking.DEADLINE` seconds more at most. Where there are none, it is this very snapshot.
+        Takes `deadline` seconds more at most. Where there are none, it is this very snapshot.
         """
         wanted = {name: [self._logs_fact(name)] for name in self.unread if self.containers(name) is not None}
         if not wanted:
             return self
-        facts = self.facts.joined(look(readers, wanted))
+        facts = self.facts.joined(look(readers, wanted, deadline=deadline))
         return Snapshot(self.context, facts, self.placed, self.unreachable, self.taken)
 
     def _logs_fact(self, host: str) -> LogsFact:
