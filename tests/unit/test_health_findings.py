@@ -1007,6 +1007,19 @@ def test_a_password_stored_as_md5_differs_and_is_not_scram() -> None:
     assert {id_ for _, id_ in shown(world)} == {"role-password", "scram-missing"}
 
 
+def test_who_has_no_password_of_kbpg_s_gets_a_new_one_from_the_superuser() -> None:
+    """An application may not change another role's; where the credentials file has it, a step sets its verifier."""
+    world = World()
+    md5(world)
+    roles = world.get("db-1", world.ask.roles)
+    old = {**next(iter(roles.values())), "login": True, "verifier": "md5" + "0" * 32}
+    world.say("db-1", world.ask.roles, {**roles, "old_app": old})
+    found = {each.subject: each.remedy for each in world.diagnose().of("scram-missing")}
+    assert found.pop("old_app") == 'kbpg psql -c "\\password old_app"'
+    (ours,) = found
+    assert found[ours] == next(f.remedy for f in world.diagnose().of("role-password") if f.subject == ours)
+
+
 def test_two_faults_at_once_are_two_findings() -> None:
     world = World()
     wrong_mode(world)

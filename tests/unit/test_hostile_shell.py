@@ -266,6 +266,7 @@ def snapshot(known: Mapping[int, object] | None = None) -> Snapshot:
         db=[],
         on_host=ssh,
         facts=SimpleNamespace(known=lambda fact, host: answers.get(id(fact))),
+        differing=lambda *kinds: (),
         ask=SimpleNamespace(roles=object(), views=SimpleNamespace(rules=object())),
     )
     return cast(Snapshot, found)
@@ -314,8 +315,8 @@ def test_a_password_is_asked_for_the_role_it_names(place: Path, name: str) -> No
     object.__setattr__(seen, "facts", SimpleNamespace(known=lambda fact, host: next(iter(known.values()))))
     (found,) = postgres.scram(seen)
     assert found.host == CLUSTER
-    (call,) = calls(found.remedy.replace("{kbpg}", "kbpg").replace("$(kbpg", "$(: kbpg"), place)
-    assert call[:3] == ["psql", "", "-c"]
+    (call,) = calls(found.remedy.replace("{kbpg}", "kbpg"), place)
+    assert call[:3] == ["kbpg", "psql", "-c"]
     command, _, argument = call[3].partition(" ")
     assert command == r"\password"
     # psql runs what stands in backquotes and replaces :names, but between double quotes

@@ -111,13 +111,15 @@ def scram(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the roles with a password that is not SCRAM, and rules that let others in without it."""
     leader = snapshot.leader
     found = snapshot.facts.known(snapshot.ask.roles, leader) if leader else None
+    ours = {
+        differing.placed.resource.id.removeprefix("role:"): step.number
+        for step, differing in snapshot.differing(Role, ManagedRole)
+    }
     for name, role in (found or {}).items():
         verifier = str(role["verifier"] or "")
         if role["login"] and verifier and not verifier.startswith("SCRAM-SHA-256$"):
-            # psql runs what stands in backquotes, and a role may be called anything
-            asked = f"\\password {name}" if name.isidentifier() and name.isascii() else None
-            word = f'"{asked}"' if asked else shlex.quote(f"\\password {sql_identifier(name)}")
-            remedy = f'psql "$({{kbpg}} uri --show-password)" -c {word}'
+            # A role that the inventory or kbpg itself knows gets the verifier of the password in the credentials file
+            remedy = f"{{kbpg}} step {ours[name]:02d}" if name in ours else _asking_for(name)
             yield Seen(CLUSTER, f"the password of {name} is stored as MD5", remedy=remedy, subject=name)
     for host in snapshot.db:
         rules = snapshot.facts.known(snapshot.ask.views.rules, host) or ()
@@ -127,6 +129,14 @@ def scram(snapshot: Snapshot) -> Iterable[Seen]:
             yield Seen(
                 host, f"pg_hba lets clients in with `{method}`", (line,), "{kbpg} step 02", subject=line
             )
+
+
+def _asking_for(name: str) -> str:
+    """Return the command that asks for a new password of a role of nobody's, as the superuser: others may not."""
+    # psql runs what stands in backquotes, and a role may be called anything
+    asked = f"\\password {name}" if name.isidentifier() and name.isascii() else None
+    word = f'"{asked}"' if asked else shlex.quote(f"\\password {sql_identifier(name)}")
+    return f"{{kbpg}} psql -c {word}"
 
 
 def crowded(snapshot: Snapshot) -> Iterable[Seen]:
@@ -180,7 +190,7 @@ CHECKS = (
         "SCRAM is not used",
         Severity.CRITICAL,
         "passwords can be taken from the network or from the catalogue and used as they are",
-        "{kbpg} step 02",
+        "{kbpg} psql -c '\\password NAME'",
         scram,
         explained_by=(),
     ),
