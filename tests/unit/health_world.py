@@ -16,7 +16,7 @@ from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
 from kbpg.firewall.fact import Rules, RulesFact
 from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
-from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server
+from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server, Usage
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource
@@ -313,7 +313,8 @@ class World:
             self.ask.haproxy.key: servers,
             self.ask.pooler.key: _pooler(),
             self.ask.roles.key: _roles(),
-            self.ask.usage.key: (100 * GB, 80 * GB),
+            self.ask.usage.key: (Usage(self.context.inventory.cluster.base_dir, 100 * GB, 80 * GB),),
+            self.ask.usage_on_db.key: (Usage(self.context.inventory.cluster.base_dir, 100 * GB, 80 * GB),),
             self.ask.config.key: {},
             DiskSizeFact(self.context.inventory.cluster.base_dir).key: 100 * GB,
         }

@@ -17,7 +17,7 @@ from kbpg.health import catalogue
 from kbpg.health.check import Check, Seen
 from kbpg.health.diagnose import judge
 from kbpg.health.finding import Action, Finding, Severity
-from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact
+from kbpg.health.questions import LogsFact, Neighbour, NeighboursFact, Usage
 from kbpg.layout import REPLICATION_USER
 from kbpg.operations.pause_guard import note_fact
 from kbpg.operations.raft_note import rebuild_note
@@ -126,12 +126,23 @@ def skewed(world: World) -> None:
     world.say("db-3", ClockFact(), Offset(3.0, 0.01))
 
 
+def disks(world: World, host: str, **free: int) -> None:
+    """Let `host` have disks of 100 GB: of the data, of Docker, of a directory to mount."""
+    paths = {"data": BASE, "docker": "/var/lib/docker", "mount": "/srv/backup"}
+    usage = tuple(Usage(paths[name], 100 * GB, gigabytes * GB) for name, gigabytes in free.items())
+    world.say(host, world.ask.usage_of(world.context, host), usage)
+
+
 def nearly_full(world: World) -> None:
-    world.say("db-2", world.ask.usage, (100 * GB, 5 * GB))
+    disks(world, "db-2", data=5, docker=50)
 
 
 def quite_full(world: World) -> None:
-    world.say("db-2", world.ask.usage, (100 * GB, 1 * GB))
+    disks(world, "db-2", data=1, docker=50)
+
+
+def docker_full(world: World) -> None:
+    disks(world, "proxy-1", data=50, docker=0)
 
 
 def small_host(world: World) -> None:
@@ -861,6 +872,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (skewed, [("db-3", "clock-skew")], CRITICAL, None),
     (nearly_full, [("db-2", "disk-full")], WARNING, None),
     (quite_full, [("db-2", "disk-full")], CRITICAL, None),
+    (docker_full, [("proxy-1", "disk-full")], WARNING, None),
     (small_host, [("db-2", "memory-parameters")], WARNING, None),
     (taken, [("proxy-1", "port-taken")], CRITICAL, None),
     (few_files, [("proxy-1", "nofile-low")], CRITICAL, None),
@@ -1018,6 +1030,19 @@ def test_who_has_no_password_of_kbpg_s_gets_a_new_one_from_the_superuser() -> No
     assert found.pop("old_app") == 'kbpg psql -c "\\password old_app"'
     (ours,) = found
     assert found[ours] == next(f.remedy for f in world.diagnose().of("role-password") if f.subject == ours)
+
+
+def test_each_full_disk_is_named_and_only_the_data_s_explains_more() -> None:
+    world = World(INVENTORY + "postgresql: {mounts: [/srv/backup]}\n")
+    broken("FATAL:  the database system is starting up")(world)
+    before = shown(world)
+    disks(world, "db-2", data=50, docker=2, mount=9)
+    seen = {f.seen.rpartition(" at ")[2]: f for f in world.diagnose().of("disk-full")}
+    assert list(seen) == ["/var/lib/docker", "/srv/backup"]
+    assert all(path in f.remedy and f.subject == path for path, f in seen.items())
+    assert "no container can be replaced" in seen["/var/lib/docker"].why
+    assert "archived" in seen["/srv/backup"].why
+    assert set(before) <= set(shown(world))
 
 
 def test_two_faults_at_once_are_two_findings() -> None:

@@ -15,7 +15,7 @@ from kbpg.health import catalogue
 from kbpg.health.check import Check, Seen
 from kbpg.health.diagnose import judge
 from kbpg.health.finding import Severity
-from kbpg.health.questions import HaproxyFact, LogsFact, NeighboursFact, UsageFact
+from kbpg.health.questions import HaproxyFact, LogsFact, NeighboursFact, Usage, UsageFact
 from kbpg.hosts.port import Output
 
 from .health_world import World
@@ -146,6 +146,13 @@ def test_neighbours_and_usage() -> None:
     text = "patroni\tp:latest\t/opt/a\npostgres\tpostgres:16\t/opt/keybuzz/postgres/data,/x\n"
     (found,) = NeighboursFact(("patroni",)).parse(Output(0, text))
     assert (found.name, found.mounts) == ("postgres", ("/opt/keybuzz/postgres/data", "/x"))
-    assert UsageFact("/").parse(Output(0, "100 25 4096\n")) == (409600, 102400)
+
+
+def test_each_file_system_is_told_once_by_the_first_path_on_it() -> None:
+    """What is not there is left out; without an answer at all nothing is known."""
+    said = "8f01 100 25 4096 /opt/kb\n77 50 40 4096 /srv/b b\n8f01 100 24 4096 /var/lib/docker\n"
+    fact = UsageFact(("/opt/kb", "/srv/b b"))
+    found = fact.parse(Output(1, said, "stat: cannot read file system information for '/var/lib/containerd'"))
+    assert found == (Usage("/opt/kb", 409600, 102400), Usage("/srv/b b", 204800, 163840))
     with pytest.raises(NotKnown):
-        UsageFact("/").parse(Output(1, "", "stat: cannot read"))
+        fact.parse(Output(1, "", "stat: cannot read"))

@@ -15,7 +15,7 @@ from kbpg.errors import ConnectionLost, KbpgError
 from kbpg.facts import Fact, NotKnown
 from kbpg.health import looking
 from kbpg.health.looking import Pass, look
-from kbpg.health.questions import LogsFact, UsageFact
+from kbpg.health.questions import LogsFact, Usage, UsageFact
 from kbpg.hosts.port import Output, Question, Reader
 from kbpg.raft import SETTLING, RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact
@@ -39,7 +39,8 @@ class Host(Reader):
         if self.hangs and any(isinstance(each, ContainersFact | LogsFact) for each in questions):
             self.free.wait(30)
         return {
-            each.key: Output(0, "100 25 4096" if isinstance(each, UsageFact) else "[]") for each in questions
+            each.key: Output(0, "9 100 25 4096 /" if isinstance(each, UsageFact) else "[]")
+            for each in questions
         }
 
     def dial(self, port: int, *, address: str | None = None, timeout: float = 5.0) -> socket.socket:
@@ -57,14 +58,14 @@ def hanging() -> Iterator[Host]:
     host.free.set()
 
 
-USAGE, CONTAINERS, RAFT = UsageFact("/"), ContainersFact(("patroni",)), RaftFact(7000, Secret("word"))
+USAGE, CONTAINERS, RAFT = UsageFact(("/",)), ContainersFact(("patroni",)), RaftFact(7000, Secret("word"))
 
 
 def test_a_docker_and_a_port_that_hang_cost_the_deadline_and_nothing_else(hanging: Host) -> None:
     started = time.monotonic()
     facts = look({"db-1": hanging}, {"db-1": [USAGE, CONTAINERS, RAFT]}, deadline=DEADLINE)
     assert time.monotonic() - started < DEADLINE + 1
-    assert facts.get(USAGE, "db-1") == (409600, 102400)
+    assert facts.get(USAGE, "db-1") == (Usage("/", 409600, 102400),)
     for fact in (CONTAINERS, RAFT):
         with pytest.raises(NotKnown, match=r"no answer within 0\.4 s"):
             facts.get(fact, "db-1")
@@ -221,7 +222,7 @@ def test_what_was_begun_is_not_asked_again() -> None:
     facts = look({"db-1": host}, {"db-1": [USAGE, CONTAINERS]}, begun=begun)
     assert sorted(asked) == sorted([USAGE.key, CONTAINERS.key])
     assert facts.get(CONTAINERS, "db-1") == {}
-    assert facts.get(USAGE, "db-1") == (409600, 102400)
+    assert facts.get(USAGE, "db-1") == (Usage("/", 409600, 102400),)
 
 
 def test_what_was_begun_and_hangs_costs_the_deadline_too(hanging: Host) -> None:
@@ -231,7 +232,7 @@ def test_what_was_begun_and_hangs_costs_the_deadline_too(hanging: Host) -> None:
     facts = look({"db-1": hanging}, {"db-1": [USAGE]}, deadline=DEADLINE, begun=begun)
     assert time.monotonic() - started < DEADLINE + 1
     assert facts.known(CONTAINERS, "db-1") is None
-    assert facts.get(USAGE, "db-1") == (409600, 102400)
+    assert facts.get(USAGE, "db-1") == (Usage("/", 409600, 102400),)
 
 
 def test_what_was_begun_long_ago_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,14 +242,14 @@ def test_what_was_begun_long_ago_is_asked_again(monkeypatch: pytest.MonkeyPatch)
     class Changing(Host):
         def read(self, questions: Iterable[Question], *, timeout: float = 60.0) -> Mapping[str, Output]:
             asked.append("again" if asked else "first")
-            return {USAGE.key: Output(0, "100 25 4096" if len(asked) > 1 else "1 1 1")}
+            return {USAGE.key: Output(0, "9 100 25 4096 /" if len(asked) > 1 else "9 1 1 1 /")}
 
     host, begun = Changing(hangs=False), Pass()
     begun.ask({"db-1": host}, {"db-1": [USAGE]})
     monkeypatch.setattr("kbpg.health.looking.RECENT", 0.0)
     facts = look({"db-1": host}, {"db-1": [USAGE]}, begun=begun)
     assert asked == ["first", "again"]
-    assert facts.get(USAGE, "db-1") == (409600, 102400)
+    assert facts.get(USAGE, "db-1") == (Usage("/", 409600, 102400),)
 
 
 def test_hosts_begin_to_be_asked_from_threads_of_their_own() -> None:
@@ -268,4 +269,4 @@ def test_hosts_begin_to_be_asked_from_threads_of_their_own() -> None:
         thread.join()
     facts = look(hosts, {name: [USAGE] for name in hosts}, begun=begun)
     assert all(facts.get(CONTAINERS, name) == {} for name in hosts)
-    assert all(facts.get(USAGE, name) == (409600, 102400) for name in hosts)
+    assert all(facts.get(USAGE, name) == (Usage("/", 409600, 102400),) for name in hosts)

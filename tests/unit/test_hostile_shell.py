@@ -151,7 +151,7 @@ def facts(path: str) -> list[ShellFact[Any]]:
         DataFact(path),
         DiskFact(path),
         DiskSizeFact(path),
-        UsageFact(path),
+        UsageFact((path,)),
         RoomFact(path, path),
     ]
 
@@ -174,7 +174,8 @@ def test_every_question_about_a_path_is_about_that_path(place: Path, name: str) 
         assert not data.present
         assert not disk.broken
         assert size > 0
-        assert usage[0] > 0
+        assert usage[0].path == path
+        assert usage[0].size > 0
         assert room[1] > 0
         assert listed(directory) == [name]
         assert listed(path) == []
@@ -265,8 +266,8 @@ def snapshot(known: Mapping[int, object] | None = None) -> Snapshot:
         leader="db-1",
         db=[],
         on_host=ssh,
-        facts=SimpleNamespace(known=lambda fact, host: answers.get(id(fact))),
         differing=lambda *kinds: (),
+        facts=SimpleNamespace(known=lambda fact, host: answers.get(id(fact))),
         ask=SimpleNamespace(roles=object(), views=SimpleNamespace(rules=object())),
     )
     return cast(Snapshot, found)

@@ -52,12 +52,13 @@ class Questions:
     extensions: Fact[tuple[tuple[Any, ...], ...]]
     views: Views
     usage: UsageFact
+    usage_on_db: UsageFact
     clock: ClockFact
 
     @classmethod
     def of(cls, context: Context) -> Questions:
         """Return the questions for this inventory and these credentials."""
-        ports = context.inventory.ports
+        ports, base = context.inventory.ports, context.inventory.cluster.base_dir
         return cls(
             NodeFact(ports.patroni),
             ClusterFact(ports.patroni),
@@ -68,9 +69,14 @@ class Questions:
             RolesFact(context.superuser()),
             extensions(context, context.inventory.cluster.database),
             views(context),
-            UsageFact(context.inventory.cluster.base_dir),
+            UsageFact((base,)),
+            UsageFact((base, *context.inventory.postgresql.mounts)),
             clock_fact(context.inventory.prepare.max_clock_skew),
         )
+
+    def usage_of(self, context: Context, host: str) -> UsageFact:
+        """Return the question for a host's disks: a db host has directories of `postgresql.mounts` too."""
+        return self.usage_on_db if host in context.db_names else self.usage
 
 
 Items = list[tuple["Step", "Placed"]]
@@ -113,4 +119,4 @@ def of_docker(context: Context, host: str) -> list[Fact[object]]:
 
 
 def _common(context: Context, host: str, ask: Questions) -> Iterable[Fact[object]]:
-    return (*of_docker(context, host), HardwareFact(), ask.clock, ask.usage)
+    return (*of_docker(context, host), HardwareFact(), ask.clock, ask.usage_of(context, host))

@@ -150,7 +150,7 @@ def _roots(
 
 def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:
     """Return what explains a finding: something about the cluster, or about each host that it is about."""
-    causes = [f for f in found if f.id in ids and f.id != finding.id and _same_part(f, finding)]
+    causes = [f for f in found if f.id in ids and f.id != finding.id and _behind(f, finding)]
     general = [f for f in causes if f.host == CLUSTER]
     if general:
         return general[:1]
@@ -158,8 +158,13 @@ def _explaining(finding: Finding, found: Sequence[Finding], ids: Sequence[str]) 
     return [f for f in by_host if f] if all(by_host) else []
 
 
-def _same_part(cause: Finding, finding: Finding) -> bool:
-    """Return whether the fault of a container can be behind a finding: not where that is about another one."""
+def _behind(cause: Finding, finding: Finding) -> bool:
+    """Return whether what explains such a finding can be behind this one.
+
+    Not the fault of a container, where it is about another one; nor a full disk that the data is not on.
+    """
+    if cause.id == "disk-full":
+        return not cause.subject
     return cause.id not in CONTAINER_FAULT or not cause.part or finding.part in ("", cause.part)
 
 

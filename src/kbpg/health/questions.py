@@ -18,6 +18,8 @@ LOG_LINES = 250
 """Lines of each container's log: Patroni prints some 75 for each attempt to start a damaged PostgreSQL, and tries two
 ways in turn, of which one tells more (seen: crash recovery, then a start)."""
 _MARK = "kbpg-log-of"
+DOCKER_ROOT, CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
+"""Where Docker keeps images and logs, unless told otherwise, and containerd its images."""
 
 Row = Mapping[str, Any]
 
@@ -97,27 +99,52 @@ class NeighboursFact(ShellFact[tuple[Neighbour, ...]]):
 
 
 @dataclass(frozen=True)
-class UsageFact(ShellFact[tuple[int, int]]):
-    """Size and free bytes of the file system that holds `path`."""
+class Usage:
+    """A file system, by a directory that is on it: its size and its free bytes."""
 
     path: str
+    size: int
+    free: int
+
+
+@dataclass(frozen=True)
+class UsageFact(ShellFact[tuple[Usage, ...]]):
+    """The file systems that hold `paths` and what Docker keeps: each once, by the first path that is on it.
+
+    Docker's images and logs are where daemon.json says, else in its usual directory; with the image store of
+    containerd (new installations of Docker 29 have it) images are in containerd's. Docker itself is not asked: where
+    it hangs, the disk may be why.
+    """
+
+    paths: tuple[str, ...]
 
     @property
     def key(self) -> str:
         """Return the name of the question."""
-        return f"usage:{self.path}"
+        return f"usage:{','.join(self.paths)}"
 
     @property
     def script(self) -> str:
-        """Return the fragment: blocks, free blocks for users, and their size, by statfs(2)."""
-        return f"stat -f -c '%b %a %S' {shlex.quote(self.path)}"
+        """Return the fragment: file system, blocks, free blocks for users, and their size, by statfs(2)."""
+        root = (
+            r"""sed -n 's/.*"data-root"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p' /etc/docker/daemon.json"""
+        )
+        asked = " ".join(shlex.quote(path) for path in self.paths)
+        return (
+            f"root=$({root} 2>/dev/null); "
+            f"stat -f -c '%i %b %a %S %n' -- {asked} \"${{root:-{DOCKER_ROOT}}}\" {CONTAINERD_ROOT}"
+        )
 
-    def parse(self, output: Output) -> tuple[int, int]:
-        """Read the answer."""
-        if not output.ok:
-            raise NotKnown(f"{self.path}: {output.stderr.strip()}")
-        blocks, free, size = (int(word) for word in output.stdout.split())
-        return blocks * size, free * size
+    def parse(self, output: Output) -> tuple[Usage, ...]:
+        """Read the answer: of what is there, whether all is or not."""
+        found: dict[tuple[str, str, str], Usage] = {}
+        for line in output.stdout.splitlines():
+            system, blocks, free, size, path = line.split(" ", 4)
+            usage = Usage(path, int(blocks) * int(size), int(free) * int(size))
+            found.setdefault((system, blocks, size), usage)
+        if not found:
+            raise NotKnown(f"{', '.join(self.paths)}: {output.stderr.strip()}")
+        return tuple(found.values())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from kbpg.steps.s01_prepare import needs
 TIGHT, FULL = 0.10, 0.03
 """Shares of a file system that are free: below the first a warning, below the second PostgreSQL is about to stop."""
 MB = 1 << 20
+OF_DOCKER = "without room for Docker's files no container can be replaced, and what programs say is not kept"
+OF_MOUNTS = "what cannot be archived there stays on the leader's own disk, until that is full"
 
 
 def unreachable(snapshot: Snapshot) -> Iterable[Seen]:
@@ -117,20 +119,21 @@ def ports(snapshot: Snapshot) -> Iterable[Seen]:
 
 
 def disk(snapshot: Snapshot) -> Iterable[Seen]:
-    """Yield file systems with little room left, and those that became read-only."""
+    """Yield file systems with little room left: the data's, Docker's, and those of `postgresql.mounts`."""
+    base, mounts = snapshot.inventory.cluster.base_dir, snapshot.inventory.postgresql.mounts
     for host in snapshot.hosts:
-        usage = snapshot.facts.known(snapshot.ask.usage, host.name)
-        if not usage or usage[0] <= 0:
-            continue
-        total, free = usage
-        share = free / total
-        if share < TIGHT:
-            seen = f"{free // MB} MB of {total // MB} MB free ({share:.0%}) at {snapshot.ask.usage.path}"
+        asked = snapshot.ask.usage_of(snapshot.context, host.name)
+        for usage in snapshot.facts.known(asked, host.name) or ():
+            if usage.size <= 0 or usage.free / usage.size >= TIGHT:
+                continue
+            share, ours = usage.free / usage.size, usage.path == base
             yield Seen(
                 host.name,
-                seen,
-                remedy=snapshot.on_host(host.name, f"du -xhd 3 {snapshot.ask.usage.path}"),
-                severity=Severity.CRITICAL if share < FULL else Severity.WARNING,
+                f"{usage.free // MB} MB of {usage.size // MB} MB free ({share:.0%}) at {usage.path}",
+                remedy=snapshot.on_host(host.name, "du -xhd 3", usage.path),
+                why="" if ours else OF_MOUNTS if usage.path in mounts else OF_DOCKER,
+                severity=Severity.CRITICAL if ours and share < FULL else Severity.WARNING,
+                subject="" if ours else usage.path,
             )
 
 
@@ -192,7 +195,8 @@ CHECKS = (
         "disk-full",
         "the disk is nearly full",
         Severity.WARNING,
-        "PostgreSQL stops when it cannot write its log, and a replica without room falls behind for good",
+        "PostgreSQL stops when it cannot write its log, and a replica without room falls behind for good; Docker's "
+        "own disk and those of postgresql.mounts are looked at too",
         "df -h",
         disk,
     ),
