@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -140,6 +141,19 @@ def test_what_the_controller_has_is_sent_from_there() -> None:
     world.has(CONTROLLER)
     assert world.apply() is Status.CHANGED
     assert (world.built(), world.packed(), world.loaded()) == ([], [CONTROLLER], list(DATABASES))
+
+
+@pytest.mark.parametrize("builder", [CONTROLLER, "db-1"])
+def test_a_former_image_that_got_its_tag_back_is_sent_and_not_built(builder: str) -> None:
+    """docs/operations.md, the way back from a bad image: all hosts have another label under the same tags."""
+    world = World()
+    newer = [dataclasses.replace(spec, inputs="9" * 64) for spec in (ONE, TWO)]
+    world.has(CONTROLLER, *DATABASES, specs=newer)
+    world.has(builder)
+    assert world.apply() is Status.CHANGED
+    others = [name for name in DATABASES if name != builder]
+    assert (world.built(), world.packed(), world.loaded()) == ([], [builder], others)
+    assert world.whole()
 
 
 def test_what_a_host_has_is_sent_to_those_that_lack_it() -> None:

@@ -12,8 +12,8 @@ INTRODUCTION = f"""\
 ## Failover presets
 
 `failover` names the preset; `{DEFAULT}` is the default. A preset gives the defaults of the keys below, and a key
-that stands in its section wins. A host that goes silent costs its `ttl`, and Patroni allows none below 20 s. The
-longer the timers, the longer a network may stutter, or a virtual machine stand still, without a failover.
+that stands in its section wins. A leader that goes silent costs about its `ttl`, and Patroni allows none below
+20 s. The longer the timers, the longer a network may stutter, or a virtual machine stand still, without a failover.
 """
 PREDICTION = """\
 Predicted recovery times follow from these timers alone (`kbpg status` computes them from the inventory at hand): how

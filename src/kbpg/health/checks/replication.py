@@ -112,7 +112,8 @@ CHECKS = (
         "replica-lag",
         "replica lags behind",
         Severity.WARNING,
-        "the proxies take it out of the read-only port, and after a failover it has this much to replay",
+        "the proxies take it out of the read-only port, and after a failover it has this much to replay; a query on "
+        "it may hold replay back for max_standby_streaming_delay (30 s)",
         "{kbpg} status --watch",
         lagging,
         explained_by=(*HOST_FAULT, "replica-replay-paused"),
