@@ -82,11 +82,15 @@ class OtherPassword(NotKnown):
 
 @dataclass(frozen=True)
 class RaftFact(CallFact[RaftStatus]):
-    """The Raft status of the host's own member; `former` is the password of before, in a rotation."""
+    """The Raft status of the host's own member; `former` is the password of before, in a rotation.
+
+    `settling` are seconds that take the place of `SETTLING` for who shows what is, and changes nothing for it.
+    """
 
     port: int
     password: Secret
     former: Secret | None = None
+    settling: float | None = None
     live = True
 
     @property
@@ -97,9 +101,9 @@ class RaftFact(CallFact[RaftStatus]):
     def ask(self, reader: Reader) -> RaftStatus:
         """Return the status; raises `NotKnown` where the member does not answer or the password differs.
 
-        A partner in it that is not connected was away for `SETTLING` seconds.
+        A partner in it that is not connected was away for `SETTLING` seconds, or `settling`.
         """
-        ends = time.monotonic() + SETTLING
+        ends = time.monotonic() + (SETTLING if self.settling is None else self.settling)
         while True:
             status = status_now(reader, self.port, self.password, former=self.former)
             if not status.away or time.monotonic() >= ends:

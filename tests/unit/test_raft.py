@@ -124,9 +124,9 @@ def member(*behaviours: Behaviour) -> Iterator[FakeHost]:
     assert raised == []
 
 
-def ask(*behaviours: Behaviour, password: str = PASSWORD) -> RaftStatus:
+def ask(*behaviours: Behaviour, password: str = PASSWORD, settling: float | None = None) -> RaftStatus:
     with member(*behaviours) as host:
-        return RaftFact(PORT, Secret(password)).ask(host)
+        return RaftFact(PORT, Secret(password), settling=settling).ask(host)
 
 
 def refusal(behaviour: Behaviour, password: str = PASSWORD) -> str:
@@ -194,6 +194,12 @@ def test_a_partner_that_stays_away_is_away(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(raft, "SETTLING", 0.15)
     monkeypatch.setattr(raft, "LOOK_AGAIN", 0.2)
     assert ask(answering(STATUS), answering(STATUS)).partners["192.0.2.3:7000"] is False
+
+
+def test_who_only_shows_what_is_says_how_long_that_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raft, "SETTLING", DEADLINE)
+    monkeypatch.setattr(raft, "LOOK_AGAIN", 0.2)
+    assert ask(answering(STATUS), answering(STATUS), settling=0.15).partners["192.0.2.3:7000"] is False
 
 
 def test_a_member_may_know_no_leader() -> None:

@@ -13,7 +13,8 @@ from kbpg.facts import Facts, Knowledge, NotKnown
 from kbpg.health.questions import Pooler, Server
 from kbpg.model import CLUSTER
 from kbpg.patroni import Member, NodeStatus, Replica
-from kbpg.raft import RaftStatus
+from kbpg.raft import LOOK_AGAIN, RaftStatus
+from kbpg.status import asking
 from kbpg.status.answers import together
 from kbpg.status.questions import Follower, Postgres, Questions
 from kbpg.status.standing import Standing
@@ -259,3 +260,11 @@ def test_no_password_is_in_a_standing() -> None:
     answers = Pass()
     text = repr(answers.standing())
     assert not [p for p in ("one-superuser", "five-pgbouncer", "six-raft") if p in text]
+
+
+def test_of_raft_something_is_known_before_the_pass_is_over() -> None:
+    """A partner that is off is asked about again for as long as `settling` says, and status has two seconds."""
+    raft = Pass().ask.raft
+    assert raft is not None
+    assert raft.settling is not None
+    assert raft.settling + LOOK_AGAIN < asking.DEADLINE / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT = 1.5
 """Seconds a port of a proxy may take to accept a connection; less than the whole pass may take."""
+SETTLING = 0.5
+"""Seconds for which members of Raft that do not hear each other are asked again: an election parts them for 25 ms
+(`raft.SETTLING`). As long as there, the pass would be over, and nothing said of Raft whenever a member is off."""
 
 _NODE = """
 select pg_is_in_recovery(), current_setting('server_version'), current_setting('synchronous_standby_names'),
@@ -136,7 +139,7 @@ class Questions:
             NodeFact(ports.patroni),
             ClusterFact(ports.patroni),
             None if "POSTGRES_SUPERPASS" in missing else postgres,
-            None if "RAFT_PASS" in missing else raft,
+            None if "RAFT_PASS" in missing else replace(raft, settling=SETTLING),
             PortFact(ports.primary),
             PortFact(ports.pgbouncer),
             HaproxyFact(ports.stats),
