@@ -46,6 +46,15 @@ def other_option(lab: Lab) -> None:
     lab.sh("haproxy-02", "docker update --restart no pgbouncer")
 
 
+def less_memory(lab: Lab) -> None:
+    lab.sh("haproxy-01", "docker update --memory 800m --memory-swap 800m haproxy")
+
+
+def limited_patroni(lab: Lab) -> None:
+    replica = next(host for host in DB if host != lab.leader())
+    lab.sh(replica, "docker update --memory 4g --memory-swap 4g patroni")
+
+
 def foreign_mode(lab: Lab) -> None:
     lab.sh("haproxy-01", "chmod 0644 /opt/keybuzz/pgbouncer/userlist.txt")
 
@@ -58,6 +67,8 @@ def foreign_mode(lab: Lab) -> None:
         (patch_config, "patroni:config", 0),
         (chmod_data, "directory:/opt/keybuzz/postgres/data", 0),
         (other_option, "container:pgbouncer", 1),
+        (less_memory, "memory:haproxy", 0),
+        (limited_patroni, "memory:patroni", 0),
         (foreign_mode, "file:/opt/keybuzz/pgbouncer/userlist.txt", 0),
     ],
 )

@@ -17,6 +17,7 @@ from kbpg.hosts.port import Output
 from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.file import RUN_KEY, FileFact
+from kbpg.resources.memory_limit import MemoryCgroupFact
 
 REPEATED = ("label", "security-opt", "log-opt", "tmpfs", "volume", "ulimit", "cap-drop", "cap-add")
 STARTED = itertools.count()
@@ -33,6 +34,8 @@ def docker(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
         "restart": lambda h, a: _to(h, a[-1], "running"),
         "unpause": lambda h, a: _to(h, a[-1], "running"),
         "rm": _rm,
+        "update": _update,
+        "stats": lambda h, a: Output(0, "24.6MiB / 1GiB\n"),
         "logs": lambda h, a: Output(0, "one line\n", "FATAL:  another\n"),
         "version": lambda h, a: Output(0, "20.10"),
     }
@@ -65,6 +68,7 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
     identifier = hashlib.sha256(f"{next(STARTED)}".encode()).hexdigest()
     tmpfs = [each.partition(":") for each in options.get("tmpfs", [])]
     labels = dict(each.split("=", 1) for each in options.get("label", []))
+    memory = int(options.get("memory", ["0"])[0])
     host.containers[name] = {
         "Id": identifier,
         "Name": f"/{name}",
@@ -85,7 +89,9 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
             "Ulimits": [_ulimit(each) for each in options.get("ulimit", [])] or None,
             "ShmSize": int(options.get("shm-size", ["67108864"])[0]),
             "Privileged": "privileged" in options,
-            "Memory": int(options.get("memory", ["0"])[0]),
+            "Memory": memory,
+            # Unless it is given, as much swap as memory (adaptContainerSettings)
+            "MemorySwap": int(options.get("memory-swap", [f"{2 * memory}"])[0]),
             "ReadonlyRootfs": "read-only" in options,
             "CapDrop": options.get("cap-drop"),
             "CapAdd": options.get("cap-add"),
@@ -94,6 +100,19 @@ def _run(host: FakeHost, argv: Sequence[str]) -> Output:
         },
     }
     return Output(0, f"{identifier}\n")
+
+
+def _update(host: FakeHost, argv: Sequence[str]) -> Output:
+    """Change memory as UpdateContainer in container/container_unix.go does: 0 leaves it as it is."""
+    options, name, _ = _options(argv)
+    now = host.containers[name]["HostConfig"]
+    memory, swap = (int(options.get(key, ["0"])[0]) for key in ("memory", "memory-swap"))
+    if 0 < swap < memory:
+        return Output(1, "", "Minimum memoryswap limit should be larger than memory limit, see usage")
+    if memory > now["MemorySwap"] and not swap:
+        return Output(1, "", "Memory limit should be smaller than already set memoryswap limit")
+    now.update(Memory=memory or now["Memory"], MemorySwap=swap or now["MemorySwap"])
+    return Output(0, f"{name}\n")
 
 
 def _health(options: dict[str, list[str]]) -> dict[str, Any]:
@@ -163,6 +182,7 @@ ANSWERS: dict[type, Answer] = {
     ImagesFact: _images,
     FileFact: _file,
     DirectoryFact: _directory,
+    MemoryCgroupFact: lambda host, question: Output(0, "yes\n"),
 }
 """Answers to what kbpg asks about files, directories, containers and images, from what a fake host holds."""
 

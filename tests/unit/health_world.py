@@ -35,6 +35,7 @@ from kbpg.resources.foreign import DataFact, DataState
 from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact
 from kbpg.resources.identity import fixed_ports, record_path
 from kbpg.resources.loaded import Loaded
+from kbpg.resources.memory_limit import MemoryCgroupFact
 from kbpg.resources.patroni import wanted_configuration
 from kbpg.resources.preflight.clock import ClockFact, Offset
 from kbpg.resources.preflight.disk import Disk, DiskFact
@@ -249,6 +250,7 @@ class World:
             DataDirectoryFact: DataDirectory("999:999", 0o700, ""),
             DataFact: DataState("/opt/keybuzz/postgres/data/pgdata", True, "16", SYSTEM_ID, True, 1795440897),
             FileFact: None,
+            MemoryCgroupFact: True,
             SysctlFact: {},
             ContainersFact: {},
             CredentialsFact: FOUND,
@@ -445,7 +447,8 @@ def inspected(spec: ContainerSpec) -> dict[str, Any]:
             "Ulimits": [],
             "ShmSize": spec.shm_size,
             "Privileged": False,
-            "Memory": 0,
+            "Memory": spec.memory,
+            "MemorySwap": spec.memory,
             "ReadonlyRootfs": spec.read_only,
             "CapAdd": None,
             "CapDrop": list(spec.cap_drop),

@@ -116,6 +116,7 @@ def test_roles_then_records_then_one_node_after_another_with_its_files() -> None
         "KeptAside",
         *["File"] * 6,
         "NodeContainer",
+        "MemoryLimit",
         "Loaded",
     ]
     # nothing initialises a cluster where one is taken over

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kbpg.errors import InventoryError
 from kbpg.hosts.fake import FakeHost
 from kbpg.render import render
 from kbpg.resources.container import ContainerSpec
@@ -125,7 +126,6 @@ MET: dict[str, Callable[[Made], object]] = {
 NOT_MET: dict[str, Callable[[Made], object]] = {
     "4.6": lambda c: "HEALTHCHECK" in c.dockerfile,
     "5.10": lambda c: c.host["NetworkMode"] != "host",
-    "5.11": lambda c: c.host["Memory"] > 0,
     "5.12": lambda c: not c.never("--cpu-shares", "-c", "--cpus"),
     "5.15": lambda c: c.host["RestartPolicy"]["Name"] == "on-failure:5",
 }
@@ -167,6 +167,13 @@ def test_an_item_that_is_said_not_to_be_met_is_not(item: str, name: str) -> None
     assert not NOT_MET[item](made(name))
 
 
+def test_memory_is_limited_where_that_does_no_harm() -> None:
+    """Item 5.11 is met by the proxies' containers alone, and says so."""
+    limits = {name: (made(name).host["Memory"], made(name).host["MemorySwap"]) for name in SPECS}
+    assert limits == {"patroni": (0, 0), "haproxy": (1 << 30, 1 << 30), "pgbouncer": (1 << 30, 1 << 30)}
+    assert table()["5.11"] == "not met"
+
+
 def test_the_figures_in_the_document_are_those_in_use() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert "`PidsLimit` is 1024 for the proxies; for Patroni 4096, from 3073 `max_connections` 8192" in text
@@ -182,6 +189,15 @@ def test_the_figures_in_the_document_are_those_in_use() -> None:
         assert (health.interval, health.retries, health.start_period) == (30, 3, 60)
     assert "every | says" in text
     assert text.count("| 30 s |") == 3
+
+
+def test_the_connections_that_the_default_of_memory_is_enough_for_are_as_documented() -> None:
+    text = " ".join(DOCUMENT.read_text(encoding="utf-8").split())
+    assert "1 GB is enough for 8750 `max_connections`, and, with the default pools, for 14,740" in text
+    context("haproxy: {max_connections: 8750}\npgbouncer: {max_client_connections: 14740}\n")
+    for more in ("haproxy: {max_connections: 8751}\n", "pgbouncer: {max_client_connections: 14741}\n"):
+        with pytest.raises(InventoryError, match="memory_limit"):
+            context(more)
 
 
 def test_no_secret_is_in_the_command_line_of_a_container() -> None:

@@ -867,6 +867,14 @@ def patched(world: World) -> None:
         world.say(name, world.ask.config, config)
 
 
+def other_memory(world: World) -> None:
+    world.container("proxy-1", "haproxy")["HostConfig"].update(Memory=0, MemorySwap=0)
+
+
+def limited_patroni(world: World) -> None:
+    world.container("db-3", "patroni")["HostConfig"].update(Memory=GB, MemorySwap=GB)
+
+
 # fmt: off
 CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] = (
     (skewed, [("db-3", "clock-skew")], CRITICAL, None),
@@ -965,6 +973,8 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (open_keys, [("controller", "secrets-readable")], WARNING, None),
     (edited, [("proxy-2", "drift")], WARNING, Action.APPLY_STEP),
     (patched, [("cluster", "drift")], WARNING, Action.APPLY_STEP),
+    (other_memory, [("proxy-1", "drift")], WARNING, Action.APPLY_STEP),
+    (limited_patroni, [("db-3", "drift")], WARNING, Action.APPLY_STEP),
 )
 # fmt: on
 
@@ -983,6 +993,15 @@ def test_one_fault_is_one_finding(
     assert (finding.repair.action if finding.repair else None) is action
     assert finding.seen
     assert "{" not in finding.remedy
+
+
+def test_a_limit_of_memory_is_mended_without_a_risk() -> None:
+    world = World()
+    limited_patroni(world)
+    finding = only(world)
+    assert finding.seen == "memory:patroni: limit: 1GB → none"
+    assert finding.repair is not None
+    assert finding.repair.risk == "none"
 
 
 def test_every_kind_of_finding_is_tried() -> None:

@@ -78,8 +78,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         world.pgbouncer.append(f"RECONNECT {through}")
 
     monkeypatch.setattr("kbpg.pooler.reconnect", reconnect)
-    assert world.apply() == [*[Status.CHANGED] * 4, Status.OK]
-    assert world.apply() == [Status.OK] * 5
+    assert world.apply() == [*[Status.CHANGED] * 4, Status.OK, Status.OK]
+    assert world.apply() == [Status.OK] * 6
     world.checked.clear()
     return world
 
@@ -100,7 +100,7 @@ def test_a_configuration_that_haproxy_refuses_never_reaches_the_disk(world: Worl
 def test_a_changed_configuration_is_checked_written_and_reloaded(world: World) -> None:
     world.set(context("haproxy: {max_connections: 777}\n"))
     world.answers = ["Success=1\n"]
-    assert world.apply() == [Status.OK, Status.OK, Status.CHANGED, Status.OK, Status.CHANGED]
+    assert world.apply() == [Status.OK, Status.OK, Status.CHANGED, Status.OK, Status.OK, Status.CHANGED]
     assert world.checked == [world.host.files[CONFIG].content]
     assert b"777" in world.checked[0]
     assert world.ran() == [
@@ -111,6 +111,22 @@ def test_a_changed_configuration_is_checked_written_and_reloaded(world: World) -
         f"write {MARKER} 0:0",
     ]
     assert world.pgbouncer == []  # there is none here
+
+
+def test_more_connections_and_memory_for_them_are_a_reload_and_nothing_is_replaced(world: World) -> None:
+    before = world.host.containers["haproxy"]["Id"]
+    world.set(context("haproxy: {max_connections: 20000, memory_limit: 4GB}\n"))
+    world.answers = ["Success=1\n"]
+    assert world.apply() == [*[Status.OK] * 2, Status.CHANGED, Status.OK, Status.CHANGED, Status.CHANGED]
+    assert world.ran() == [
+        "docker exec --interactive",  # beside the running one, although its limit is another
+        f"rm -f {MARKER}",
+        f"write {CONFIG} 999:999",
+        "docker update --memory=4294967296",
+        "docker exec haproxy",
+        f"write {MARKER} 0:0",
+    ]
+    assert world.host.containers["haproxy"]["Id"] == before
 
 
 def test_the_check_is_made_apart_where_the_running_haproxy_is_another(world: World) -> None:

@@ -6,6 +6,7 @@ from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.databases import Grant, OwnDatabase, OwnRole
 from kbpg.inventory.hosts import DbHost, Host, HostSsh, ProxyHost, Role, Ssh, SshSettings
 from kbpg.inventory.load import load, parse
+from kbpg.inventory.memory_rules import pooled_connections
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.reserved import READ_SUFFIX, read_name
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
@@ -38,6 +39,7 @@ __all__ = [
     "human_size",
     "load",
     "parse",
+    "pooled_connections",
     "read_name",
     "split_jump",
     "version_tuple",

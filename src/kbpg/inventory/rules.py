@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from kbpg.inventory import database_rules, firewall_rules, host_rules
+from kbpg.inventory import database_rules, firewall_rules, host_rules, memory_rules
 from kbpg.inventory.checks import overlap, version_tuple
 from kbpg.inventory.document import Loc
 from kbpg.inventory.host_rules import DB_PORTS, PROXY_PORTS, Found
@@ -199,6 +199,8 @@ ALL: tuple[tuple[tuple[Loc, ...], Rule], ...] = (
     ((("roles",),), firewall_rules.not_all_direct),
     ((("prepare", "allowed_clients"), ("prepare", "firewall")), firewall_rules.clients_without_firewall),
     (_paths("haproxy", ("check_interval", "check_fast_interval")), haproxy_intervals),
+    (_paths("haproxy", ("max_connections", "memory_limit")), memory_rules.haproxy),
+    ((*_paths("pgbouncer", memory_rules.POOLS), ("databases",)), memory_rules.pgbouncer),
     ((("versions", "pgvector"), (*_PARAMETERS, "max_parallel_maintenance_workers")), parallel_hnsw),
     ((("cluster", "synchronous"), (*_PARAMETERS, "synchronous_commit")), durable_commits),
     (((*_PARAMETERS, "wal_level"),), wal_level),

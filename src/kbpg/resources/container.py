@@ -32,7 +32,8 @@ class ContainerSpec:
     (never of single files: an atomic rename would leave the container with the old one), `tmpfs` are
     "path:options". `restart_for` digests what the program reads only when it starts, so that a change of it
     recreates the container. `user` is "uid:gid", "" for the image's; `pids_limit` counts processes and threads, 0
-    for no limit. What the last five are for: docs/containers.md.
+    for no limit. `memory` is in bytes, 0 for no limit; it is changed in place (`MemoryLimit`), so it is no part of
+    `digest` and `state`. What the last six are for: docs/containers.md.
     """
 
     name: str
@@ -49,12 +50,15 @@ class ContainerSpec:
     cap_drop: tuple[str, ...] = ()
     pids_limit: int = 0
     health: Health | None = None
+    memory: int = 0
 
     def argv(self) -> list[str]:
         """Return the command that starts it. There is no secret among its arguments."""
         label = f"{LABEL_SPEC}={self.digest()}"
         start = ["docker", "run", "--detach", "--name", self.name, "--label", label]
-        return [*start, *self._options(), self.image, *self.command]
+        # No swap beside it: a proxy that swaps is slower than one that Docker starts again
+        limit = [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
+        return [*start, *self._options(), *limit, self.image, *self.command]
 
     def _options(self) -> list[str]:
         options = ["--restart", "unless-stopped", "--network", "host", "--security-opt", NO_NEW_PRIVILEGES]
@@ -98,7 +102,6 @@ class ContainerSpec:
             "shm_size": self.shm_size,
             "stop_timeout": self.stop_timeout,
             "privileged": False,
-            "memory": 0,
             "user": self.user,
             "read_only": self.read_only,
             "cap_drop": " ".join(sorted(self.cap_drop)),
@@ -137,7 +140,6 @@ def state_of(container: Mapping[str, Any]) -> State:
         "shm_size": host["ShmSize"],
         "stop_timeout": config.get("StopTimeout") or 0,
         "privileged": host["Privileged"],
-        "memory": host["Memory"],
         "user": config.get("User") or "",
         "read_only": bool(host.get("ReadonlyRootfs")),
         "cap_drop": " ".join(sorted(host.get("CapDrop") or [])),

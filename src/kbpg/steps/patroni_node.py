@@ -26,6 +26,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.docker import signalled
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
+from kbpg.resources.memory_limit import MemoryLimit
 from kbpg.resources.patroni import node_impact
 from kbpg.resources.privilege import ALL, Health, memory, pids_limit
 from kbpg.steps.certificates import certificate_files, certificates
@@ -69,8 +70,10 @@ def files_of(context: Context, host: Host) -> list[File]:
 
 
 def node_of(context: Context, host: Host) -> list[Placed]:
-    """Return the container on `host`, and that it has loaded its files."""
-    return [Placed(host.name, resource) for resource in _program(context, host)]
+    """Return the container on `host`, that its memory has no limit (ADR 0019), and that it has loaded its files."""
+    container, loaded = _program(context, host)
+    limit = MemoryLimit(container.spec, DB_CONTAINERS)
+    return [Placed(host.name, resource) for resource in (container, limit, loaded)]
 
 
 def ahead_of(context: Context, host: Host) -> Placed:

@@ -20,6 +20,7 @@ from kbpg.resources.container import Container, ContainerSpec, log_lines
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
+from kbpg.resources.memory_limit import MemoryLimit
 from kbpg.resources.privilege import ALL, SMALL, THROW_AWAY, Health, memory
 from kbpg.resources.probe import Probe
 from kbpg.resources.rolling import OneProxyAtATime
@@ -89,9 +90,10 @@ def _node(context: Context, host: Host) -> list[Placed]:
     config = Configuration(
         HAPROXY, marker, combined([text, *certificate_files(context, host, bundle=True).values()])
     )
-    container = Container(_container(context), PROXY_CONTAINERS, config)
+    spec = _container(context)
+    container, limit = Container(spec, PROXY_CONTAINERS, config), MemoryLimit(spec, PROXY_CONTAINERS)
     loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), [*trusted, file])
-    return [Placed(host.name, resource) for resource in (*trusted, file, container, loaded)]
+    return [Placed(host.name, resource) for resource in (*trusted, file, container, limit, loaded)]
 
 
 def _container(context: Context) -> ContainerSpec:
@@ -117,6 +119,7 @@ def _container(context: Context) -> ContainerSpec:
         cap_drop=ALL,
         pids_limit=SMALL,
         health=HEALTH,
+        memory=context.inventory.haproxy.memory_limit or 0,
     )
 
 

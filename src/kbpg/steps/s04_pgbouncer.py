@@ -11,7 +11,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
-from kbpg.inventory import Host, Inventory
+from kbpg.inventory import Host, Inventory, pooled_connections
 from kbpg.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.waiting_clients import WaitingClients
@@ -23,6 +23,7 @@ from kbpg.resources.docker import signalled
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
+from kbpg.resources.memory_limit import MemoryLimit
 from kbpg.resources.pause_ended import PauseEnded
 from kbpg.resources.privilege import ALL, SMALL, Health, memory
 from kbpg.resources.probe import Probe
@@ -89,9 +90,10 @@ def _node(context: Context, host: Host) -> list[Placed]:
     ]
     read = [*(text.encode() for text in contents.values()), *certificate_files(context, host).values()]
     config = Configuration(PGBOUNCER, marker, combined(read))
-    container = Container(_container(context, host), PROXY_CONTAINERS, config)
+    spec = _container(context, host)
+    container, limit = Container(spec, PROXY_CONTAINERS, config), MemoryLimit(spec, PROXY_CONTAINERS)
     loaded = Loaded(config, PROXY_CONTAINERS, partial(_reload, context), files)
-    return [Placed(host.name, r) for r in (*files, container, loaded, PauseEnded(context))]
+    return [Placed(host.name, r) for r in (*files, container, limit, loaded, PauseEnded(context))]
 
 
 def _container(context: Context, host: Host) -> ContainerSpec:
@@ -111,6 +113,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         cap_drop=ALL,
         pids_limit=SMALL,
         health=Health(_answers_ssl_request(ports.pgbouncer)),
+        memory=context.inventory.pgbouncer.memory_limit or 0,
     )
 
 
@@ -125,13 +128,8 @@ def _answers_ssl_request(port: int) -> str:
 
 
 def nofile(inventory: Inventory) -> int:
-    """Return the open files PgBouncer needs: one a client, one a server connection, and some.
-
-    Databases that the inventory does not name have pools too: room for a few of them.
-    """
-    own = inventory.pgbouncer
-    listed = own.read_pool_size + sum(2 * database.pool_size for database in inventory.databases)
-    return own.max_client_connections + 10 * (own.pool_size + own.reserve_pool_size) + listed + 200
+    """Return the open files PgBouncer needs: one a connection, and some."""
+    return pooled_connections(inventory) + 200
 
 
 def _reload(context: Context, site: Site) -> None:
