@@ -156,7 +156,7 @@ def test_the_questions_leave_nothing_in_the_logs(host: str, name: str, converged
         assert text not in log
 
 
-def limits(lab: Lab, memory: int | str | None, path: str, **haproxy: int) -> Path:
+def limits(lab: Lab, memory: int | str, path: str, **haproxy: int) -> Path:
     """Return an inventory in which both programs have this limit."""
 
     def change(settings: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ def test_a_changed_limit_reaches_the_running_containers(cluster: Lab) -> None:
         assert {kept(cluster, host, name) for host, name in PROGRAMS} == {2 << 30}
         assert cluster.kbpg("plan", inventory=more).code == 0
 
-        none = limits(cluster, None, "no-limit.yaml", max_connections=12000)
+        none = limits(cluster, 0, "no-limit.yaml", max_connections=12000)
         done = cluster.kbpg("apply-all", "--json", inventory=none)
         assert cluster.changed(done) == all_limits, done.everything
         assert min(kept(cluster, host, name) for host, name in PROGRAMS) >= 1 << 60
@@ -209,7 +209,7 @@ def test_a_changed_limit_reaches_the_running_containers(cluster: Lab) -> None:
 def test_a_container_that_was_started_without_a_limit_gets_one(cluster: Lab) -> None:
     """As those of an earlier kbpg were."""
     host = PROXIES[1]
-    none = limits(cluster, None, "no-limit.yaml")
+    none = limits(cluster, 0, "no-limit.yaml")
     cluster.sh(host, "docker rm -f pgbouncer")
     cluster.apply(inventory=none)
     shown = "docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' pgbouncer"

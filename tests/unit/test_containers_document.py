@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from kbpg.errors import InventoryError
 from kbpg.hosts.fake import FakeHost
+from kbpg.inventory import haproxy_memory, pgbouncer_memory
+from kbpg.inventory.memory_rules import USUAL
 from kbpg.render import render
 from kbpg.resources.container import ContainerSpec
 from kbpg.resources.privilege import THROW_AWAY, pids_limit
@@ -191,13 +192,15 @@ def test_the_figures_in_the_document_are_those_in_use() -> None:
     assert text.count("| 30 s |") == 3
 
 
-def test_the_connections_that_the_default_of_memory_is_enough_for_are_as_documented() -> None:
+def test_the_connections_that_the_usual_limit_is_enough_for_are_as_documented() -> None:
     text = " ".join(DOCUMENT.read_text(encoding="utf-8").split())
     assert "1 GB is enough for 8750 `max_connections`, and, with the default pools, for 14,740" in text
-    context("haproxy: {max_connections: 8750}\npgbouncer: {max_client_connections: 14740}\n")
-    for more in ("haproxy: {max_connections: 8751}\n", "pgbouncer: {max_client_connections: 14741}\n"):
-        with pytest.raises(InventoryError, match="memory_limit"):
-            context(more)
+    for more, usual in ((0, True), (1, False)):
+        inventory = context(
+            f"haproxy: {{max_connections: {8750 + more}}}\n"
+            f"pgbouncer: {{max_client_connections: {14740 + more}}}\n"
+        ).inventory
+        assert {haproxy_memory(inventory) == USUAL, pgbouncer_memory(inventory) == USUAL} == {usual}
 
 
 def test_no_secret_is_in_the_command_line_of_a_container() -> None:

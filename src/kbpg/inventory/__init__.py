@@ -6,7 +6,7 @@ from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.databases import Grant, OwnDatabase, OwnRole
 from kbpg.inventory.hosts import DbHost, Host, HostSsh, ProxyHost, Role, Ssh, SshSettings
 from kbpg.inventory.load import load, parse
-from kbpg.inventory.memory_rules import pooled_connections
+from kbpg.inventory.memory_rules import haproxy_memory, pgbouncer_memory, pooled_connections
 from kbpg.inventory.models import Inventory
 from kbpg.inventory.reserved import READ_SUFFIX, read_name
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
@@ -36,9 +36,11 @@ __all__ = [
     "SshSettings",
     "Timers",
     "Versions",
+    "haproxy_memory",
     "human_size",
     "load",
     "parse",
+    "pgbouncer_memory",
     "pooled_connections",
     "read_name",
     "split_jump",

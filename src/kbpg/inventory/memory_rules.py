@@ -13,6 +13,8 @@ from kbpg.inventory.models import Inventory
 from kbpg.inventory.show import human_size
 
 MB = 1 << 20
+USUAL = 1024 * MB
+"""Bytes that each may use where the inventory names no limit, and its connections need no more."""
 ITSELF = 64 * MB
 """Bytes of a program without connections. Measured: HAProxy 3.0.11 with 2 threads 6 MB, with 64, the most that it
 starts by itself, 24 MB; PgBouncer 1.24.1 3 MB; program and libraries 20 MB each. The rest is for health checks, the
@@ -29,27 +31,53 @@ POOLS = ("memory_limit", "max_client_connections", "pool_size", "reserve_pool_si
 
 
 def haproxy(inventory: Inventory) -> Iterator[Found]:
-    """After a reload the old worker keeps its connections, until `drain_timeout`: twice as much as one needs."""
+    """A limit that is given has room for the connections that are accepted."""
     own = inventory.haproxy
-    needed = 2 * (ITSELF + own.max_connections * HAPROXY_CONNECTION)
-    yield from _too_small("haproxy", own.memory_limit, needed, f"max_connections ({own.max_connections})")
+    of = f"max_connections ({own.max_connections})"
+    yield from _too_small("haproxy", own.memory_limit, _haproxy_needs(inventory), of)
 
 
 def pgbouncer(inventory: Inventory) -> Iterator[Found]:
-    """Clients and pools; a reload starts no second process."""
+    """The same for clients and pools."""
     own = inventory.pgbouncer
-    needed = ITSELF + pooled_connections(inventory) * PGBOUNCER_CONNECTION
     of = f"max_client_connections ({own.max_client_connections}) and pools"
-    yield from _too_small("pgbouncer", own.memory_limit, needed, of)
+    yield from _too_small("pgbouncer", own.memory_limit, _pgbouncer_needs(inventory), of)
+
+
+def haproxy_memory(inventory: Inventory) -> int:
+    """Return the bytes one HAProxy may use; 0 is no limit."""
+    return _limit(inventory.haproxy.memory_limit, _haproxy_needs(inventory))
+
+
+def pgbouncer_memory(inventory: Inventory) -> int:
+    """Return the bytes one PgBouncer may use; 0 is no limit."""
+    return _limit(inventory.pgbouncer.memory_limit, _pgbouncer_needs(inventory))
+
+
+def _limit(given: int | None, needed: int) -> int:
+    return max(USUAL, needed) if given is None else given
+
+
+def _haproxy_needs(inventory: Inventory) -> int:
+    """After a reload the old worker keeps its connections, until `drain_timeout`: twice as much as one needs."""
+    return _whole(2 * (ITSELF + inventory.haproxy.max_connections * HAPROXY_CONNECTION))
+
+
+def _pgbouncer_needs(inventory: Inventory) -> int:
+    """Clients and pools; a reload starts no second process."""
+    return _whole(ITSELF + pooled_connections(inventory) * PGBOUNCER_CONNECTION)
+
+
+def _whole(size: int) -> int:
+    return -(-size // MB) * MB
 
 
 def _too_small(section: str, limit: int | None, needed: int, of: str) -> Iterator[Found]:
-    whole = -(-needed // MB) * MB
-    if limit is not None and limit < whole:
+    if limit is not None and 0 < limit < needed:
         yield (
             (section, "memory_limit"),
-            f"wanted {human_size(whole)} or more for {of}, got {human_size(limit)}: give more memory or accept fewer "
-            "connections; null is no limit",
+            f"wanted {human_size(needed)} or more for {of}, got {human_size(limit)}: give more memory, accept fewer "
+            "connections, or leave it out, which is enough; 0 is no limit",
         )
 
 

@@ -61,8 +61,9 @@ RULES = """\
   PgBouncer serves each database for reads. Owners, groups and the places of grants are in the inventory.
 - Patroni is 3.3.6 or newer, 3.3 or 4.x. `synchronous: quorum` needs Patroni 4; with 3.3 it becomes Patroni's
   `synchronous_mode: true` with named replicas: the death of one stalls commits for up to `ttl`.
-- `haproxy.memory_limit` is at least 128 MB and 105 kB for each of `max_connections`; `pgbouncer.memory_limit` is at
-  least 64 MB and 64 kB for each client and each connection of its pools (`src/kbpg/inventory/memory_rules.py`).
+- `haproxy.memory_limit`, where it is given, is at least 128 MB and 105 kB for each of `max_connections`;
+  `pgbouncer.memory_limit` at least 64 MB and 64 kB for each client and each connection of its pools
+  (`src/kbpg/inventory/memory_rules.py`). Left out, it is as much, and never less than 1 GB.
 - `max_parallel_maintenance_workers` stays 0 while pgvector is 0.6.0 to 0.8.1 (CVE-2026-3172).
 - `synchronous_commit` may not be `off` or `local`, unless `cluster.synchronous` is `off`.
 - `wal_level` is `replica` or `logical`. A change restarts every node; before the way back logical slots have to be

@@ -73,9 +73,9 @@ class Haproxy(Section):
 
     max_connections: int = Field(5000, ge=10, le=1_000_000, description="connections one HAProxy accepts")
     memory_limit: Size | None = Field(
-        1 * GB,
-        description="bytes one HAProxy may use, its workers of before a reload included, enough for "
-        "`max_connections` (null: no limit)",
+        None,
+        description="bytes one HAProxy may use, its workers of before a reload included (null: 1GB, or more where "
+        "`max_connections` need it; 0: no limit)",
     )
     check_interval: Milliseconds = Field(
         500, ge=50, le=60_000, description="milliseconds between two health checks of a node"
@@ -120,8 +120,9 @@ class Pgbouncer(Section):
         2000, ge=1, le=1_000_000, description="client connections one PgBouncer accepts"
     )
     memory_limit: Size | None = Field(
-        1 * GB,
-        description="bytes one PgBouncer may use, enough for its clients and pools (null: no limit)",
+        None,
+        description="bytes one PgBouncer may use (null: 1GB, or more where its clients and pools need it; "
+        "0: no limit)",
     )
     pool_size: int = Field(
         50, ge=1, le=10_000, description="server connections per user of the application's database"

@@ -11,7 +11,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts
-from kbpg.inventory import Host
+from kbpg.inventory import Host, haproxy_memory
 from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
@@ -119,7 +119,7 @@ def _container(context: Context) -> ContainerSpec:
         cap_drop=ALL,
         pids_limit=SMALL,
         health=HEALTH,
-        memory=context.inventory.haproxy.memory_limit or 0,
+        memory=haproxy_memory(context.inventory),
     )
 
 

@@ -11,7 +11,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
-from kbpg.inventory import Host, Inventory, pooled_connections
+from kbpg.inventory import Host, Inventory, pgbouncer_memory, pooled_connections
 from kbpg.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.waiting_clients import WaitingClients
@@ -113,7 +113,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         cap_drop=ALL,
         pids_limit=SMALL,
         health=Health(_answers_ssl_request(ports.pgbouncer)),
-        memory=context.inventory.pgbouncer.memory_limit or 0,
+        memory=pgbouncer_memory(context.inventory),
     )
 
 
