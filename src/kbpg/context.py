@@ -20,7 +20,8 @@ class Context:
 
     `between`: everything accepts connections with TLS and without, on the way to the inventory's mode.
     `adopting`: a cluster that is provably this one, and that kbpg did not start, is taken over. `former` are the
-    credentials of before, while a rotation of them is not ended: each password in force is this or that one.
+    credentials of before, while a rotation of them is not ended: each password in force is this or that one. `limit`
+    are the hosts that `--limit` names; empty: all.
     """
 
     inventory: Inventory
@@ -28,6 +29,7 @@ class Context:
     adopting: bool = False
     between: bool = False
     former: Credentials | None = None
+    limit: frozenset[str] = frozenset()
     pki: Pki = field(kw_only=True)
 
     @property
@@ -54,6 +56,11 @@ class Context:
     def db_names(self) -> list[str]:
         """Return the names of the db hosts, in the inventory's order."""
         return [host.name for host in self.inventory.db]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return the names of the db hosts that `--limit` leaves out, in the inventory's order."""
+        return [name for name in self.db_names if self.limit and name not in self.limit]
 
     @property
     def proxy_names(self) -> list[str]:

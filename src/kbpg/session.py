@@ -108,7 +108,7 @@ def _read(options: Options, *, early: bool, lenient: bool = False) -> tuple[Cont
         complete(found) if found else generate(cluster.superuser, cluster.app_user, inventory.login_roles)
     )
     pki = pki_of(inventory, early=early, renew=options.renew_tls, lenient=lenient)
-    context = Context(inventory, credentials, adopting=options.adopt, pki=pki)
+    context = Context(inventory, credentials, adopting=options.adopt, limit=options.limit, pki=pki)
     return amid_rotation(context, found), found
 
 

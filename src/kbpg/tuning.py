@@ -40,6 +40,16 @@ WAL_SHARES = {"max_wal_size": 10, "wal_keep_size": 5, "max_slot_wal_keep_size": 
 LEAST_WAL = 256 * MB
 """Bytes that no disk lowers these limits below: 16 segments."""
 
+FROM_HARDWARE = frozenset(
+    {
+        *("shared_buffers", "effective_cache_size", "work_mem", "maintenance_work_mem"),
+        *("max_wal_size", "min_wal_size", "wal_keep_size", "max_slot_wal_keep_size"),
+        *("max_worker_processes", "max_parallel_workers", "max_parallel_workers_per_gather"),
+        "max_parallel_maintenance_workers",
+    }
+)
+"""Parameters that follow from the smallest db host's memory, cores or disk."""
+
 FIXED: dict[str, Parameter] = {
     # Promises: what acknowledged commits, pg_rewind and SCRAM rest on.
     "synchronous_commit": "on",

@@ -54,7 +54,8 @@ def untouched(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (
             ["work_mem=1MB", "--limit", "db-1"],
-            "error: the configuration is that of all nodes: config set takes no --limit\n",
+            "error: the configuration is that of all nodes: config set takes no --limit\n"
+            "hint: while one is away for long: change the inventory, then kbpg apply-all --limit with the others\n",
         ),
     ],
 )

@@ -161,7 +161,10 @@ def unconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             ["credentials", "rotate", "app", "--limit", "db-1"],
-            ["error: a password is that of the whole cluster: credentials rotate takes no --limit"],
+            [
+                "error: a password is that of the whole cluster: credentials rotate takes no --limit",
+                "hint: every host has to be there: a new password is proven on each",
+            ],
         ),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kbpg.context import Context
 from kbpg.credentials import Credentials
@@ -167,7 +167,8 @@ def step(*stages: Stage, number: int = 1, name: str = "one") -> Step:
 
 
 def run(on: Mapping[str, Writer], limit: Iterable[str] = (), settings: str = "") -> Run:
-    return Run(context(settings), on, FakeHost("controller"), limit=frozenset(limit))
+    limited = replace(context(settings), limit=frozenset(limit))
+    return Run(limited, on, FakeHost("controller"))
 
 
 def site(

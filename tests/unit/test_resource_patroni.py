@@ -8,6 +8,7 @@ import json
 import subprocess
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from os import statvfs
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbpg.context import Context
 from kbpg.engine.compare import Comparison, compare
 from kbpg.engine.site import Site
 from kbpg.errors import HostError
@@ -170,6 +172,51 @@ def answers(config: Mapping[str, Any], leader: str = "db-2") -> dict[str, dict[s
 
 def right() -> dict[str, Any]:
     return wanted_configuration(CONTEXT, knowing(hardware(8 * GB, 8 * GB, 8 * GB), CLUSTER))
+
+
+# --- a host that --limit leaves out ----------------------------------------------------------------------
+
+LIMITED = replace(CONTEXT, limit=frozenset({"db-2", "db-3"}))
+
+
+def without_db_1(config: dict[str, Any], limited: Context = LIMITED) -> Comparison:
+    """Compare the configuration while db-1, the smallest host, is away."""
+    found = answers(config)
+    found["db-2"][HardwareFact().key] = found["db-3"][HardwareFact().key] = Hardware(64 * GB, 16)
+    del found["db-1"]
+    return compare(Placed(CLUSTER, DynamicConfig(limited)), knowing(found, CLUSTER))
+
+
+def test_what_follows_from_the_hardware_stays_while_a_host_is_away() -> None:
+    found = without_db_1(right())
+    assert found.change is None
+    assert found.lines == (
+        "what PostgreSQL's settings owe to the smallest host's memory, cores and disk stays as it is: "
+        "db-1 cannot be asked",
+    )
+
+
+def test_what_does_not_follow_from_it_is_changed_all_the_same() -> None:
+    config = right()
+    config["ttl"] = 30
+    config["postgresql"]["parameters"] |= {"jit": "on", "max_parallel_maintenance_workers": 2}
+    assert set(without_db_1(config).lines) == {
+        "ttl: 30 → 20",
+        "postgresql.parameters.jit: on → off",
+        "postgresql.parameters.max_parallel_maintenance_workers: 2 → 0",
+    }
+
+
+def test_what_the_inventory_gives_itself_is_no_matter_of_hardware() -> None:
+    own = replace(context("postgresql: {parameters: {work_mem: 32MB}}\n"), limit=LIMITED.limit)
+    (line,) = without_db_1(right(), own).lines
+    assert line.startswith("postgresql.parameters.work_mem: ")
+    assert line.endswith("→ 32MB")
+
+
+def test_a_host_that_the_limit_names_has_to_tell() -> None:
+    found = without_db_1(right(), replace(CONTEXT, limit=frozenset({"db-1", "db-2"})))
+    assert found.unknown
 
 
 def drift(change: Callable[[dict[str, Any]], object]) -> Comparison:

@@ -38,8 +38,9 @@ class World:
 
     def apply(self, pki: Pki | None = None, limit: str = "", *, plan: bool = False) -> dict[str, Status]:
         """Run step 00 and return how each resource of certificates ended, by place and kind."""
-        context = Context(self.inventory, CREDENTIALS, pki=pki or self.pki)
-        run = Run(context, self.hosts, FakeHost(CONTROLLER), limit=frozenset({limit} if limit else ()))
+        limited = frozenset({limit} if limit else ())
+        context = Context(self.inventory, CREDENTIALS, limit=limited, pki=pki or self.pki)
+        run = Run(context, self.hosts, FakeHost(CONTROLLER))
         self.report = run.plan([STEP]) if plan else run.apply([STEP])
         own = [each for each in self.report.outcomes if each.resource.startswith(OWN)]
         self.lines = [line for each in own for line in each.lines]

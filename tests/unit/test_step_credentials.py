@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ class World:
         self.hosts = {name: with_docker(FakeHost(name)) for name in (*DATABASES, *PROXIES)}
 
     def apply(self, limit: str | None = None) -> dict[str, Status]:
-        run = Run(self.context, self.hosts, FakeHost(CONTROLLER), limit=frozenset({limit} if limit else ()))
+        limited = replace(self.context, limit=frozenset({limit} if limit else ()))
+        run = Run(limited, self.hosts, FakeHost(CONTROLLER))
         self.report = run.apply([STEP])
         return {
             outcome.place: outcome.status

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kbpg import scram
+from kbpg.context import Context
 from kbpg.engine.compare import Comparison, compare
 from kbpg.model import Placed
 from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Replica
@@ -87,13 +88,18 @@ def well() -> Answers:
     return found
 
 
-PROBES = {
-    (step.number, item.place, item.resource.id): item
-    for step in ALL
-    for stage in step.stages(CONTEXT)
-    for item in stage.items
-    if isinstance(item.resource, Probe)
-}
+def probes(given: Context) -> Mapping[tuple[int, str, str], Placed]:
+    """Return the probes of all steps, by step, place and id."""
+    return {
+        (step.number, item.place, item.resource.id): item
+        for step in ALL
+        for stage in step.stages(given)
+        for item in stage.items
+        if isinstance(item.resource, Probe)
+    }
+
+
+PROBES = probes(CONTEXT)
 
 
 def check(probe: Placed, answers: Answers) -> Comparison:
@@ -235,3 +241,66 @@ def test_parallel_index_builds_are_off_only_where_they_are_dangerous() -> None:
             i.resource for s in stages for i in s.items if i.resource.id == "probe:protective settings"
         ]
         assert ("max_parallel_maintenance_workers" in probe.want(knowing({}, "cluster"))) is wanted  # type: ignore[operator]
+
+
+# --- a host that --limit leaves out ----------------------------------------------------------------------
+
+OTHERS = frozenset({"db-1", "db-2", "px-1", "px-2"})
+LIMITED = replace(CONTEXT, limit=OTHERS)
+
+
+def away() -> Answers:
+    """Return what is known of a cluster whose db-3 has no power: its partners say so, nobody says anything of it."""
+    answers = well()
+    del answers["db-3"]
+    become("db-1", replicas=(Replica("db-2", "streaming", "quorum"),))(answers)
+    for name in ("db-1", "db-2"):
+        status = answers[name][RAFT.key]
+        partners = {address: address != "192.0.2.3:7000" for address in status.partners}  # type: ignore[attr-defined]
+        answers[name][RAFT.key] = replace(status, partners=partners)  # type: ignore[type-var]
+    return answers
+
+
+def limited(answers: Answers, given: Context = LIMITED) -> dict[tuple[int, str, str], Comparison]:
+    """Return how each probe stands that a run with this limit compares."""
+    chosen = {*given.limit, "cluster"}
+    return {which: check(probe, answers) for which, probe in probes(given).items() if which[1] in chosen}
+
+
+def test_all_but_the_host_that_is_away_are_well() -> None:
+    found = limited(away())
+    assert [which for which, seen in found.items() if seen.change] == []
+    said = {line for seen in found.values() for line in seen.lines}
+    assert said == {"1 of 2 replicas streaming; db-3 is left out by --limit"}
+
+
+def test_without_the_limit_the_host_that_is_away_is_missed() -> None:
+    lines = {line for probe in PROBES.values() for line in check(probe, away()).lines}
+    assert {"streaming: 1 → 2", "away: 192.0.2.3:7000 → none"} <= lines
+
+
+def test_what_the_limit_names_has_to_be_well_all_the_same() -> None:
+    answers = away()
+    become("db-1", replicas=(Replica("db-2", "catchup", "async"),))(answers)
+    lines = {line for seen in limited(answers).values() for line in seen.lines}
+    assert {"not streaming: db-2 → none", "replicas: db-2 does not stream → streaming"} <= lines
+    assert not any("left out" in line for line in lines)
+    raft(has_quorum=False)(answers)
+    assert "quorum: False → True" in {line for seen in limited(answers).values() for line in seen.lines}
+
+
+def test_a_leader_that_is_left_out_leads_all_the_same() -> None:
+    """It need not be asked about itself, but who streams streams from it."""
+    given = replace(CONTEXT, limit=frozenset({"db-2", "db-3", "px-1", "px-2"}))
+    assert not any(seen.change for seen in limited(well(), given).values())
+    answers = well()
+    become("db-1", replicas=only_one)(answers)
+    lines = {line for seen in limited(answers, given).values() for line in seen.lines}
+    assert "not streaming: db-3 → none" in lines
+
+
+def test_where_nobody_leads_a_limit_helps_nothing() -> None:
+    answers = away()
+    del answers["db-1"]
+    (formed,) = (seen for which, seen in limited(answers).items() if which[0] == 2)
+    assert formed.lines == ("not known yet: waits for a leader",)

@@ -247,3 +247,11 @@ def test_the_dynamic_configuration_survives_the_way_through_json() -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["failsafe_mode"] is False
     assert found["postgresql"]["use_pg_rewind"] is True
+
+
+def test_what_follows_from_the_hardware_is_known_by_name() -> None:
+    """While a host cannot be asked these stay as they are (`wanted_configuration`)."""
+    safe = changed(versions={"pgvector": "0.8.2"})
+    small = tuning.parameters(GB, 1, safe, 5 * GB)
+    large = tuning.parameters(256 * GB, 64, safe, 5000 * GB)
+    assert {name for name in small if small[name] != large[name]} == tuning.FROM_HARDWARE

@@ -27,6 +27,8 @@ def applied(report: Report, context: Context, seconds: float, *, whole: bool) ->
     lines = [Line(), *texts.steps(report, seconds)]
     if not report.of(Status.CHANGED):
         lines.append(Line("nothing had to be changed", Style.GOOD))
+    if context.limit:
+        lines += [Line(f"note: {text}", Style.QUIET) for text in texts.remarks(report)]
     if not whole:
         return lines
     return [

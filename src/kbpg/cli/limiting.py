@@ -7,8 +7,15 @@ from typing import Any
 
 from kbpg.errors import UsageError
 
-TAKE = frozenset({"apply-all", "step", "plan", "diagnose", "restart", "journal", "journal show"})
+TAKE = frozenset(
+    {"apply-all", "step", "plan", "diagnose", "restart", "journal", "journal show", "credentials renew-tls"}
+)
 """The commands that do less with `--limit`; all others refuse it."""
+
+EDIT = "while one is away for long: change the inventory, then kbpg apply-all --limit with the others"
+"""The way of `config set` without it."""
+ALL_HOSTS = "every host has to be there: a new password is proven on each"
+"""Why passwords are not rotated while a host is away."""
 
 _WHOLE = {
     "failover": ("the cluster has one leader: failover takes no --limit", "--to HOST says who is to lead"),
@@ -22,13 +29,15 @@ _WHOLE = {
     "psql": ("psql is on one node and takes no --limit", "--host HOST says on which"),
     "logs": ("logs shows the one host that it is given, and takes no --limit", None),
     "destroy": ("destroy takes the whole cluster, not --limit", None),
-    "config set": ("the configuration is that of all nodes: config set takes no --limit", None),
+    "config set": (
+        "the configuration is that of all nodes: config set takes no --limit",
+        EDIT,
+    ),
     "config show": ("the configuration is that of all nodes: config show takes no --limit", None),
     "credentials rotate": (
         "a password is that of the whole cluster: credentials rotate takes no --limit",
-        None,
+        ALL_HOSTS,
     ),
-    "credentials renew-tls": ("certificates are renewed on all hosts: renew-tls takes no --limit", None),
 }
 """What is said, with a hint, by command; the others have the sentence of their group, or the general one."""
 _GROUPS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from kbpg.amid import Amid
 from kbpg.cli import closing, texts
+from kbpg.cli.limiting import ALL_HOSTS
 from kbpg.cli.opening import working
 from kbpg.cli.pauses import forget_pauses
 from kbpg.cli.progress import Progress
@@ -47,6 +48,7 @@ def rotate(options: Options, words: Sequence[str], *, resume: bool, cut: bool) -
             partial=False,
             credentials_exist=True,
             amid=Amid.ROTATE,
+            besides=lambda context, hosts, controller: [ALL_HOSTS],
         ) as session,
     ):
         return _Work(session, console).done(options, names, cut=cut)

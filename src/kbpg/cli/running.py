@@ -67,7 +67,7 @@ def apply(
             credentials_exist=not writing,
             renewing=writing,
             meanwhile=ahead,
-            besides=_besides(options, ahead, steps, after),
+            besides=_besides(ahead, steps, after),
         ) as session:
             if not writing:
                 demand_written(session.context.pki, session.context.inventory.pki_path)
@@ -98,12 +98,10 @@ def _apply(
             tls_change.refuse_part(session.context, "--limit" if options.limit else "one step")
         progress.note(CONTROLLER, f"tls: {session.context.inventory.tls.mode}: first everything accepts both")
         between = replace(session, context=replace(session.context, between=True))
-        first = _run(between, options, ahead, progress).apply(
-            [step for step in steps if step.number <= LAST_OF_HOSTS]
-        )
+        first = _run(between, ahead, progress).apply([step for step in steps if step.number <= LAST_OF_HOSTS])
         if first.failed:
             return first
-    run = _run(session, options, ahead, progress)
+    run = _run(session, ahead, progress)
     if first:
         run.report.outcomes.extend(first.outcomes)
     return run.apply(steps, after)
@@ -121,9 +119,9 @@ def plan(options: Options, steps: Steps) -> int:
             lock=False,
             renewing=True,
             meanwhile=ahead,
-            besides=_besides(options, ahead, steps),
+            besides=_besides(ahead, steps),
         ) as session:
-            report = _run(session, options, ahead).plan(steps())
+            report = _run(session, ahead).plan(steps())
             unmet = report.of(Status.FAILED)
         if options.json:
             console.data(documents.planned(report, unmet))
@@ -134,19 +132,19 @@ def plan(options: Options, steps: Steps) -> int:
     return int(Exit.DIFFERS if report.of(*texts.CHANGES) else Exit.OK)
 
 
-def _besides(options: Options, ahead: Ahead[Stages], steps: Steps, after: Sequence[Step] = ()) -> Besides:
-    """Return what tells the requirements that connected hosts do not meet, where others are missing."""
+def _besides(ahead: Ahead[Stages], steps: Steps, after: Sequence[Step] = ()) -> Besides:
+    """Return what tells the requirements that connected hosts do not meet, where others are missing; how to go on."""
 
     def told(context: Context, hosts: Mapping[str, Writer], controller: Writer) -> list[str]:
-        run = Run(context, hosts, controller, None, options.limit, ahead.of(context))
+        run = Run(context, hosts, controller, stages=ahead.of(context))
         lines = [line.text for line in texts.failed(run.unmet([*after, *steps()]))]
-        return (
-            ["besides, on the hosts that are connected:", *(f"  {line}" for line in lines)] if lines else []
-        )
+        if lines:
+            return ["besides, on the hosts that are connected:", *(f"  {line}" for line in lines)]
+        return [f"with the others alone: --limit {','.join(hosts)}"] if hosts else []
 
     return told
 
 
-def _run(session: Session, options: Options, ahead: Ahead[Stages], listener: Listener | None = None) -> Run:
+def _run(session: Session, ahead: Ahead[Stages], listener: Listener | None = None) -> Run:
     ready = ahead.of(session.context)
-    return Run(session.context, session.hosts, session.controller, listener, options.limit, ready)
+    return Run(session.context, session.hosts, session.controller, listener, ready)

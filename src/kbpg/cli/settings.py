@@ -8,6 +8,7 @@ from typing import Any
 
 from kbpg.cli import documents, texts
 from kbpg.cli.closing import command
+from kbpg.cli.limiting import EDIT
 from kbpg.cli.opening import working, workplace
 from kbpg.cli.progress import Progress
 from kbpg.cli.spoken import unspoken
@@ -49,7 +50,15 @@ def change(options: Options, words: Sequence[str], unset: Sequence[str]) -> int:
     edited = edit(options.inventory, wanted)
     with (
         Console(color=options.color, mask=options.masked) as console,
-        working(options, console, "config set", lock=True, partial=False, credentials_exist=True) as session,
+        working(
+            options,
+            console,
+            "config set",
+            lock=True,
+            partial=False,
+            credentials_exist=True,
+            besides=lambda context, hosts, controller: [f"config set needs every host; {EDIT}"],
+        ) as session,
     ):
         session.learn(unspoken(words))
         demand_written(session.context.pki, session.context.inventory.pki_path)

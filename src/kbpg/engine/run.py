@@ -35,12 +35,10 @@ class Run:
         hosts: Mapping[str, Writer],
         controller: Writer,
         listener: Listener | None = None,
-        limit: frozenset[str] = frozenset(),
         stages: Stages | None = None,
     ) -> None:
         self.context = context
         self.listener = listener or Silent()
-        self.limit = limit
         self.report = Report()
         self.reading = Reading(context, hosts, controller, self.listener.note)
         self._known = dict(stages or {})
@@ -193,9 +191,9 @@ class Run:
         return [(step, stage) for step in steps for stage in self._known[step]]
 
     def _items(self, stage: Stage) -> list[Placed]:
-        everywhere = (CLUSTER, CONTROLLER)
-        chosen = not self.limit or stage.unlimited
-        return [i for i in stage.items if chosen or i.place in self.limit or i.place in everywhere]
+        limit, everywhere = self.context.limit, (CLUSTER, CONTROLLER)
+        chosen = not limit or stage.unlimited
+        return [i for i in stage.items if chosen or i.place in limit or i.place in everywhere]
 
     def _compare(self, stage: Stage) -> list[Comparison]:
         return [compare(item, self.reading.facts(item.place)) for item in self._items(stage)]

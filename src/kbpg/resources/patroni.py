@@ -26,13 +26,30 @@ RELOAD_MARGIN = 5.0
 """Seconds beyond two of Patroni's loops for a new configuration to be in force on every node."""
 
 
-def wanted_configuration(context: Context, facts: Facts) -> dict[str, Any]:
-    """Return Patroni's dynamic configuration for the smallest db host, by `host_facts`. Raises `NotKnown`."""
-    inventory = context.inventory
-    hardware = smallest(facts, context.db_names)
+def wanted_configuration(
+    context: Context, facts: Facts, present: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return Patroni's dynamic configuration for the smallest db host, by `host_facts`. Raises `NotKnown`.
+
+    While a host is away that `--limit` leaves out, nobody knows which is the smallest: what follows from that stays
+    as it is in the `present` configuration.
+    """
+    inventory, away = context.inventory, _not_asked(context, facts) if present else []
+    hardware = smallest(facts, [name for name in context.db_names if name not in away])
     memory = min(hardware.memory, inventory.postgresql.memory or hardware.memory)
     disk = smallest_disk(facts, context.db_names, inventory.cluster.base_dir)
-    return dynamic.configuration(inventory, tuning.parameters(memory, hardware.cores, inventory, disk))
+    parameters = tuning.parameters(memory, hardware.cores, inventory, disk)
+    if present and away:
+        found = present.get("postgresql", {}).get("parameters", {})
+        kept = tuning.FROM_HARDWARE & found.keys() - inventory.postgresql.parameters.keys()
+        # A parameter that is wanted off is so whatever the hardware is (CVE-2026-3172, tuning.py)
+        parameters |= {name: found[name] for name, value in parameters.items() if name in kept and value != 0}
+    return dynamic.configuration(inventory, parameters)
+
+
+def _not_asked(context: Context, facts: Facts) -> list[str]:
+    """Return the db hosts that `--limit` leaves out and that do not tell what hardware they have."""
+    return [name for name in context.left_out if facts.known(HardwareFact(), name) is None]
 
 
 def host_facts(context: Context) -> tuple[Fact[object], ...]:
@@ -88,11 +105,22 @@ class DynamicConfig(Resource):
 
     def want(self, facts: Facts) -> Want:
         """Return the wanted configuration, flat."""
-        return flatten(wanted_configuration(self._context, facts))
+        return flatten(self._wanted(facts))
 
     def have(self, facts: Facts) -> Want:
         """Return the leader's view of it."""
         return flatten(self._present(facts))
+
+    def _wanted(self, facts: Facts) -> dict[str, Any]:
+        # Nobody leads yet where nothing is left out: then the configuration is wanted all the same
+        present = self._present(facts) if self._context.left_out else None
+        return wanted_configuration(self._context, facts, present)
+
+    def remarks(self, facts: Facts) -> list[str]:
+        """Return what was not compared."""
+        away = _not_asked(self._context, facts)
+        kept = "what PostgreSQL's settings owe to the smallest host's memory, cores and disk stays as it is"
+        return [f"{kept}: {', '.join(away)} cannot be asked"] if away else []
 
     def _present(self, facts: Facts) -> dict[str, Any]:
         found = facts.get(self._config, leader_of(facts, self._node, self._context.db_names))
@@ -116,7 +144,7 @@ class DynamicConfig(Resource):
         """PATCH the difference, then wait until every node has taken it over."""
         names = self._context.db_names
         leader = leader_of(site.facts, self._node, names)
-        body = patch(self._present(site.facts), wanted_configuration(self._context, site.facts))
+        body = patch(self._present(site.facts), self._wanted(site.facts))
         before = self._loaded(site)
         change_by_rest(self._context, site.hosts[leader], "PATCH", "/config", body)
         if any(name.startswith("postgresql.parameters") for name in change.names()):
@@ -135,7 +163,9 @@ class DynamicConfig(Resource):
         no reload, so the end of the wait is not an error: what differs then is found by the comparison.
         """
         ends = time.monotonic() + 2 * self._context.inventory.timers.loop_wait + RELOAD_MARGIN
-        wanted = dict.fromkeys(self._context.db_names, (self._load, self._node))
+        away = _not_asked(self._context, site.facts)
+        names = [name for name in self._context.db_names if name not in away]
+        wanted = dict.fromkeys(names, (self._load, self._node))
         while time.monotonic() < ends:
             facts = site.look(wanted)
             if all(self._settled(facts, name, before[name]) for name in wanted):

@@ -21,7 +21,7 @@ class Probe(Resource):
     """`see(facts)` must become `wanted` within `deadline` seconds.
 
     `sources` are the facts it looks at, each with its host. `evidence_of` tells more when it does not come
-    true: "timeout" alone tells nobody anything.
+    true: "timeout" alone tells nobody anything. `remarks_of` tells what it does without where it is so.
     """
 
     waits = True
@@ -35,10 +35,11 @@ class Probe(Resource):
         *,
         deadline: float,
         evidence_of: Callable[[Site], list[str]] | None = None,
+        remarks_of: Callable[[Facts], list[str]] | None = None,
     ) -> None:
         self.id = f"probe:{name}"
         self._wanted, self._see, self._sources = wanted, see, tuple(sources)
-        self._deadline, self._evidence_of = deadline, evidence_of
+        self._deadline, self._evidence_of, self._remarks_of = deadline, evidence_of, remarks_of
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Return the sources."""
@@ -51,6 +52,10 @@ class Probe(Resource):
     def have(self, facts: Facts) -> Want:
         """Return what is seen. Raises `NotKnown`."""
         return self._see(facts)
+
+    def remarks(self, facts: Facts) -> list[str]:
+        """Return what is not asked for, as `--limit` leaves it out."""
+        return self._remarks_of(facts) if self._remarks_of else []
 
     def _seen(self, facts: Facts) -> Have:
         try:

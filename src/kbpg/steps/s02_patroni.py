@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from kbpg import patroni
 from kbpg.adoption.takeover import Adopted, AdoptionDone, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.context import Context
-from kbpg.engine.site import Site
 from kbpg.facts import Facts
 from kbpg.inventory import Host
 from kbpg.layout import OWNER, PATRONI, REPLICATION_USER, REWIND_USER, layout
-from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, State, Step
+from kbpg.model import CLUSTER, CONTROLLER, Placed, Stage, Step
 from kbpg.patroni import NodeFact
 from kbpg.render import render
 from kbpg.resources.birth import Removed, born, signs
-from kbpg.resources.container import log_lines
 from kbpg.resources.file import File
 from kbpg.resources.half_done import NoRebuildLeft
 from kbpg.resources.identity import Claimed, Identified
@@ -28,17 +25,13 @@ from kbpg.resources.patroni import (
     wanted_configuration,
 )
 from kbpg.resources.pause import NotPaused
-from kbpg.resources.probe import Probe
 from kbpg.resources.rewind import RewindRights
 from kbpg.resources.rolling import OneNodeAtATime, RestartOrder
 from kbpg.resources.sql import Role
 from kbpg.resources.superuser import SuperuserAccess
+from kbpg.steps.formed import formed
 from kbpg.steps.images import patroni_image
 from kbpg.steps.patroni_node import ahead_of, files_of, node_of
-
-FORM_DEADLINE = 180.0
-"""Seconds until one node leads and the others stream; a basebackup of a large cluster takes longer, and the
-next run goes on waiting. Measured on empty hosts: 7 s."""
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -50,7 +43,7 @@ def stages(context: Context) -> Sequence[Stage]:
         Stage("no rebuild left", tuple(Placed(n, NoRebuildLeft(context)) for n in names), requirement=True),
         Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
         *(_adopting(context) if context.adopting else _claiming(context)),
-        Stage("cluster", (Placed(CLUSTER, _formed(context)),)),
+        Stage("cluster", (Placed(CLUSTER, formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
         Stage("born", (Placed(context.inventory.first_db.name, Removed(_bootstrap(context).path)),)),
         Stage("superuser", (Placed(CLUSTER, SuperuserAccess(context)),)),
@@ -121,30 +114,6 @@ def _bootstrap(context: Context) -> File:
         sources=sources,
         absent=partial(born, context),
     )
-
-
-def _formed(context: Context) -> Probe:
-    """Return the wait for one leader and every other node streaming from it."""
-    names = context.db_names
-    node = NodeFact(context.inventory.ports.patroni)
-
-    def see(facts: Facts) -> State:
-        leader = patroni.leader_of(facts, node, names)
-        streaming = patroni.streaming_of(facts, node, leader)
-        return {"leaders": 1, "streaming": len([n for n in names if n in streaming])}
-
-    def evidence(site: Site) -> list[str]:
-        lines = []
-        for name in names:
-            found = site.facts.known(node, name)
-            shown = f"{found.role}, {found.state}" if found else "no answer from Patroni"
-            lines += [f"{name}: {shown}", *(f"  {line}" for line in log_lines(site, PATRONI, name))]
-        return lines
-
-    wanted: State = {"leaders": 1, "streaming": len(names) - 1}
-    sources = [(name, node) for name in names]
-    title = f"1 leader, {len(names) - 1} streaming"
-    return Probe(title, wanted, see, sources, deadline=FORM_DEADLINE, evidence_of=evidence)
 
 
 def _roles(context: Context) -> list[Role]:

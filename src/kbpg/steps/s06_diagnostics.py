@@ -38,13 +38,13 @@ def stages(context: Context) -> Sequence[Stage]:
 
 
 def _leader_agreed(context: Context) -> Probe:
-    """Every node's memory of the cluster names the leader that says so of itself."""
-    ports, names = context.inventory.ports, context.db_names
+    """Every node's memory of the cluster names the leader that says so of itself; not asked: who is left out."""
+    ports, names, left = context.inventory.ports, context.db_names, context.left_out
     node, cluster = NodeFact(ports.patroni), ClusterFact(ports.patroni)
 
     def see(facts: Facts) -> State:
         leader = patroni.leader_of(facts, node, names)
-        seen = {name: _leader_seen(facts.get(cluster, name)) for name in names}
+        seen = {name: _leader_seen(facts.get(cluster, name)) for name in names if name not in left}
         wrong = [f"{name} thinks it is {who}" for name, who in seen.items() if who != leader]
         return {"leader": "; ".join(wrong) or "agreed"}
 
@@ -59,8 +59,12 @@ def _leader_seen(members: Sequence[patroni.Member]) -> str:
 
 
 def _streaming(context: Context) -> Probe:
-    """Every replica streams, on the leader's timeline, no farther behind than HAProxy lets it serve reads."""
+    """Every replica streams, on the leader's timeline, no farther behind than HAProxy lets it serve reads.
+
+    Nothing is asked of one that `--limit` leaves out.
+    """
     names, node = context.db_names, NodeFact(context.inventory.ports.patroni)
+    asked = [name for name in names if name not in context.left_out]
     limit = context.inventory.haproxy.replica_max_lag
     query = (
         "select application_name, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
@@ -72,8 +76,8 @@ def _streaming(context: Context) -> Probe:
         leader = patroni.leader_of(facts, node, names)
         streaming = patroni.streaming_of(facts, node, leader)
         timeline, behind = facts.get(node, leader).timeline, dict(facts.get(lags, leader))
-        problems = [f"{name} does not stream" for name in names if name != leader and name not in streaming]
-        for name in streaming:
+        problems = [f"{name} does not stream" for name in asked if name != leader and name not in streaming]
+        for name in (each for each in asked if each in streaming):
             own, lag = facts.get(node, name).timeline, behind.get(name) or 0
             if own != timeline:
                 problems.append(f"{name} is on timeline {own}, not {timeline}")
@@ -86,16 +90,17 @@ def _streaming(context: Context) -> Probe:
 
 
 def _quorum(context: Context, host: str) -> Probe:
-    """This member of Raft sees a quorum and all its partners."""
+    """This member of Raft sees a quorum and all its partners, but for those that `--limit` leaves out."""
     inventory = context.inventory
     fact = member_fact(context)
+    spared = {f"{inventory.host(name).address}:{inventory.ports.raft}" for name in context.left_out}
 
     def see(facts: Facts) -> State:
         status = facts.get(fact, host)
         return {
             "quorum": status.has_quorum,
             "partners": len(status.partners),
-            "away": ", ".join(status.away) or "none",
+            "away": ", ".join(each for each in status.away if each not in spared) or "none",
         }
 
     wanted: State = {"quorum": True, "partners": len(inventory.db) - 1, "away": "none"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbpg import pooler
 from kbpg.engine.outcome import Listener
@@ -56,7 +56,8 @@ def _apply_step(bench: Bench, repair: Repair) -> str:
     site = bench.site
     if number:
         demand_written(site.context.pki, site.context.inventory.pki_path)
-    run = Run(site.context, site.hosts, site.controller, bench.listener, _limit(site, repair.host))
+    context = replace(site.context, limit=_limit(site, repair.host))
+    run = Run(context, site.hosts, site.controller, bench.listener)
     report = run.apply((step,), after)
     failed = report.of(Status.FAILED)
     if failed:
