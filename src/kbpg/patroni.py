@@ -12,6 +12,8 @@ REST_USER = "kbpg"
 """Who asks Patroni's REST API for changes; templates/patroni/secrets.yml.j2 has the name by this constant."""
 LEADER_ROLES = frozenset({"primary", "master", "standby_leader", "leader"})
 """How versions call it: `/patroni` says master (3.3) or primary (4.x), `/cluster` says leader in both."""
+CREATING = "creating replica"
+"""The state of a node that is being cloned (`create_replica`, patroni/postgresql/bootstrap.py)."""
 
 
 @dataclass(frozen=True)

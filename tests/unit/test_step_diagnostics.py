@@ -10,15 +10,18 @@ import pytest
 from kbpg import scram
 from kbpg.context import Context
 from kbpg.engine.compare import Comparison, compare
-from kbpg.model import Placed
+from kbpg.errors import NotConverged
+from kbpg.model import ABSENT, Change, Placed
+from kbpg.operations.patience import ClonePatience
 from kbpg.patroni import ClusterFact, Member, NodeFact, NodeStatus, Replica
 from kbpg.raft import RaftFact, RaftStatus
+from kbpg.resources import probe
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact, RowsFact
 from kbpg.secret import Secret
 from kbpg.steps import ALL
 
-from .small_cluster import CREDENTIALS, DATABASES, context, knowing
+from .small_cluster import CREDENTIALS, DATABASES, context, knowing, site
 
 CONTEXT = context()
 NODE, CLUSTER, RAFT = NodeFact(8008), ClusterFact(8008), RaftFact(7000, CREDENTIALS.raft_password)
@@ -221,7 +224,7 @@ def test_what_is_wrong_is_said(step: int, name: str, change: Callable[[Answers],
     change(answers)
     probes = [p for (number, _, id), p in PROBES.items() if number == step and id.startswith(f"probe:{name}")]
     assert probes
-    said = [line for probe in probes for line in check(probe, answers).lines]
+    said = [line for each in probes for line in check(each, answers).lines]
     assert line in said
     assert set(said) == {line}
 
@@ -304,3 +307,21 @@ def test_where_nobody_leads_a_limit_helps_nothing() -> None:
     del answers["db-1"]
     (formed,) = (seen for which, seen in limited(answers).items() if which[0] == 2)
     assert formed.lines == ("not known yet: waits for a leader",)
+
+
+def test_a_replica_that_is_being_cloned_puts_the_deadline_of_the_cluster_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hour(ClonePatience):
+        """A clone that took an hour and then failed."""
+
+        def over(self) -> bool:
+            self.seconds = 3600
+            return True
+
+    monkeypatch.setattr(probe, "ClonePatience", Hour)
+    formed = next(p.resource for (step, _, _), p in PROBES.items() if step == 2)
+    answers = well()
+    become("db-1", replicas=only_one)(answers)
+    with pytest.raises(NotConverged, match="not so within 3600 s: streaming: 1 → 2"):
+        formed.fix(site("cluster", {}, answers), Change(ABSENT, {}))

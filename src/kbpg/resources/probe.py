@@ -10,6 +10,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Change, Have, Resource, State, Unknown, Want
+from kbpg.operations.patience import ClonePatience, Patience
 
 INTERVAL = 0.25
 """Seconds between two looks."""
@@ -21,7 +22,8 @@ class Probe(Resource):
     """`see(facts)` must become `wanted` within `deadline` seconds.
 
     `sources` are the facts it looks at, each with its host. `evidence_of` tells more when it does not come
-    true: "timeout" alone tells nobody anything. `remarks_of` tells what it does without where it is so.
+    true: "timeout" alone tells nobody anything. `remarks_of` tells what it does without where it is so. `clones`: a
+    replica that is being cloned, which every db host's `NodeFact` among the sources tells, puts the deadline off.
     """
 
     waits = True
@@ -36,10 +38,12 @@ class Probe(Resource):
         deadline: float,
         evidence_of: Callable[[Site], list[str]] | None = None,
         remarks_of: Callable[[Facts], list[str]] | None = None,
+        clones: bool = False,
     ) -> None:
         self.id = f"probe:{name}"
         self._wanted, self._see, self._sources = wanted, see, tuple(sources)
-        self._deadline, self._evidence_of, self._remarks_of = deadline, evidence_of, remarks_of
+        self._deadline, self._clones = deadline, clones
+        self._evidence_of, self._remarks_of = evidence_of, remarks_of
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Return the sources."""
@@ -71,7 +75,7 @@ class Probe(Resource):
         """Look until it is so. Raises `NotConverged` at the deadline, with what was seen last, `HostError` of a host
         whose connection has ended meanwhile.
         """
-        ends = time.monotonic() + self._deadline
+        patience = ClonePatience(site, self._deadline) if self._clones else Patience(self._deadline)
         by_host: dict[str, list[Fact[object]]] = {}
         for host, fact in self._sources:
             by_host.setdefault(host, []).append(fact)
@@ -81,9 +85,9 @@ class Probe(Resource):
             if have == self._wanted:
                 return
             site.require_connected(by_host)
-            if time.monotonic() >= ends:
+            if patience.over():
                 seen = "; ".join(Change(have, self._wanted).lines())
-                raise NotConverged(f"not so within {self._deadline:g} s: {seen}")
+                raise NotConverged(f"not so within {patience.seconds:g} s: {seen}")
             time.sleep(INTERVAL)
 
     def evidence(self, site: Site) -> list[str]:

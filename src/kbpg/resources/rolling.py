@@ -14,6 +14,7 @@ from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
 from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.clients_wait import LENIENT, Manner
+from kbpg.operations.patience import ClonePatience
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.switchover import switchover
 from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
@@ -23,8 +24,8 @@ from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.probe import Probe
 
 JOIN_DEADLINE = 180.0
-"""Seconds for nodes that were just started to stream, before one that serves is restarted; a basebackup of a large
-cluster takes longer, and the next run goes on waiting."""
+"""Seconds for nodes that were just started to stream, besides what their clones take, before one that serves is
+restarted."""
 LISTEN_DEADLINE = 10.0
 """Seconds for a container that was just started to listen for Raft; measured: under 1 s."""
 COUNTED_DEADLINE = 20.0
@@ -81,10 +82,11 @@ class OneNodeAtATime:
         if impact < Impact.RESTART:
             return
         began = time.monotonic()
+        joining = ClonePatience(site, JOIN_DEADLINE) if self._joining else None
         while problems := self._problems(site.look(self._everywhere()), without=site.place):
             site.require_connected(self._context.db_names)
             passing = COUNTED_DEADLINE if all(text.endswith(NOT_COUNTED) for text in problems) else 0.0
-            if time.monotonic() - began >= (JOIN_DEADLINE if self._joining else passing):
+            if joining.over() if joining else time.monotonic() - began >= passing:
                 raise NotConverged(
                     f"not restarted: {'; '.join(problems)}",
                     hint="mend the other nodes first: kbpg diagnose",

@@ -13,8 +13,7 @@ from kbpg.resources.container import log_lines
 from kbpg.resources.probe import Probe
 
 FORM_DEADLINE = 180.0
-"""Seconds until one node leads and the others stream; a basebackup of a large cluster takes longer, and the
-next run goes on waiting. Measured on empty hosts: 7 s."""
+"""Seconds until one node leads and the others stream, besides what clones take. Measured on empty hosts: 7 s."""
 
 
 def formed(context: Context) -> Probe:
@@ -57,7 +56,14 @@ def formed(context: Context) -> Probe:
         wanted = {"leaders": 1, "not streaming": "none"}
     sources = [(name, node) for name in names]
     return Probe(
-        title, wanted, see, sources, deadline=FORM_DEADLINE, evidence_of=evidence, remarks_of=remarks
+        title,
+        wanted,
+        see,
+        sources,
+        deadline=FORM_DEADLINE,
+        evidence_of=evidence,
+        remarks_of=remarks,
+        clones=True,
     )
 
 

@@ -10,7 +10,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
-from kbpg.patroni import LEADER_ROLES, Member
+from kbpg.patroni import CREATING, LEADER_ROLES, Member
 
 
 def silent(snapshot: Snapshot) -> Iterable[Seen]:
@@ -132,7 +132,7 @@ def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the nodes whose Patroni answers and whose PostgreSQL does not run."""
     for host in snapshot.db:
         node = snapshot.node(host)
-        if not node or node.state in ("running", "streaming", "in archive recovery", "creating replica"):
+        if not node or node.state in ("running", "streaming", "in archive recovery", CREATING):
             continue
         yield Seen(
             host,

@@ -10,6 +10,7 @@ from kbpg.health.checks.patroni import leading
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
+from kbpg.patroni import CREATING
 from kbpg.resources.datadir import DataDirectoryOwner
 from kbpg.resources.foreign import Ownership, damaged, describe
 from kbpg.resources.identity import adopting, read_record
@@ -83,7 +84,7 @@ def replaceable(snapshot: Snapshot, host: str) -> str:
     owner, node = Ownership.of(found.text), snapshot.node(host)
     if not damaged(data, owner, inventory.cluster.name, inventory.versions.postgresql):
         return ""
-    if node is not None and node.state == "creating replica":  # the clone's last file is pg_control
+    if node is not None and node.state == CREATING:  # the clone's last file is pg_control
         return ""
     rows, raft = snapshot.facts.known(snapshot.ask.views.node, leader), snapshot.raft(leader)
     if not rows or raft is None or not raft.has_quorum or leading(snapshot) != [leader]:

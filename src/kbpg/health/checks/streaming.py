@@ -12,6 +12,7 @@ from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
+from kbpg.patroni import CREATING
 
 NAMED = (
     "replica-no-checkpoint",
@@ -102,7 +103,7 @@ def not_streaming(snapshot: Snapshot) -> Iterable[Seen]:
         found, node = replica(snapshot, host), snapshot.node(host)
         if found is None or node is None or found.cause in NAMED:
             continue
-        if node.state == "creating replica":
+        if node.state == CREATING:
             seen = "is being cloned from the leader"
             yield Seen(host, seen, found.evidence, "{kbpg} status", severity=Severity.WARNING)
         else:
