@@ -21,6 +21,7 @@ from kbpg.inventory.types import (
 )
 
 Synchronous = Annotated[Literal["quorum", "strict", "off"], BeforeValidator(as_plain)]
+Listen = Annotated[Literal["host", "any"], BeforeValidator(as_plain)]
 
 
 class Cluster(Section):
@@ -41,6 +42,12 @@ class Cluster(Section):
         description="address or name of a load balancer in front of the proxies; it is outside kbpg, and stands in "
         "connection strings (null: all proxies do), in the certificates and, where it is an address, in the rules "
         "of prepare.firewall",
+    )
+    proxy_listen: Listen = Field(
+        "host",
+        description="where the proxies take clients: host, at the proxy's address and 127.0.0.1; any, at all its "
+        "IPv4 addresses, as a virtual address that moves between the proxies needs (docs/datapath.md). HAProxy's "
+        "statistics stay at the proxy's address",
     )
     synchronous: Synchronous = Field(
         "quorum",

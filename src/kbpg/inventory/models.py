@@ -15,6 +15,7 @@ from kbpg.inventory.cluster import Cluster, Ports, Timers, Versions
 from kbpg.inventory.databases import EmptyList, OwnDatabase, OwnRole
 from kbpg.inventory.drills import Drills
 from kbpg.inventory.hosts import DbHost, Host, ProxyHost, Ssh, SshSettings
+from kbpg.inventory.networks import EVERYWHERE, LOOPBACK
 from kbpg.inventory.presets import DEFAULT, with_preset
 from kbpg.inventory.section import Section
 from kbpg.inventory.services import Haproxy, Pgbouncer, Postgresql
@@ -131,6 +132,10 @@ class Inventory(Section):
             or f"pgvector/pgvector:{versions.pgvector}-pg{versions.postgresql}-trixie",
             debian=chosen.debian or "debian:trixie-slim",
         )
+
+    def listens_at(self, proxy: Host) -> tuple[str, ...]:
+        """Return the addresses at which a proxy takes clients."""
+        return (EVERYWHERE,) if self.cluster.proxy_listen == "any" else (proxy.address, LOOPBACK)
 
     @property
     def login_roles(self) -> tuple[str, ...]:

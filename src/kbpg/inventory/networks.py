@@ -11,6 +11,11 @@ from pydantic import AfterValidator, WithJsonSchema
 from kbpg.inventory.show import shown
 from kbpg.inventory.types import Text
 
+LOOPBACK = "127.0.0.1"
+"""How a host reaches its own programs."""
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (the inventory says whether)
+"""What listens on it takes every IPv4 address of the host."""
+
 _CHARACTERS = re.compile(r"[0-9A-Fa-f:./]+")
 
 

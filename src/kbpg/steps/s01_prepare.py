@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from kbpg.context import Context
 from kbpg.firewall import policy
 from kbpg.inventory import Host
+from kbpg.inventory.networks import LOOPBACK
 from kbpg.layout import (
     DB_CONTAINERS,
     HAPROXY,
@@ -30,8 +31,6 @@ from kbpg.resources.preflight.resource import Preflight
 from kbpg.resources.preflight.subject import Needs
 from kbpg.steps import s03_haproxy, s04_pgbouncer
 from kbpg.tls import DIRECTORY
-
-LOOPBACK = "127.0.0.1"
 
 
 def stages(context: Context) -> Sequence[Stage]:
@@ -82,12 +81,12 @@ def _db_ports(context: Context, host: Host) -> tuple[Needed, ...]:
 
 
 def _proxy_ports(context: Context, host: Host) -> tuple[Needed, ...]:
-    ports, at = context.inventory.ports, host.address
+    ports, clients = context.inventory.ports, context.inventory.listens_at(host)
     return (
-        Needed(ports.primary, "HAProxy to the leader", HAPROXY, (at, LOOPBACK)),
-        Needed(ports.replicas, "HAProxy to the replicas", HAPROXY, (at, LOOPBACK)),
-        Needed(ports.stats, "HAProxy's statistics", HAPROXY, (at,)),
-        Needed(ports.pgbouncer, "PgBouncer", PGBOUNCER, (at, LOOPBACK)),
+        Needed(ports.primary, "HAProxy to the leader", HAPROXY, clients),
+        Needed(ports.replicas, "HAProxy to the replicas", HAPROXY, clients),
+        Needed(ports.stats, "HAProxy's statistics", HAPROXY, (host.address,)),
+        Needed(ports.pgbouncer, "PgBouncer", PGBOUNCER, clients),
     )
 
 

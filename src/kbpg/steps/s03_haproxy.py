@@ -12,6 +12,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts
 from kbpg.inventory import Host, haproxy_memory
+from kbpg.inventory.networks import LOOPBACK
 from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
@@ -41,8 +42,6 @@ HEALTH = Health(
 """Whether the running worker answers on its socket; whether it has a leader is what its statistics say."""
 UP = "2"
 """srv_op_state (HAProxy's management guide, "show servers state")."""
-LOOPBACK = "127.0.0.1"
-"""How a PgBouncer reaches the HAProxy of its own host."""
 KNOWN = 'cd /run/haproxy && echo "show servers state" | socat -t 2 - ./admin.sock >servers.state;'
 """The new worker begins with what the old one knows of the servers: by itself it takes all for up until its first
 checks, and sends writes to replicas."""

@@ -98,7 +98,8 @@ def _node(context: Context, host: Host) -> list[Placed]:
 
 def _container(context: Context, host: Host) -> ContainerSpec:
     _, image = proxy_images(context)
-    ports = context.inventory.ports
+    # What it opens when it starts; 127.0.0.1, where it is one, is as old as the container
+    ports, at = context.inventory.ports, context.inventory.listens_at(host)[0]
     return ContainerSpec(
         name=PGBOUNCER,
         image=image.name,
@@ -106,7 +107,7 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         command=COMMAND,
         mounts=(f"{layout(context).pgbouncer}:/etc/pgbouncer:ro",),
         stop_timeout=STOP_TIMEOUT,
-        restart_for=f"{host.address}:{ports.pgbouncer}",
+        restart_for=f"{at}:{ports.pgbouncer}",
         tmpfs=(memory("/run/pgbouncer", 1),),  # its Unix socket
         user=OWNER,
         read_only=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.port import Output
+from kbpg.inventory.networks import EVERYWHERE
 
 ANY = frozenset({"0.0.0.0", "*", "::"})  # noqa: S104 (recognised, not bound)
 """Addresses of listeners that take every address. `ss` writes `*` for IPv6 and IPv4 in one, `[::]` for IPv6 alone."""
@@ -133,7 +134,11 @@ def collisions(
 
 
 def _collides(listener: Listener, need: Needed) -> bool:
-    return listener.address in ANY or listener.address in need.addresses
+    if listener.address in ANY or listener.address in need.addresses:
+        return True
+    return (
+        EVERYWHERE in need.addresses and listener.address.count(".") == 3
+    )  # which no IPv6 address has alone
 
 
 def _is(listener: Listener, container: Mapping[str, Any] | None) -> bool:
