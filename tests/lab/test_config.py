@@ -66,6 +66,7 @@ def settled(lab: Lab, inventory: Path) -> None:
         (["shared_buffers=900GB"], "shared_buffers: 921600 MB is more than the "),
         (["work_mem=1MB", "fsync=off"], "fsync: cannot be set here"),
         (["ttl=20", "loop_wait=11"], "timers.ttl: Patroni wants loop_wait + 2 * retry_timeout <= ttl"),
+        (["loop_wait=14", "retry_timeout=3"], "timers.ttl: wanted 2 * (loop_wait + 4) or more, got 20"),
     ],
 )
 def test_a_mistake_touches_nothing(converged: Lab, inventory: Path, arguments: list[str], why: str) -> None:

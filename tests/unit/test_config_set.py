@@ -151,6 +151,10 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
         ),
         (["ttl=soon"], "timers.ttl: wanted seconds or a duration such as 90s, 30m or 1h, got"),
         (["ttl=21", "loop_wait=12"], "timers.ttl: Patroni wants loop_wait + 2 * retry_timeout <= ttl"),
+        (
+            ["loop_wait=14", "retry_timeout=3"],
+            "timers.ttl: wanted 2 * (loop_wait + 4) or more, got 20 with loop_wait 14: the watchdog",
+        ),
         (["failover=quick"], "failover: wanted fast, balanced or tolerant, got"),
         (
             ["max_parallel_maintenance_workers=4"],

@@ -271,8 +271,12 @@ def test_versions_of_patroni(version: str, fine: bool) -> None:
 @pytest.mark.parametrize(
     ("timers", "fine"),
     [
-        ("{ttl: 20, loop_wait: 10, retry_timeout: 5}", True),
+        ("{ttl: 20, loop_wait: 6, retry_timeout: 7}", True),
+        ("{ttl: 20, loop_wait: 6, retry_timeout: 8}", False),
+        ("{ttl: 20, loop_wait: 7, retry_timeout: 3}", False),
         ("{ttl: 20, loop_wait: 11, retry_timeout: 5}", False),
+        ("{ttl: 60, loop_wait: 26, retry_timeout: 3}", True),
+        ("{ttl: 60, loop_wait: 27, retry_timeout: 3}", False),
         ("{ttl: 30, loop_wait: 10, retry_timeout: 10}", True),
         ("{ttl: 20, loop_wait: 1, retry_timeout: 3}", True),
         ("{ttl: 19, loop_wait: 1, retry_timeout: 3}", False),

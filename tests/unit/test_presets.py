@@ -11,6 +11,7 @@ from kbpg.errors import InventoryError
 from kbpg.inventory import Inventory, parse
 from kbpg.inventory.preset_reference import preset_inventory, preset_reference
 from kbpg.inventory.presets import PRESETS
+from kbpg.inventory.rules import WATCHDOG_MARGIN
 from kbpg.inventory.section import section_of
 from kbpg.prediction import recovery_times
 from kbpg.render import render
@@ -36,6 +37,7 @@ def test_patroni_accepts_the_timers_of_every_preset(name: str) -> None:
     assert loop_wait >= 1
     assert retry >= 3
     assert loop_wait + 2 * retry <= ttl
+    assert 2 * (loop_wait + WATCHDOG_MARGIN) <= ttl
 
 
 @pytest.mark.parametrize("name", PRESETS)

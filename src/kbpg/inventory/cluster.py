@@ -70,7 +70,10 @@ class Versions(Section):
 
 
 class Timers(Section):
-    """Patroni's timers. Patroni wants `loop_wait + 2 * retry_timeout <= ttl`."""
+    """Patroni's timers.
+
+    Patroni wants `loop_wait + 2 * retry_timeout <= ttl`, the watchdog beside it `2 * (loop_wait + 4) <= ttl`.
+    """
 
     ttl: Duration = Field(
         20,

@@ -38,7 +38,10 @@ class Inventory(Section):
         description="preset of the timers of Patroni, HAProxy and PgBouncer: the defaults of the keys listed under "
         "Failover presets",
     )
-    timers: Timers = Field(Timers(), description="Patroni's timers; loop_wait + 2 * retry_timeout <= ttl")
+    timers: Timers = Field(
+        Timers(),
+        description="Patroni's timers; loop_wait + 2 * retry_timeout <= ttl and 2 * (loop_wait + 4) <= ttl",
+    )
     ports: Ports = Field(Ports(), description="TCP ports, 1024 or higher")
     postgresql: Postgresql = Field(Postgresql(), description="what PostgreSQL may use, and its settings")
     haproxy: Haproxy = Field(Haproxy(), description="HAProxy's limits and how fast it notices")

@@ -2,8 +2,8 @@
 
 A preset is the default of the keys it names, each of which may still be given by itself. The less a preset waits,
 the more often a short disturbance (a paused virtual machine, a switch that restarts) costs a failover that was not
-needed. Patroni wants `loop_wait + 2 * retry_timeout <= ttl`, and PgBouncer must let clients wait longer than a
-failover takes (`prediction.py`); tests/unit/test_presets.py keeps both.
+needed. Patroni wants `loop_wait + 2 * retry_timeout <= ttl`, the watchdog beside it `2 * (loop_wait + 4) <= ttl`, and
+PgBouncer must let clients wait longer than a failover takes (`prediction.py`); tests/unit/test_presets.py keeps all.
 """
 
 from __future__ import annotations

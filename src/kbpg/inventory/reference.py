@@ -47,6 +47,9 @@ RULES = """\
 - Addresses are IPv4 addresses, not names: Raft compares them as strings. Loopback, multicast, link-local and
   unspecified addresses are refused.
 - `loop_wait + 2 * retry_timeout <= ttl`, or Patroni refuses the timers.
+- `2 * (loop_wait + 4) <= ttl`, or the watchdog beside Patroni would end leaders that are well: it waits for
+  `ttl - loop_wait - 4` seconds, and sees a sign of life once per `loop_wait`, up to 4 s late
+  ([adr/0016](adr/0016-watchdog.md)).
 - Ports differ where they meet: `postgresql`, `patroni`, `raft` and SSH on the db hosts; `primary`,
   `replicas`, `stats`, `pgbouncer` and SSH on the proxies.
 - No host is called `ca` or `kbpg`: their certificates' files are not a host's.

@@ -38,6 +38,9 @@ WAL_LEVELS = ("replica", "logical")
 INSIDE = ("/var/lib/postgresql", "/var/lib/raft", "/var/run")
 """What Patroni's container has in places where a host's directory may be mounted (steps/patroni_node.py)."""
 
+WATCHDOG_MARGIN = 4
+"""Seconds: `MARGIN` of templates/patroni/watchdog.py, what a round of a healthy leader may be seen late by."""
+
 FIXED_HNSW = (0, 8, 2)
 """pgvector 0.6.0 to 0.8.1 overflow a buffer in parallel HNSW builds (CVE-2026-3172), fixed in 0.8.2."""
 
@@ -50,6 +53,17 @@ def timers(inventory: Inventory) -> Iterator[Found]:
             ("timers", "ttl"),
             f"Patroni wants loop_wait + 2 * retry_timeout <= ttl, got {t.loop_wait} + 2 * {t.retry_timeout} "
             f"= {needed} > {t.ttl}",
+        )
+        return
+    # The watchdog waits max(ttl / 2, ttl - loop_wait - margin) seconds, and sees a sign of life once per loop_wait:
+    # either of the two is loop_wait + margin or more exactly where this holds (tests/unit/test_watchdog_timers.py)
+    needed = 2 * (t.loop_wait + WATCHDOG_MARGIN)
+    if needed > t.ttl:
+        yield (
+            ("timers", "ttl"),
+            f"wanted 2 * (loop_wait + {WATCHDOG_MARGIN}) or more, got {t.ttl} with loop_wait {t.loop_wait}: the "
+            f"watchdog beside Patroni would end leaders that are well; ttl {needed}, or loop_wait "
+            f"{t.ttl // 2 - WATCHDOG_MARGIN}, is enough",
         )
 
 
