@@ -136,6 +136,7 @@ class Silence:
         self._seen: object = None
         self._well = time.monotonic()
         self._limit = 0.0
+        self._limit_of: object = None
         self._said = ""
 
     def look(self) -> float:
@@ -143,12 +144,13 @@ class Silence:
         try:
             node = self._patroni.ask("/patroni")
             leads = node.get("role") in LEADERS
-            if leads and not self._armed:
-                self._limit = self._read_limit()
-            self._armed = leads and not node.get("pause") and self._limit > 0
             # Whether it changes, not what it says: a clock that is set is no reason to end a leader
             if node.get("dcs_last_seen") != self._seen or "dcs_last_seen" not in node:
                 self._well, self._seen = time.monotonic(), node.get("dcs_last_seen")
+            # Once a round: that is when Patroni takes up timers that were changed while it leads
+            if leads and (not self._armed or self._limit_of != self._seen):
+                self._limit, self._limit_of = self._read_limit(), self._seen
+            self._armed = leads and not node.get("pause") and self._limit > 0
         except Refused:
             self._armed = False
         except Untrusted as error:

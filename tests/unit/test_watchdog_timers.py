@@ -133,3 +133,59 @@ def test_timers_that_end_every_leader_are_refused(
     """Nothing is late, and no question is lost."""
     assert refused(ttl, loop_wait)
     assert kills(Leader(ttl, loop_wait), monkeypatch)
+
+
+class Changed:
+    """Patroni on a leader whose timers change while it leads; `round` is one of its rounds, `lossy` loses /config."""
+
+    def __init__(self, ttl: int, loop_wait: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timers, self.now, self.seen, self.lossy = (
+            {"ttl": ttl, "loop_wait": loop_wait},
+            1000.0,
+            1000,
+            False,
+        )
+        monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.silence = watchdog.Silence(self)
+        assert self.silence.look() <= 0
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """Answer as Patroni's REST API does."""
+        if path == "/config" and self.lossy:
+            raise TimeoutError
+        return self.timers if path == "/config" else {"role": "primary", "dcs_last_seen": self.seen}
+
+    def change(self, ttl: int, loop_wait: int) -> None:
+        """Take up other timers, in a round."""
+        self.timers = {"ttl": ttl, "loop_wait": loop_wait}
+        self.seen += 1
+        assert self.silence.look() <= 0
+
+    def overdue(self, seconds: float) -> bool:
+        """Return whether it is to be ended after these seconds more without a round."""
+        self.now += seconds
+        return bool(self.silence.look() > 0)
+
+
+def test_longer_timers_are_followed_while_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = Changed(20, 2, monkeypatch)
+    leader.change(60, 20)
+    assert not leader.overdue(36)
+    assert leader.overdue(0.1)
+
+
+def test_shorter_timers_are_followed_while_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = Changed(60, 10, monkeypatch)
+    leader.change(20, 2)
+    assert not leader.overdue(14)
+    assert leader.overdue(0.1)
+
+
+def test_a_lost_question_for_the_timers_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = Changed(20, 2, monkeypatch)
+    leader.lossy = True
+    leader.change(60, 20)
+    assert not leader.overdue(1)
+    leader.lossy = False
+    assert not leader.overdue(35)
+    assert leader.overdue(0.1)
