@@ -14,9 +14,10 @@ from kbpg.credentials import Found, generate
 from kbpg.errors import HostError
 from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
 from kbpg.firewall.fact import Rules, RulesFact
+from kbpg.haproxy import Server
 from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.diagnose import Diagnosis, judge
-from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Server, Usage
+from kbpg.health.questions import LogsFact, NeighboursFact, Pooler, Usage
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import POOLER_USER, REPLICATION_USER, REWIND_USER
 from kbpg.model import ABSENT, CLUSTER, CONTROLLER, Resource

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kbpg.facts import NotKnown
+from kbpg.haproxy import HaproxyFact
 from kbpg.health import catalogue
 from kbpg.health.check import Check, Seen
 from kbpg.health.diagnose import judge
 from kbpg.health.finding import Severity
-from kbpg.health.questions import HaproxyFact, LogsFact, NeighboursFact, Usage, UsageFact
+from kbpg.health.questions import LogsFact, NeighboursFact, Usage, UsageFact
 from kbpg.hosts.port import Output
 
 from .health_world import World

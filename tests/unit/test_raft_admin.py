@@ -135,6 +135,59 @@ def test_who_goes_on_without_a_host_says_so() -> None:
     assert why_not_rebuild(replace(LOST, lost=("db-3",), without=("db-3",))) is None
 
 
+GONE = replace(
+    LOST,
+    lost=("db-1", "db-2"),
+    without=("db-1", "db-2"),
+    states={"db-3": "running"},
+    positions={"db-3": Position(2, 100, "7")},
+)
+"""db-3 alone is on this side; the others may lead on the other."""
+
+
+def test_a_host_that_a_proxy_has_up_is_not_gone() -> None:
+    dead = replace(GONE, has_up={"p-1": frozenset(), "p-2": frozenset({"db-3"})})
+    assert why_not_rebuild(dead) is None
+    alive = (
+        why_not_rebuild(replace(GONE, has_up={"p-1": frozenset(), "p-2": frozenset({"db-1", "db-3"})})) or ""
+    )
+    assert alive.startswith("HAProxy on p-2 has db-1 up, so it is alive and may lead")
+    assert "switch the host off" in alive
+
+
+@pytest.mark.parametrize("sender", ["db-1", "db-2", ""])
+def test_a_node_that_streams_from_a_leader_out_of_sight_is_no_cluster_without_one(sender: str) -> None:
+    why = why_not_rebuild(replace(GONE, streams_from={"db-3": sender})) or ""
+    assert why.startswith("db-3 streams from a leader that cannot be seen from here")
+    assert "wal_receiver_timeout" in why
+
+
+def test_a_leader_that_can_be_stopped_is_no_reason_to_refuse() -> None:
+    """Its Patroni is silent, so nobody says that it leads; it is stopped like all others."""
+    two = replace(LOST, lost=("db-1",), without=("db-1",), states={"db-2": "running", "db-3": "running"})
+    assert why_not_rebuild(replace(two, streams_from={"db-3": "db-2"})) is None
+    assert why_not_rebuild(replace(LOST, streams_from={"db-3": ""})) is None
+
+
+def test_a_host_whose_docker_is_silent_and_that_a_proxy_has_up_is_alive() -> None:
+    seen = replace(
+        LOST,
+        consensus=Consensus(MEMBERS, {**LOST.consensus.seen, "db-2": "no answer"}),
+        positions={**LOST.positions, "db-2": "cannot be read"},
+        states={**LOST.states, "db-2": "unknown"},
+        without=("db-2",),
+        has_up={"p-1": frozenset({"db-2"})},
+    )
+    assert "has db-2 up" in (why_not_rebuild(seen) or "")
+    assert why_not_rebuild(replace(seen, has_up={"p-1": frozenset({"db-1"})})) is None
+
+
+def test_what_was_built_anew_already_is_finished_whoever_is_up() -> None:
+    left = replace(GONE, started="20261123T135809Z", has_up={"p-1": frozenset({"db-1"})})
+    assert "has db-1 up" in (why_not_rebuild(left) or "")
+    assert why_not_rebuild(replace(left, leaders=("db-3",), consensus=consensus())) is None
+
+
 def test_a_node_whose_data_cannot_be_read_is_left_out_by_name_alone() -> None:
     seen = replace(LOST, positions={**LOST.positions, "db-2": "no pg_control"}, without=("db-2",))
     assert why_not_rebuild(seen) is None

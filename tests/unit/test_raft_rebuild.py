@@ -16,6 +16,7 @@ from kbpg.console import plain
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.haproxy import HaproxyFact, Server
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.layout import DB_CONTAINERS, layout
@@ -29,6 +30,7 @@ from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.session import Session
 
 from .fake_docker import with_docker
@@ -40,6 +42,14 @@ MEMBERS = addresses(CONTEXT)
 CONFIG = f"{PATHS.patroni}/patroni.yml"
 NOTE = f"{PATHS.base}/kbpg/raft-rebuild.json"
 POSITIONS = {"db-1": Position(2, 10, "7"), "db-2": Position(2, 30, "7"), "db-3": Position(2, 20, "7")}
+
+
+HAPROXY = HaproxyFact(CONTEXT.inventory.ports.stats)
+SENDER = RowsFact(CONTEXT.superuser(), "from whom it streams", "", live=True).key
+
+
+def _server(name: str, *, up: bool) -> Server:
+    return Server("replicas", name, "UP" if up else "DOWN", "L4TOUT", 0)
 
 
 @dataclass
@@ -54,6 +64,12 @@ class Cluster:
     data: dict[str, DataState] = field(default_factory=dict)
     mute: str = ""
     """Where Docker does not answer."""
+    gone: tuple[str, ...] = ()
+    """The hosts that are not connected."""
+    proxies: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    """The proxies that are connected, with the db hosts that HAProxy has up; None where it does not answer."""
+    senders: Mapping[str, str] = field(default_factory=dict)
+    """The addresses from which nodes stream, by node."""
 
     def __post_init__(self) -> None:
         for number, name in enumerate(DATABASES, 1):
@@ -92,9 +108,10 @@ class Cluster:
             for name in wanted:
                 knowledge.put(name, self._seen(name))
 
+        proxies = {name: FakeHost(name, "192.0.2.11") for name in self.proxies}
         return Site(
             "cluster",
-            self.hosts,
+            {name: host for name, host in (self.hosts | proxies).items() if name not in self.gone},
             FakeHost("c"),
             CONTEXT,
             Facts(knowledge, "cluster"),
@@ -103,6 +120,10 @@ class Cluster:
         )
 
     def _seen(self, name: str) -> dict[str, object]:
+        if name in self.proxies:
+            found = self.proxies[name]
+            servers = None if found is None else tuple(_server(n, up=n in found) for n in DATABASES)
+            return {HAPROXY.key: servers or NotKnown("no answer")}
         host, up = self.hosts[name], name == self.leader or name in self.joined
         note = host.files.get(NOTE)
         return {
@@ -112,6 +133,7 @@ class Cluster:
             DB_CONTAINERS.key: NotKnown("no answer") if name == self.mute else dict(host.containers),
             FileFact(NOTE).key: FileState("0:0", 0o600, "", note.content.decode()) if note else None,
             FileFact(f"{PATHS.base}/kbpg/cluster.json").key: None,
+            SENDER: ((self.senders[name],),) if name in self.senders else (),
         }
 
     def _node(self, name: str) -> NodeStatus:
@@ -300,3 +322,44 @@ def test_a_leader_that_was_to_be_joined_and_died_before_the_answer(
     with pytest.raises(Refused, match="db-2 led when this was asked, and does not now"):
         ordered(cluster, monkeypatch, dies)
     assert cluster.journal == []
+
+
+def cut_off(cluster: Cluster, **seen: Any) -> Before:
+    """Return what is seen from the side of db-3, where the others are given up."""
+    cluster.gone = ("db-1", "db-2")
+    for name, value in seen.items():
+        setattr(cluster, name, value)
+    return Rebuild(cluster.site(), cluster.gone).look()
+
+
+def test_proxies_are_asked_whether_those_given_up_are_alive(cluster: Cluster) -> None:
+    proxy, other = CONTEXT.proxy_names
+    before = cut_off(cluster, proxies={proxy: frozenset({"db-1", "db-2"}), other: None})
+    assert before.has_up == {proxy: frozenset({"db-1", "db-2"})}
+    assert f"HAProxy on {proxy} has db-1 up" in (why_not_rebuild(before) or "")
+    before = cut_off(cluster, proxies={proxy: frozenset(), other: frozenset()})
+    assert why_not_rebuild(before) is None
+    shown = plain(raft_doctor.intended(before))
+    assert (
+        f"HAProxy on {proxy}, {other} was asked whether db-1, db-2 is up; nobody else here can tell" in shown
+    )
+    assert "db-1, db-2 must be switched off: a leader there" in shown
+
+
+@pytest.mark.parametrize("proxies", [{}, dict.fromkeys(CONTEXT.proxy_names)])
+def test_that_no_proxy_can_be_asked_is_said(cluster: Cluster, proxies: dict[str, None]) -> None:
+    before = cut_off(cluster, proxies=proxies)
+    assert why_not_rebuild(before) is None
+    assert "no proxy can be asked whether db-1, db-2 is up" in plain(raft_doctor.intended(before))
+
+
+@pytest.mark.parametrize(("address", "sender"), [("192.0.2.1", "db-1"), ("198.51.100.1", "")])
+def test_a_replica_that_still_streams_is_seen(cluster: Cluster, address: str, sender: str) -> None:
+    before = cut_off(cluster, senders={"db-3": address})
+    assert before.streams_from == {"db-3": sender}
+    assert "db-3 streams from a leader that cannot be seen" in (why_not_rebuild(before) or "")
+
+
+def test_where_all_can_be_stopped_nobody_has_to_be_switched_off(cluster: Cluster) -> None:
+    before = Rebuild(cluster.site()).look()
+    assert "switched off" not in plain(raft_doctor.intended(before))

@@ -10,7 +10,8 @@ import pytest
 from kbpg.context import Context
 from kbpg.errors import Unreachable
 from kbpg.facts import Facts, Knowledge, NotKnown
-from kbpg.health.questions import Pooler, Server
+from kbpg.haproxy import Server
+from kbpg.health.questions import Pooler
 from kbpg.model import CLUSTER
 from kbpg.patroni import Member, NodeStatus, Replica
 from kbpg.raft import LOOK_AGAIN, RaftStatus

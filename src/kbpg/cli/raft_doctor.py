@@ -174,10 +174,25 @@ def intended(before: Before) -> list[Line]:
         Line(f"{name}: container {state}, {before.positions[name]}") for name, state in before.states.items()
     ]
     lines += [Line(f"{name}: cannot be reached", Style.WARNING) for name in before.lost]
+    lines += _at_large(before)
     if before.started:
         lines.append(Line(f"a rebuild of {before.started} was left half-way; this one goes on with it"))
     steps = _steps(before)
     return [*lines, *(Line(f"  {number}. {text}") for number, text in enumerate(steps, 1))]
+
+
+def _at_large(before: Before) -> list[Line]:
+    """Return what must be so of the hosts that are gone, and who sees it; nothing where all can be stopped."""
+    if not before.at_large or before.half_done:
+        return []
+    names = ", ".join(before.at_large)
+    seen = (
+        f"HAProxy on {', '.join(before.has_up)} was asked whether {names} is up"
+        if before.has_up
+        else f"no proxy can be asked whether {names} is up"
+    )
+    risk = f"{names} must be switched off: a leader there, out of sight from here, would go on beside the new one"
+    return [Line(f"{seen}; nobody else here can tell", Style.WARNING), Line(risk, Style.WARNING)]
 
 
 def _steps(before: Before) -> list[str]:

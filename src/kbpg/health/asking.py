@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kbpg import pooler
 from kbpg.adoption.proof import Proof
 from kbpg.facts import Fact, Facts, Knowledge
+from kbpg.haproxy import HaproxyFact
 from kbpg.health.questions import (
-    HaproxyFact,
     NeighboursFact,
     PoolerFact,
     UsageFact,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from kbpg.engine.compare import Comparison, compare
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.haproxy import Server
 from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.looking import DEADLINE, Pass, look
 from kbpg.health.questions import (
     LogsFact,
     Pooler,
-    Server,
 )
 from kbpg.hosts.by_hand import ssh_command
 from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout

@@ -90,7 +90,7 @@ def _no_quorum(seen: Leaderless) -> Refused | None:
         "no failover: Raft has no quorum, so no leader can be written down",
         detail=[f"{name}: {status}" for name, status in seen.nodes.items() if isinstance(status, str)],
         hint="bring a second db host back, and a leader follows by itself; "
-        "if that host is gone for good: kbpg raft rebuild",
+        "if those hosts are gone for good, switch them off, then: kbpg raft rebuild",
     )
 
 

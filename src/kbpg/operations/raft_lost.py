@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kbpg.layout import PATRONI
 from kbpg.operations.position import Position, most_advanced, unread
 from kbpg.raft_admin import Consensus
 
+RECEIVER_TIMEOUT = "wal_receiver_timeout"
+"""PostgreSQL's setting, 60 s by default: how long a replica takes a leader that is gone for one that is there."""
 UNKNOWN = "unknown"
 """The state of a container where Docker does not answer."""
 
@@ -19,7 +21,9 @@ class Before:
 
     `started` is the id of one that was left half-way, "" without one; `states` are the containers' by host, "missing"
     where there is none, `UNKNOWN` where nobody tells; `recorded` the system identifiers in the hosts' records. `lost`
-    are the db hosts that are not connected, `without` those that the user goes on without.
+    are the db hosts that are not connected, `without` those that the user goes on without. `has_up` are, by proxy
+    that tells it, the db hosts that its HAProxy has up; `streams_from` the names of those from whom nodes receive
+    WAL, by node, "" where that is not known.
     """
 
     consensus: Consensus
@@ -30,6 +34,8 @@ class Before:
     started: str = ""
     lost: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    has_up: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    streams_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> str | None:
@@ -54,6 +60,11 @@ class Before:
         return tuple(n for n, state in self.states.items() if state == UNKNOWN)
 
     @property
+    def at_large(self) -> tuple[str, ...]:
+        """Return the hosts that the user goes on without, and where nothing can be stopped from here."""
+        return tuple(n for n in self.without if n in self.lost or n in self.bare)
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Return the connected nodes that the user goes on without: no position is known, so they stay stopped."""
         return tuple(n for n in self.without if isinstance(self.positions.get(n), str))
@@ -71,10 +82,10 @@ def why_not_rebuild(seen: Before) -> str | None:
         )
     if missing := [name for name in seen.lost if name not in seen.without]:
         return (
-            f"{', '.join(missing)} cannot be reached, and its data may be the most advanced; "
-            "bring it back, or go on with --without " + " --without ".join(missing)
+            f"{', '.join(missing)} cannot be reached, and its data may be the most advanced; bring it back, or, "
+            "gone for good and switched off, go on with --without " + " --without ".join(missing)
         )
-    if why := _unstoppable(seen):
+    if why := _unstoppable(seen) or (None if seen.half_done else _alive(seen)):
         return why
     stopped = [
         name
@@ -100,6 +111,27 @@ def _unstoppable(seen: Before) -> str | None:
         return (
             f"Raft on {', '.join(alive)} still answers, and its Docker does not, so it cannot be stopped; mend "
             "Docker there, or switch the host off"
+        )
+    return None
+
+
+def _alive(seen: Before) -> str | None:
+    """Return which host that cannot be stopped is alive, by its proxies or its replicas; or None.
+
+    It may lead with others that cannot be seen from here: with a consensus built anew there would be two leaders.
+    """
+    for name in seen.at_large:
+        if proxies := [proxy for proxy, up in seen.has_up.items() if name in up]:
+            return (
+                f"HAProxy on {' and '.join(proxies)} has {name} up, so it is alive and may lead, out of sight from "
+                "here; mend the way to it, or switch the host off"
+            )
+    stopped = [name for name in seen.states if name not in seen.bare]
+    followers = [name for name, sender in seen.streams_from.items() if sender not in stopped]
+    if seen.at_large and followers:
+        return (
+            f"{', '.join(followers)} streams from a leader that cannot be seen from here; mend the way to it, or "
+            f"switch its host off: within a minute ({RECEIVER_TIMEOUT}) nobody streams from it any more"
         )
     return None
 

@@ -20,6 +20,7 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
+from kbpg.haproxy import HaproxyFact
 from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
@@ -34,7 +35,9 @@ from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
 from kbpg.resources.patroni import INTERVAL
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.patroni_node import SECRETS, secrets_of, settings_of
+from kbpg.tls import OLD_SUFFIX
 
 LEAD_DEADLINE = 120.0
 """Seconds for the node alone to lead: PostgreSQL replays what it has first; measured: 8 s."""
@@ -42,6 +45,8 @@ ASK_AGAIN = 5.0
 """Seconds for a partner to become a member by itself; after that it is added."""
 WATCHED = 6.0
 """Seconds without a quorum before it counts as lost: an election takes under 2 s."""
+
+_SENDER = "select coalesce(sender_host, '') from pg_stat_wal_receiver where status = 'streaming'"
 
 Result = TypeVar("Result")
 
@@ -81,6 +86,8 @@ class Rebuild:
         self._record = FileFact(record_path(paths.base))
         self._data = DataFact(paths.data)
         self._node = NodeFact(site.context.inventory.ports.patroni)
+        self._haproxy = HaproxyFact(site.context.inventory.ports.stats)
+        self._sender = RowsFact(site.context.superuser(), "from whom it streams", _SENDER, live=True)
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -100,9 +107,44 @@ class Rebuild:
             recorded[name] = str(read_record(record.text if record else None).get("system_identifier") or "")
             started = started or started_in(left)
         lost = tuple(name for name in self._context.db_names if name not in self.names)
-        leaders = tuple(name for name, node in self._nodes().items() if node.leads)
-        positions = self._positions(states)
-        return Before(consensus, leaders, positions, states, recorded, started, lost, self._without)
+        nodes = self._nodes()
+        leaders = tuple(name for name, node in nodes.items() if node.leads)
+        return Before(
+            consensus,
+            leaders,
+            self._positions(states),
+            states,
+            recorded,
+            started,
+            lost,
+            self._without,
+            self._has_up(),
+            self._streams_from(nodes),
+        )
+
+    def _has_up(self) -> dict[str, frozenset[str]]:
+        """Return which db hosts HAProxy has up, for writes or for reads, by proxy that tells it."""
+        proxies = [name for name in self._context.proxy_names if name in self.site.hosts]
+        facts = self.site.look(dict.fromkeys(proxies, (self._haproxy,)))
+        said = {name: facts.known(self._haproxy, name) for name in proxies}
+        return {
+            name: frozenset(server.name.removesuffix(OLD_SUFFIX) for server in servers if server.up)
+            for name, servers in said.items()
+            if servers is not None
+        }
+
+    def _streams_from(self, nodes: Mapping[str, NodeStatus]) -> dict[str, str]:
+        """Return from whom each connected node receives WAL; PostgreSQL says it, Patroni where it does not."""
+        facts = self.site.look(dict.fromkeys(self.names, (self._sender,)))
+        names = {str(host.address): host.name for host in self._context.inventory.db}
+        found = {}
+        for name in self.names:
+            rows = facts.known(self._sender, name)
+            if rows:
+                found[name] = names.get(str(rows[0][0]), "")
+            elif rows is None and name in nodes and nodes[name].receiving:
+                found[name] = ""
+        return found
 
     def _nodes(self) -> dict[str, NodeStatus]:
         facts = self.site.look(dict.fromkeys(self.names, (self._node,)))

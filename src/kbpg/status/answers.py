@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.health.questions import Pooler, Server
+from kbpg.haproxy import Server
+from kbpg.health.questions import Pooler
 from kbpg.inventory import read_name
 from kbpg.patroni import LEADER_ROLES, NodeStatus
 from kbpg.prediction import recovery_times

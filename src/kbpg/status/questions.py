@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kbpg import pooler
 from kbpg.facts import CallFact, Fact, Login, NotKnown
-from kbpg.health.questions import HaproxyFact, PoolerFact
+from kbpg.haproxy import HaproxyFact
+from kbpg.health.questions import PoolerFact
 from kbpg.hosts.port import Reader
 from kbpg.patroni import ClusterFact, NodeFact
 from kbpg.raft import RaftFact

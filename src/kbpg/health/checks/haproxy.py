@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbpg.haproxy import Server
 from kbpg.health.check import CONTAINER_FAULT, LEADERLESS, NODE_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Severity
-from kbpg.health.questions import Server
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import HAPROXY, layout
 from kbpg.tls import CA_FILE, DIRECTORY

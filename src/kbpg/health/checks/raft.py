@@ -205,8 +205,10 @@ CHECKS = (
         "raft-no-quorum",
         "Raft has no quorum",
         Severity.CRITICAL,
-        "without a majority there is no leader, and nothing can be written",
-        "{kbpg} raft rebuild",
+        "without a majority there is no leader, and nothing can be written; with one member more that is there, or "
+        "reached again, a leader follows by itself",
+        "{kbpg} raft status; bring back, or reach, the hosts that are away. Last of all, where they are gone for "
+        "good and switched off (a leader there would go on beside the new one): {kbpg} raft rebuild",
         no_quorum,
         explained_by=DOWN,
     ),

@@ -9,7 +9,7 @@ from kbpg.health.validation.acceptance import Acceptance, Verdict, judged
 from kbpg.layout import HAPROXY, PGBOUNCER
 
 if TYPE_CHECKING:
-    from kbpg.health.questions import Server
+    from kbpg.haproxy import Server
     from kbpg.health.validation.subject import Subject
 
 Look = Callable[[str], tuple[list[str], str]]
