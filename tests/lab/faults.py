@@ -166,6 +166,24 @@ def isolated(lab: Lab) -> str:
     return host
 
 
+RAFT_LOG = "/opt/keybuzz/postgres/raft/*.journal"
+EMPTY = f"truncate -s 0 {RAFT_LOG}"
+ZEROS = f"for each in {RAFT_LOG}; do dd if=/dev/zero of=$each bs=1 seek=40 count=4056 conv=notrunc; done"
+"""A page of zeros from the first record on: the header of 40 bytes is whole (pysyncobj/journal.py)."""
+
+
+def raft_log(damage: str, host: str = "") -> Make:
+    """Return the fault that a host's Raft log is damaged while Patroni is down, a replica's where none is named."""
+
+    def make(lab: Lab) -> str:
+        where = host or replica(lab)
+        lab.sh(where, f"docker stop -t 30 patroni; {damage}; docker start patroni")
+        return where
+
+    make.__name__ = "raft_log"
+    return make
+
+
 def without_quorum(lab: Lab) -> str:
     for host in DB[:2]:
         lab.sh(host, cut(*RAFT))

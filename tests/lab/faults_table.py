@@ -26,6 +26,7 @@ ELSEWHERE = {
     "nofile-low": "test_findings.py",
     "pause-unfinished": "test_switchover.py",
     "raft-deprecated": "test_findings.py",
+    "raft-log-damaged": "test_findings.py",
     "raft-rebuild-unfinished": "test_raft.py",
     "replica-no-checkpoint": "test_repair.py",
     "unmanaged": "test_roles.py",

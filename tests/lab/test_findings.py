@@ -584,6 +584,59 @@ def assert_named(lab: Lab, fault: Fault, host: str) -> tuple[dict[str, Any], flo
     return first, seconds
 
 
+@pytest.mark.parametrize("damage", [f.EMPTY, f.ZEROS], ids=["empty", "zeros"])
+def test_a_damaged_raft_log_is_replaced_by_its_partners(healthy: Lab, row: str, damage: str) -> None:
+    lab = healthy
+    fault = Fault("raft-log-damaged", "critical", "a replica's Raft log damaged", f.raft_log(damage))
+    host = fault.make(lab)
+    data = f"stat -c '%i %W' {f.PGDATA} {f.PGDATA}/PG_VERSION"
+    before = lab.sh(host, data)
+    raft = f.RAFT_LOG.rpartition("/")[0]
+    try:
+        first, _ = assert_named(lab, fault, host)
+        assert first["remedy"].endswith(f"diagnose --repair --host {host}")
+        assert first["repair"]["action"] == "renew-raft-log"
+        repaired(lab, fault)
+    finally:
+        # What a repair that failed has left; one that went well leaves this too
+        kept = lab.sh(host, f"ls -d {raft}.before-*; true").split()
+        if not kept:
+            lab.sh(host, f"docker stop -t 30 patroni; rm -f {raft}/*; docker start patroni")
+    await_healthy(lab)
+    assert_kept(lab, row)
+    assert len(kept) == 1
+    assert re.fullmatch(rf"{raft}\.before-\d{{8}}T\d{{6}}Z", kept[0])
+    assert lab.sh(host, f"ls {kept[0]}").strip()
+    assert lab.sh(host, f"stat -c '%u:%g %a' {raft}").strip() == "999:999 700"
+    assert lab.sh(host, data) == before
+    lab.sh(host, f"rm -rf {kept[0]}")
+
+
+def test_two_damaged_raft_logs_are_left_to_the_rebuild(healthy: Lab, row: str) -> None:
+    """Who had the quorum's log is not for a repair to guess; the leader's data is what the rebuild goes by."""
+    lab, leader = healthy, healthy.leader()
+    both = [host for host in DB if host != leader]
+    for host in both:
+        f.raft_log(f.EMPTY, host)(lab)
+
+    def named() -> bool:
+        found = [each for each in diagnose(lab)[1]["findings"] if each["id"] == "raft-log-damaged"]
+        return {each["host"]: each["remedy"].endswith("raft rebuild") for each in found} == dict.fromkeys(
+            both, True
+        )
+
+    try:
+        lab.until(named, NOTICED, "two damaged logs, and no quorum")
+        ran = lab.kbpg("diagnose", "--repair", "--yes", "--json")
+        assert not [each for each in json.loads(ran.out)["repairs"] if each["finding"] == "raft-log-damaged"]
+    finally:
+        rebuilt = lab.kbpg("raft", "rebuild", "--yes", timeout=400)
+    assert rebuilt.code == 0, rebuilt.everything
+    await_healthy(lab)
+    assert_kept(lab, row)
+    lab.everywhere(f"rm -rf {f.RAFT_LOG.rpartition('/')[0]}.before-*", DB)
+
+
 def test_an_inventory_that_asks_for_more_than_hosts_have(healthy: Lab) -> None:
     """Too few open files for the wanted connections, less memory than promised: seen before it is applied."""
 

@@ -473,6 +473,93 @@ def quorum_of_followers(world: World) -> None:
         world.change(name, world.ask.raft, has_quorum=True, leader="192.0.2.1:7000")
 
 
+EMPTY_LOG = (
+    '  File "/usr/local/lib/python3.12/site-packages/pysyncobj/journal.py", line 109, in __init__',
+    "    self.__mm = mmap.mmap(self.__f.fileno(), 0)",
+    "                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+    "ValueError: cannot mmap an empty file",
+)
+ZEROS_IN_LOG = (
+    '  File "/usr/local/lib/python3.12/site-packages/pysyncobj/journal.py", line 201, in __init__',
+    "    idx, term = struct.unpack('<QQ', nextRecordData[:16])",
+    "                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+    "struct.error: unpack requires a buffer of 16 bytes",
+)
+
+
+def raft_log(*lines: str, host: str = "db-2", status: str = "restarting") -> Break:
+    """Return the fault that Patroni ends at its start with these lines."""
+
+    def apply(world: World) -> None:
+        world.stop(host, "patroni", status)
+        world.log(host, "patroni", "INFO: no action. I am (db-2), a secondary", "Traceback", *lines)
+
+    apply.__name__ = "raft_log"
+    return apply
+
+
+def test_a_damaged_raft_log_is_mended_where_the_others_have_a_quorum() -> None:
+    world = World()
+    raft_log(*EMPTY_LOG)(world)
+    finding = only(world)
+    assert finding.seen.endswith("cannot be read (ValueError: cannot mmap an empty file)")
+    assert finding.evidence == EMPTY_LOG
+    assert finding.remedy == "kbpg diagnose --repair --host db-2"
+    assert finding.repair is not None
+    assert finding.repair.will.endswith("the data stays as it is")
+    assert "db-2: container restarts again and again" in finding.explains
+
+
+def test_a_damaged_raft_log_is_seen_between_two_starts_too() -> None:
+    world = World()
+    raft_log(*ZEROS_IN_LOG, status="running")(world)
+    finding = only(world)
+    assert finding.id == "raft-log-damaged"
+    assert "db-2: Patroni does not answer" in finding.explains
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (*EMPTY_LOG, "INFO: Lock owner: db-1; I am db-2"),
+        ('  File "/app/other.py", line 1', *EMPTY_LOG[1:]),
+        (*EMPTY_LOG[:3], "PermissionError: [Errno 13] Permission denied"),
+    ],
+    ids=["it went well since", "another file", "another error"],
+)
+def test_another_end_of_patroni_is_no_damaged_raft_log(lines: tuple[str, ...]) -> None:
+    world = World()
+    raft_log(*lines)(world)
+    assert only(world).id == "container-restarting"
+
+
+def test_a_member_that_answers_has_a_log_that_can_be_read() -> None:
+    world = World()
+    world.log("db-2", "patroni", *EMPTY_LOG)
+    world.lost("db-2")
+    assert not world.diagnose().of("raft-log-damaged")
+
+
+def test_two_damaged_raft_logs_are_left_to_the_rebuild() -> None:
+    world = World()
+    for host in ("db-2", "db-3"):
+        raft_log(*EMPTY_LOG, host=host)(world)
+    world.change("db-1", world.ask.node, role="replica", replicas=())
+    found = world.diagnose().of("raft-log-damaged")
+    assert [(f.host, f.remedy, f.repair) for f in found] == [
+        (host, "kbpg raft rebuild", None) for host in ("db-2", "db-3")
+    ]
+
+
+def test_a_damaged_raft_log_beside_a_host_that_is_away_is_no_reason_to_rebuild() -> None:
+    world = World()
+    world.off("db-3")
+    raft_log(*EMPTY_LOG)(world)
+    world.change("db-1", world.ask.node, role="replica", replicas=())
+    (found,) = world.diagnose().of("raft-log-damaged")
+    assert (found.remedy, found.repair) == ("kbpg raft status", None)
+
+
 def archive_fails(world: World) -> None:
     segment = "0000000100000000000000A7"
     world.say("db-1", world.ask.views.archiver, (("on", True, segment, None, 3),))
@@ -897,6 +984,8 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (not_loaded, [("proxy-1", "configuration-not-loaded")], WARNING, Action.APPLY_STEP),
     (wrong_mode, [("db-2", "data-permissions")], CRITICAL, Action.OWN_DATA),
     (wrong_mode_still_running, [("db-2", "data-permissions")], WARNING, Action.OWN_DATA),
+    (raft_log(*EMPTY_LOG), [("db-2", "raft-log-damaged")], CRITICAL, Action.RENEW_RAFT_LOG),
+    (raft_log(*ZEROS_IN_LOG), [("db-2", "raft-log-damaged")], CRITICAL, Action.RENEW_RAFT_LOG),
     (damaged_control, [("db-2", "data-unreadable")], CRITICAL, Action.REINITIALIZE),
     (damaged_control_still_streaming, [("db-2", "data-unreadable")], WARNING, None),
     (mute_patroni, [("db-3", "patroni-silent")], CRITICAL, None),

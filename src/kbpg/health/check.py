@@ -21,6 +21,7 @@ CONTAINER_FAULT = (
     "port-taken",
     "nofile-low",
     "address-missing",
+    "raft-log-damaged",
 )
 """What explains that a program on the host does not answer."""
 NODE_FAULT = (

@@ -52,6 +52,8 @@ class Action(StrEnum):
     """`leader`, `slot`: create the physical replication slot on the leader."""
     REMOVE_RAFT_MEMBER = "remove-raft-member"
     """`member` ("address:port"): remove it from the consensus."""
+    RENEW_RAFT_LOG = "renew-raft-log"
+    """Move the damaged Raft log of this replica aside, and let its partners give it another."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import yaml
@@ -24,6 +23,7 @@ from kbpg.haproxy import HaproxyFact
 from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
+from kbpg.operations.raft_log import move_aside, now
 from kbpg.operations.raft_lost import UNKNOWN, Before
 from kbpg.operations.raft_members import look
 from kbpg.operations.raft_note import rebuild_note, started_in
@@ -179,7 +179,7 @@ class Rebuild:
         if before.half_done:
             leader, started = before.leaders[0], before.started
         else:
-            started = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+            started = now()
             leader = self._restart(started, before)
         self._restore(leader)
         for name in self.names:
@@ -200,7 +200,7 @@ class Rebuild:
             raise self._given_up(positions, before)
         for name, position in positions.items():
             site.say(f"{name}: {position}{', the most advanced' if name == chosen else ''}")
-        self._each(lambda name: self._move_aside(name, started))
+        self._each(lambda name: move_aside(site.hosts[name], self._raft, started))
         self._configure(chosen, alone(whole(self._context, chosen)))
         site.hosts[chosen].run(["docker", "start", PATRONI])
         site.say(f"{chosen} starts without partners")
@@ -231,19 +231,6 @@ class Rebuild:
         command = ["docker", "stop", "--time", str(STOP_SECONDS), PATRONI]
         self.site.hosts[name].run(command, timeout=STOP_SECONDS + 60)
 
-    def _move_aside(self, name: str, started: str) -> None:
-        """Move the Raft directory aside once in a rebuild, and put an empty one in its place."""
-        host, aside = self.site.hosts[name], f"{self._raft}.before-{started}"
-        user, group = OWNER.split(":")
-
-        def there(path: str) -> bool:
-            return host.run(["test", "-d", path], check=False).ok
-
-        # There is none where an earlier run was killed between the move and the making
-        if there(self._raft) and not there(aside):
-            host.run(["mv", "-T", self._raft, aside])
-        host.run(["install", "-d", "-o", user, "-g", group, "-m", "0700", self._raft])
-
     def _configure(self, name: str, text: str) -> None:
         context, host = self._context, self.site.hosts[name]
         former = context.former
@@ -272,7 +259,7 @@ class Rebuild:
         if state == "missing":
             raise HostError(name, f"there is no container {PATRONI}", hint="kbpg step 02 makes it")
         if state != "running":
-            self._move_aside(name, started)
+            move_aside(site.hosts[name], self._raft, started)
             site.hosts[name].run(["docker", "start", PATRONI])
         site.say(f"{name} joins {leader}")
         asked = time.monotonic() + ASK_AGAIN

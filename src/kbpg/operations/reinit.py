@@ -62,7 +62,7 @@ def set_aside(site: Site, host: str) -> str:
     _away(site, watch, seen)
     path = layout(site.context).pgdata
     aside = f"{path}.broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    with _stopped(site, host):
+    with stopped(site, host):
         seen = allowed(site, watch, host)
         site.hosts[host].run(["mv", "-T", path, aside])
     site.say(f"{host}: the old data is kept in {aside}")
@@ -72,7 +72,7 @@ def set_aside(site: Site, host: str) -> str:
 
 
 @contextmanager
-def _stopped(site: Site, host: str) -> Iterator[None]:
+def stopped(site: Site, host: str) -> Iterator[None]:
     """Stop Patroni, where there is a container, for the length of the context, and start it whatever happens.
 
     Docker by itself does not start what was stopped by hand. Raises what went wrong first, and that it could not be

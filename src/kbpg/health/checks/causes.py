@@ -1,4 +1,4 @@
-"""Why a standby does not stream: what PostgreSQL and Patroni write into the log, read from its end."""
+"""Why a node does not do its part: what PostgreSQL, Patroni and pysyncobj write into the log, read from its end."""
 
 from __future__ import annotations
 
@@ -79,6 +79,21 @@ STREAMED = "started streaming WAL from primary"
 """What a standby says when it is well (walreceiver.c); that the log it asked for is gone, it says after this."""
 
 
+RAFT_LOG_CODE = "pysyncobj/journal.py"
+RAFT_LOG_DAMAGED = re.compile(
+    r"ValueError: cannot mmap an empty file|struct\.error: unpack requires a buffer of \d+ bytes"
+)
+"""How Patroni ends at its start where pysyncobj cannot read its log (`FileJournal` in that file).
+
+It is empty, cut off, or has zeros in it: it is mapped into memory and never synced, so a host that loses power may
+leave it so.
+"""
+TRACE_LINES = 4
+"""Lines of a traceback from the one that names a file to the error, at most: code and markers are between."""
+IN_A_ROUND = re.compile(r"INFO: (Lock owner|no action)")
+"""What Patroni says in its rounds (ha.py): the start before them went well."""
+
+
 NO_WAY = "could not connect to the primary server"
 
 
@@ -143,6 +158,19 @@ def _stuck(host: str, log: list[str]) -> Replica | None:
         return None
     said = f"its log does not go on as the leader's does: {message(found[-1][1])}"
     return Replica(host, "replica-diverged", said, tuple(line for _, line in found[-EVIDENCE_LINES:]))
+
+
+def damaged_raft_log(snapshot: Snapshot, host: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return how Patroni's last start ended on a log of Raft that it cannot read, and the lines; None otherwise."""
+    log = [line for line in snapshot.log(host, PATRONI) if line.strip()]
+    for index in range(len(log) - 1, -1, -1):
+        if RAFT_LOG_DAMAGED.search(log[index]):
+            first = max(0, index - TRACE_LINES)
+            named = [at for at in range(first, index) if RAFT_LOG_CODE in log[at]]
+            return (message(log[index]), tuple(log[named[-1] : index + 1])) if named else None
+        if IN_A_ROUND.search(log[index]):
+            return None
+    return None
 
 
 def slot_name(member: str) -> str:

@@ -222,6 +222,7 @@ CHECKS = (
             "address-missing",
             "data-permissions",
             "data-unreadable",
+            "raft-log-damaged",
         ),
     ),
     Check(

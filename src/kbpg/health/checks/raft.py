@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Iterable
 
 from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, Check, Seen
+from kbpg.health.checks.causes import damaged_raft_log
 from kbpg.health.checks.containers import last_lines
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER
+from kbpg.operations.guards import why_not_away
 from kbpg.raft_admin import addresses, consensus
 
 DOWN = (*CONTAINER_FAULT, "raft-rebuild-unfinished", "raft-password", "raft-silent", "patroni-silent")
@@ -60,6 +62,38 @@ def _another(snapshot: Snapshot, host: str, why: str) -> bool:
 
 def _runs(snapshot: Snapshot, host: str) -> bool:
     return snapshot.state(host, PATRONI) == "running"
+
+
+def damaged(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose Patroni ends at each start, because their Raft log cannot be read."""
+    path = snapshot.paths.raft
+    for host in snapshot.db:
+        if snapshot.raft(host) or snapshot.state(host, PATRONI) not in ("running", "restarting"):
+            continue
+        if found := damaged_raft_log(snapshot, host):
+            said, evidence = found
+            repair, remedy = _renewed(snapshot, host)
+            yield Seen(
+                host,
+                f"Patroni ends as soon as it is started: the log in {path} cannot be read ({said})",
+                evidence,
+                remedy,
+                repair=repair,
+            )
+
+
+def _renewed(snapshot: Snapshot, host: str) -> tuple[Repair | None, str]:
+    """Return the repair and the remedy of a damaged log; none of the first where the others have no quorum."""
+    seen = consensus(snapshot.facts, snapshot.context)
+    if why_not_away(host, seen.members[host], tuple(snapshot.leaders), seen.answering):
+        whole = not snapshot.unreachable.keys() & set(snapshot.context.db_names)
+        return None, "{kbpg} raft rebuild" if whole and not seen.quorate else "{kbpg} raft status"
+    will = (
+        f"stop {PATRONI} on {host}, move its Raft log aside, and start it with an empty one, which its partners "
+        "fill; the data stays as it is"
+    )
+    risk = "one more failure meanwhile and there is no quorum"
+    return Repair(Action.RENEW_RAFT_LOG, host, will, risk), ""
 
 
 def silent(snapshot: Snapshot) -> Iterable[Seen]:
@@ -191,6 +225,17 @@ CHECKS = (
         "{kbpg} diagnose --repair --host {host}",
         password,
         explained_by=HOST_FAULT,
+    ),
+    Check(
+        "raft-log-damaged",
+        "damaged Raft log",
+        Severity.CRITICAL,
+        "a host that loses power may leave the log cut off or full of zeros: Patroni cannot start on it, and this "
+        "node does not count for the quorum; where the others have one, they have all that was in it",
+        "{kbpg} diagnose --repair --host {host}",
+        damaged,
+        explained_by=(*HOST_FAULT, "raft-rebuild-unfinished"),
+        part=PATRONI,
     ),
     Check(
         "raft-silent",

@@ -19,6 +19,7 @@ from kbpg.layout import DB_CONTAINERS, PATRONI
 from kbpg.model import CLUSTER, CONTROLLER, Status, Step
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.pausing import resume
+from kbpg.operations.raft_log import renew
 from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
@@ -219,6 +220,12 @@ def _remove_raft_member(bench: Bench, repair: Repair) -> str:
     return f"{member} was removed from the consensus"
 
 
+def _renew_raft_log(bench: Bench, repair: Repair) -> str:
+    said = renew(bench.site, repair.host)
+    await_streaming_or_lead(bench.site, repair.host)
+    return said
+
+
 ACTS: Mapping[Action, Act] = {
     Action.START_DOCKER: _start_docker,
     Action.START_CONTAINER: _start_container,
@@ -234,4 +241,5 @@ ACTS: Mapping[Action, Act] = {
     Action.RECONNECT_POOLER: _reconnect_pooler,
     Action.CREATE_SLOT: _create_slot,
     Action.REMOVE_RAFT_MEMBER: _remove_raft_member,
+    Action.RENEW_RAFT_LOG: _renew_raft_log,
 }
