@@ -40,14 +40,16 @@ def rebuild(
         list[str] | None,
         typer.Option(
             "--without",
-            metavar="HOST",
-            help="Go on without this host, which is gone for good; may be repeated.",
+            metavar="DB_HOST",
+            help="Go on without this db host: gone for good and switched off, or with data that cannot be read; "
+            "may be repeated.",
         ),
     ] = None,
 ) -> None:
     """Build the consensus anew from the most advanced node, after its quorum was lost for good.
 
-    Stops the database on all nodes. Data directories are not touched. Killed at any point, run it again.
+    Stops the database on all nodes. Data directories are not touched. Killed at any point, run it again. A host
+    that is not reached may lead on, out of sight: switch it off first, or there are two leaders.
     """
     from kbpg.cli.raft_doctor import rebuild
 
