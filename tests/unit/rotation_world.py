@@ -403,6 +403,7 @@ def _instead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "cut_after", uncut)
     monkeypatch.setattr(rest, "request", _rest(world))
     monkeypatch.setattr(raft, "_answer", _member(world))
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0.01)
     for deadline in ("INTERVAL", "ANSWER_DEADLINE", "READY_DEADLINE", "RETURN_DEADLINE"):
         monkeypatch.setattr(raft_rotation, deadline, 0.01 if deadline == "INTERVAL" else 0.1)
     monkeypatch.setattr(clients_wait, "await_quiet", lambda *_: None)

@@ -46,7 +46,7 @@ def well(name: str, lag: int | None = 0, *, state: str = "streaming", sync: str 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "patience", lambda _: 0.0)
-    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0.0)
 
 
 def test_the_closest_replica_takes_over() -> None:

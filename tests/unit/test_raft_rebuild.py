@@ -152,7 +152,7 @@ LOST = Before(Consensus(MEMBERS, {}), (), POSITIONS, dict.fromkeys(DATABASES, "r
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setattr(raft_rebuild, "INTERVAL", 0)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0)
     monkeypatch.setattr(raft_rebuild, "WATCHED", 0)
     monkeypatch.setattr(raft_rebuild, "read_position", lambda _, host: POSITIONS[host.name])
     asked: list[Any] = []

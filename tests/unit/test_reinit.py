@@ -107,7 +107,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reinit, "INTERVAL", 0)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0)
 
 
 def test_data_is_moved_between_stop_and_start_and_kept(cluster: Cluster) -> None:

@@ -11,7 +11,6 @@ from kbpg.errors import ConnectionLost, NotConverged
 from kbpg.facts import Fact, Facts
 from kbpg.hosts.fake import FakeHost
 from kbpg.model import Status
-from kbpg.resources import probe
 from kbpg.resources.probe import Probe
 
 from .small_cluster import CountingHost, ValueFact, context, hosts, put, stage, step
@@ -39,7 +38,7 @@ def run(world: dict[str, CountingHost], resource: Probe) -> Run:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "INTERVAL", 0.001)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0.001)
 
 
 def test_what_is_so_is_not_waited_for() -> None:

@@ -152,6 +152,7 @@ def switched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Handover(leaving, "db-2")
 
     monkeypatch.setattr(rolling, "switchover", leave)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0.0)
     monkeypatch.setattr(rolling, "INTERVAL", 0.0)
     return left
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 
 from kbpg.context import Context
@@ -18,7 +17,6 @@ from kbpg.resources.directory import ListingFact
 from kbpg.resources.docker import LABEL_SPEC, ContainersFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import NOT_RECORDED, Claimed, adopting
-from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.rolling import OneNodeAtATime
 from kbpg.resources.sql_facts import RowsFact
 
@@ -183,11 +181,12 @@ class HandoverFirst(Resource):
             old = version_tuple(site.facts.get(self._node, leader).version) < (4, 0, 0)
             body["synchronous_mode"] = True if old else synchronous_mode(self._context.inventory)
         change_by_rest(self._context, site.hosts[leader], "PATCH", "/config", body)
-        ends = time.monotonic() + SYNCHRONOUS_DEADLINE
-        while self._synchronous and not self._acknowledged(site, leader):
-            if time.monotonic() > ends:
-                raise NotConverged(f"no replica of {leader} is synchronous after {SYNCHRONOUS_DEADLINE:g} s")
-            time.sleep(INTERVAL)
+        if not self._synchronous:
+            return
+        for _ in site.looks(SYNCHRONOUS_DEADLINE, each=[leader]):
+            if self._acknowledged(site, leader):
+                return
+        raise NotConverged(f"no replica of {leader} is synchronous after {SYNCHRONOUS_DEADLINE:g} s")
 
     def _acknowledged(self, site: Site, leader: str) -> bool:
         """Return whether commits wait for a replica."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kbpg.context import Context
+
+
+INTERVAL = 0.25
+"""Seconds between two looks of a wait."""
 
 
 class Recorded(Writer):
@@ -115,8 +120,34 @@ class Site:
         self.refresh(wanted)
         return self.facts
 
+    def looks(
+        self,
+        seconds: float = 0.0,
+        *,
+        each: Collection[str] = (),
+        some: Collection[str] = (),
+        over: Callable[[], bool] | None = None,
+    ) -> Iterator[None]:
+        """Yield for each look of a wait of so many seconds: at once, then every `INTERVAL`, last after the deadline.
+
+        `over` says instead when it ends, where that is decided on the way.
+
+        The wait needs `each` of these hosts, and one of `some`: raises the `HostError` of one that it needs and whose
+        connection has ended, after a look in vain. Hosts that were not connected to begin with do not count.
+        """
+        ends = time.monotonic() + seconds
+        while True:
+            yield
+            self.require_connected(each)
+            ended = [self.hosts[name].gone() for name in some if name in self.hosts]
+            if all(ended):
+                self.require_connected(some)
+            if over() if over else time.monotonic() >= ends:
+                return
+            time.sleep(INTERVAL)
+
     def require_connected(self, names: Iterable[str]) -> None:
-        """Raise the `HostError` of the first of these hosts whose connection has ended; who waits, asks."""
+        """Raise the `HostError` of the first of these hosts whose connection has ended."""
         for name in names:
             if name in self.hosts and (reason := self.hosts[name].gone()):
                 raise reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,8 +18,6 @@ START = 4.0
 """Seconds for a former leader to stream again; measured: 2 to 3."""
 ROUNDS = 3
 """Rounds of Patroni in which it counts a replica that streams as synchronous; measured: 1 to 2."""
-INTERVAL = 0.25
-"""Seconds between two looks."""
 
 _REPLICAS = (
     "select application_name, state, sync_state, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
@@ -137,24 +134,24 @@ def patience(context: Context) -> float:
 def choose(site: Site, leaving: str, to: str = "") -> Candidate:
     """Return who takes over: `to`, or the best. Waits, for `patience`, where what is in the way may pass by itself.
 
-    Raises `UsageError` where `to` is no db host or leads already, `Refused` with what every replica lacks.
+    Raises `UsageError` where `to` is no db host or leads already, `Refused` with what every replica lacks, and while
+    it waits the `HostError` of `leaving`, or `to`, where its connection has ended.
     """
     if to and to not in site.context.db_names:
         raise UsageError(f"{to} is no db host", hint=f"db hosts: {', '.join(site.context.db_names)}")
     if to == leaving:
         raise UsageError(f"{to} leads already")
-    began, told = time.monotonic(), False
-    while True:
+    found, told = list[Candidate](), False
+    for _ in site.looks(patience(site.context), each=[leaving, to]):
         found = [each for each in candidates(site, leaving) if to in ("", each.name)]
         if found and not found[0].why_not:
             return found[0]
         passing = [each for each in found if each.passing]
-        if not passing or time.monotonic() - began >= patience(site.context):
+        if not passing:
             break
         if not told:
             site.say("waiting for " + "; ".join(each.text() for each in passing))
             told = True
-        time.sleep(INTERVAL)
     if to:
         raise Refused(f"{to} cannot take over from {leaving}: {found[0].why_not}", hint="kbpg status")
     detail = [each.text() for each in found]
@@ -164,15 +161,15 @@ def choose(site: Site, leaving: str, to: str = "") -> Candidate:
 def await_fitness(site: Site, leaving: str) -> None:
     """Wait until every replica that streams is fit, or `patience` is over; nobody waits for it.
 
+    Raises the `HostError` of `leaving` where its connection has ended meanwhile: nobody else is asked to hand over.
+
     A former leader that has just come back streams some seconds before Patroni counts it. A switchover then would
     cost clients 2 s more: commits could wait for nobody but the leader that leaves, which is back 2 s after it left
     (`Ha.demote`, patroni/ha.py).
     """
-    ends = time.monotonic() + patience(site.context)
-    while any(each.passing and each.state == "streaming" for each in candidates(site, leaving)):
-        if time.monotonic() >= ends:
-            break
-        time.sleep(INTERVAL)
+    for _ in site.looks(patience(site.context), each=[leaving]):
+        if not any(each.passing and each.state == "streaming" for each in candidates(site, leaving)):
+            return
 
 
 def any_will_do(site: Site, leaving: str) -> bool:

@@ -13,7 +13,6 @@ In this order, so that whatever happens in between, `kbpg apply-all` finishes th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from kbpg.engine.outcome import Outcome, Report
 from kbpg.engine.run import Run
 from kbpg.engine.site import Site
-from kbpg.errors import KbpgError, NotConverged
+from kbpg.errors import HostError, KbpgError, NotConverged
 from kbpg.facts import Facts, NotKnown
 from kbpg.inventory.assignment import Assignment, refuse, similar
 from kbpg.inventory.store import Edit
@@ -38,7 +37,6 @@ from kbpg.operations.server_settings import (
 )
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.resources.hardware import HardwareFact, smallest
-from kbpg.resources.patroni import INTERVAL
 from kbpg.steps import s03_haproxy, s04_pgbouncer, settings
 
 BUFFER = 8192
@@ -152,14 +150,13 @@ def apply(
 
 
 def _await_leader(site: Site) -> None:
-    """Wait until a node leads, which the way back needs; where none does, the way back says so."""
+    """Wait until a node leads, which the way back needs; where none does, or can be asked, the way back says so."""
     names, node = site.context.db_names, NodeFact(site.context.inventory.ports.patroni)
-    ends = time.monotonic() + LEADER_DEADLINE
-    while time.monotonic() < ends:
-        with suppress(NotKnown):
-            leader_of(site.look(dict.fromkeys(names, (node,))), node, names)
-            return
-        time.sleep(INTERVAL)
+    with suppress(HostError):
+        for _ in site.looks(LEADER_DEADLINE, some=names):
+            with suppress(NotKnown):
+                leader_of(site.look(dict.fromkeys(names, (node,))), node, names)
+                return
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -20,7 +19,6 @@ from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.raft_admin import Consensus
 from kbpg.resources.container import log_lines
 from kbpg.resources.foreign import DataFact
-from kbpg.resources.patroni import INTERVAL
 
 DEADLINE = 120.0
 """Seconds for the chosen node to lead and take writes: it replays what it has first."""
@@ -112,8 +110,7 @@ def _ask(site: Site, host: str) -> None:
 def _await(site: Site, host: str) -> int:
     context = site.context
     node, self_ = NodeFact(context.inventory.ports.patroni), in_recovery(context)
-    ends = time.monotonic() + DEADLINE
-    while True:
+    for _ in site.looks(DEADLINE, each=[host]):
         facts = site.look(dict.fromkeys(context.db_names, (node, self_)))
         leaders = [n for n in context.db_names if (found := facts.known(node, n)) and found.leads]
         rows, mine = facts.known(self_, host), facts.known(node, host)
@@ -121,10 +118,8 @@ def _await(site: Site, host: str) -> int:
             return mine.timeline
         if leaders and host not in leaders:
             raise NotConverged(f"{' and '.join(leaders)} leads, not {host}", hint="kbpg status")
-        if time.monotonic() > ends:
-            raise NotConverged(
-                f"{host} does not lead within {DEADLINE:g} s",
-                detail=log_lines(site, PATRONI, host),
-                hint="kbpg diagnose",
-            )
-        time.sleep(INTERVAL)
+    raise NotConverged(
+        f"{host} does not lead within {DEADLINE:g} s",
+        detail=log_lines(site, PATRONI, host),
+        hint="kbpg diagnose",
+    )

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Facts, NotKnown
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import NodeFact
-from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
+from kbpg.resources.patroni import RELOAD_MARGIN
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 from kbpg.engine.site import Site
@@ -15,7 +14,6 @@ from kbpg.operations.reinit import by_hand, stopped
 from kbpg.operations.standing import Watch
 from kbpg.raft_admin import Consensus, addresses
 from kbpg.resources.container import log_lines
-from kbpg.resources.patroni import INTERVAL
 
 MEMBER_DEADLINE = 60.0
 """Seconds for a member to be one again after its start: Patroni starts in a few, and members dial each other every
@@ -71,15 +69,15 @@ def _allowed(site: Site, watch: Watch, host: str) -> None:
 
 
 def _await_member(site: Site, host: str) -> None:
-    ends = time.monotonic() + MEMBER_DEADLINE
-    while not _is_member(look(site), host):
-        if time.monotonic() > ends:
-            raise NotConverged(
-                f"{host} is no member of Raft again within {MEMBER_DEADLINE:g} s",
-                detail=log_lines(site, PATRONI, host),
-                hint="kbpg raft status",
-            )
-        time.sleep(INTERVAL)
+    """Raises `NotConverged` with the container's log, `HostError` where the connection to `host` has ended."""
+    for _ in site.looks(MEMBER_DEADLINE, each=(host,)):
+        if _is_member(look(site), host):
+            return
+    raise NotConverged(
+        f"{host} is no member of Raft again within {MEMBER_DEADLINE:g} s",
+        detail=log_lines(site, PATRONI, host),
+        hint="kbpg raft status",
+    )
 
 
 def _is_member(seen: Consensus, host: str) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import yaml
 
 from kbpg.context import Context
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.haproxy import HaproxyFact
@@ -34,7 +34,6 @@ from kbpg.resources.container import log_lines
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path
-from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.steps.patroni_node import SECRETS, secrets_of, settings_of
 from kbpg.tls import OLD_SUFFIX
@@ -204,7 +203,7 @@ class Rebuild:
         self._configure(chosen, alone(whole(self._context, chosen)))
         site.hosts[chosen].run(["docker", "start", PATRONI])
         site.say(f"{chosen} starts without partners")
-        self._await(chosen, "lead", LEAD_DEADLINE, lambda: self._leads(chosen))
+        self._await(chosen, "lead", LEAD_DEADLINE, [chosen], lambda: self._leads(chosen))
         return chosen
 
     def _given_up(self, positions: dict[str, Position | str], before: Before) -> Refused:
@@ -264,7 +263,11 @@ class Rebuild:
         site.say(f"{name} joins {leader}")
         asked = time.monotonic() + ASK_AGAIN
         self._await(
-            name, "stream", CLONE_START, lambda: self._joined(name, leader, add=time.monotonic() > asked)
+            name,
+            "stream",
+            CLONE_START,
+            [name, leader],
+            lambda: self._joined(name, leader, add=time.monotonic() > asked),
         )
 
     def _joined(self, name: str, leader: str, *, add: bool) -> bool:
@@ -286,13 +289,14 @@ class Rebuild:
         except NotKnown as silence:
             self.site.say(f"{address} is not added yet: {silence.reason}")
 
-    def _await(self, name: str, what: str, seconds: float, so: Callable[[], bool]) -> None:
-        ends = time.monotonic() + seconds
-        while not so():
-            if time.monotonic() > ends:
-                raise NotConverged(
-                    f"{name} does not {what} within {seconds:g} s",
-                    detail=log_lines(self.site, PATRONI, name),
-                    hint="run the same command again to go on",
-                )
-            time.sleep(INTERVAL)
+    def _await(
+        self, name: str, what: str, seconds: float, needed: Sequence[str], so: Callable[[], bool]
+    ) -> None:
+        for _ in self.site.looks(seconds, each=needed):
+            if so():
+                return
+        raise NotConverged(
+            f"{name} does not {what} within {seconds:g} s",
+            detail=log_lines(self.site, PATRONI, name),
+            hint="run the same command again to go on",
+        )

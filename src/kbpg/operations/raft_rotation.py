@@ -30,7 +30,7 @@ from threading import Event, Thread
 
 from kbpg.credentials.rotation import RESUME
 from kbpg.drills.processes import FREEZE
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.layout import PATRONI
@@ -50,8 +50,6 @@ from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
 
-INTERVAL = 0.25
-"""Seconds between two looks."""
 ANSWER_DEADLINE = 30.0
 """Seconds for members to answer that may just be starting."""
 READY_DEADLINE = 60.0
@@ -248,13 +246,13 @@ def _streaming(site: Site) -> tuple[str, dict[str, Replica]]:
 
 
 def _await(site: Site, what: str, seconds: float, so: Callable[[], bool], host: str = "") -> None:
-    """Wait until it is so. Raises `NotConverged` with `what`, and the log of `host`, at the deadline."""
-    ends = time.monotonic() + seconds
-    while True:
+    """Wait until it is so. Raises `NotConverged` with `what`, and the log of `host`, at the deadline.
+
+    The rotation comes to no end without every member: raises the `HostError` of one whose connection has ended.
+    """
+    for _ in site.looks(seconds, each=site.context.db_names):
         with suppress(NotKnown, HostError):
             if so():
                 return
-        if time.monotonic() >= ends:
-            detail = log_lines(site, PATRONI, host) if host else ()
-            raise NotConverged(f"{what} after {seconds:g} s", detail=detail, hint="kbpg diagnose")
-        time.sleep(INTERVAL)
+    detail = log_lines(site, PATRONI, host) if host else ()
+    raise NotConverged(f"{what} after {seconds:g} s", detail=detail, hint="kbpg diagnose")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from kbpg.patroni import NodeFact, streaming_of
 from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
 from kbpg.resources.docker import ContainersFact
-from kbpg.resources.patroni import INTERVAL
 
 STOP_SECONDS = 120
 """Seconds for a clean shutdown of PostgreSQL before Docker kills it; the same as the container's own."""
@@ -164,29 +162,32 @@ def await_streaming(
 
     `former` is when the postmaster of the data that is to be replaced was started ("": it did not say): then another
     one must run. Patroni stops PostgreSQL, clones, and only then starts it again (`_do_reinitialize`, patroni/ha.py).
-    Raises `NotConverged` at the deadline, with what Patroni says and the last lines of its log.
+    Raises `NotConverged` at the deadline, with what Patroni says and the last lines of its log, and the `HostError`
+    of `host`, or of the node that led last, once its connection has ended; what was begun there goes on.
     """
     context = site.context
     node = NodeFact(context.inventory.ports.patroni)
-    ends = time.monotonic() + seconds + clone / CLONE_RATE
-    while True:
+    found, leads = None, ""
+    for _ in site.looks(seconds + clone / CLONE_RATE, each=[host]):
         facts = site.look(dict.fromkeys(context.db_names, (node,)))
         found = facts.known(node, host)
         anew = former is None or (found is not None and found.started not in ("", former))
         for name in context.db_names:
             leader = facts.known(node, name)
-            if anew and leader and leader.leads and host in streaming_of(facts, node, name):
+            if not leader or not leader.leads:
+                continue
+            leads = name
+            if anew and host in streaming_of(facts, node, name):
                 return
-        if time.monotonic() > ends:
-            shown = f"Patroni says `{found.state}`" if found else "Patroni does not answer"
-            if found and former and found.started == former:
-                shown += ", and PostgreSQL still runs on the old data"
-            raise NotConverged(
-                f"{host} does not stream yet: {shown}",
-                detail=log_lines(site, PATRONI, host),
-                hint="kbpg status",
-            )
-        time.sleep(INTERVAL)
+        site.require_connected([leads])
+    shown = f"Patroni says `{found.state}`" if found else "Patroni does not answer"
+    if found and former and found.started == former:
+        shown += ", and PostgreSQL still runs on the old data"
+    raise NotConverged(
+        f"{host} does not stream yet: {shown}",
+        detail=log_lines(site, PATRONI, host),
+        hint="kbpg status",
+    )
 
 
 def restart_patroni(site: Site, host: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kbpg import pooler, rest
 from kbpg.credentials import PASSWORDS, Credentials, role_password_name
 from kbpg.credentials.rotation import words_for
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, NotConverged
 from kbpg.facts import Login, NotKnown
 from kbpg.hosts.port import Reader
@@ -27,7 +27,7 @@ from kbpg.operations.patroni_change import UNAUTHORIZED
 from kbpg.operations.tls_change import in_clear
 from kbpg.patroni import REST_USER
 from kbpg.raft import OtherPassword, status_now
-from kbpg.resources.patroni import INTERVAL, RELOAD_MARGIN
+from kbpg.resources.patroni import RELOAD_MARGIN
 from kbpg.resources.sql_facts import RowsFact
 from kbpg.secret import Secret
 

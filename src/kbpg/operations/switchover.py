@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import KbpgError, NotConverged
 from kbpg.facts import NotKnown
 from kbpg.operations.candidates import any_will_do, await_fitness, choose
@@ -26,8 +26,6 @@ CHECKPOINT_TIMEOUT = 600.0
 """Seconds for the checkpoint before it: a busy node has much to write."""
 SHUTDOWN = 0.3
 """Seconds in which nobody can lead yet: Patroni looks every 0.3 s whether PostgreSQL has stopped (ADR 0023)."""
-INTERVAL = 0.25
-"""Seconds between two looks at who leads."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def switchover(site: Site, *, leaving: str, to: str = "", manner: Manner = LENIE
     site.say(done.course())
     for name, seconds in done.waited.items():
         site.say(f"{done.leader} leads; clients of {name} waited {seconds:.1f} s")
-    _settle(site, leaving)
+    _settle(site, leaving, done.leader)
     return done
 
 
@@ -150,19 +148,18 @@ def _ask(site: Site, leaving: str, candidate: str, stop: threading.Event, refusa
         stop.set()
 
 
-def _settle(site: Site, leaving: str) -> None:
-    """Wait until Patroni, too, says that somebody else leads. Raises `NotConverged`."""
+def _settle(site: Site, leaving: str, leader: str) -> None:
+    """Wait until Patroni, too, says that somebody else leads: `leader`, as PostgreSQL said.
+
+    `leaving` may be away by now. Raises `NotConverged`, and `HostError` where the connection to `leader` has ended.
+    """
     node = NodeFact(site.context.inventory.ports.patroni)
     names = [name for name in site.context.db_names if name in site.hosts]
-    ends = time.monotonic() + SETTLE
-    while time.monotonic() < ends:
+    for _ in site.looks(SETTLE, each=[leader]):
         facts = site.look({host: [node] for host in names})
-        try:
+        with suppress(NotKnown):
             if leader_of(facts, node, names) != leaving:
                 return
-        except NotKnown:
-            pass
-        time.sleep(INTERVAL)
     raise NotConverged(f"{leaving} still leads {SETTLE:g} s after a switchover was asked for")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ from kbpg.resources.sql_facts import RowsFact
 
 PARAMETERS = "postgresql.parameters."
 """How the flat names of PostgreSQL's parameters begin."""
-INTERVAL = 0.25
-"""Seconds between two looks."""
 RELOAD_MARGIN = 5.0
 """Seconds beyond two of Patroni's loops for a new configuration to be in force on every node."""
 
@@ -160,17 +157,17 @@ class DynamicConfig(Resource):
 
         Patroni acts in its next loop, and looks for pending restarts 1 s after the reload
         (patroni/postgresql/config.py, reload_config). A value that only reads differently (1GB, 1024MB) causes
-        no reload, so the end of the wait is not an error: what differs then is found by the comparison.
+        no reload, so the end of the wait is not an error: what differs then is found by the comparison. Raises the
+        `HostError` of a node whose connection has ended.
         """
-        ends = time.monotonic() + 2 * self._context.inventory.timers.loop_wait + RELOAD_MARGIN
+        seconds = 2 * self._context.inventory.timers.loop_wait + RELOAD_MARGIN
         away = _not_asked(self._context, site.facts)
         names = [name for name in self._context.db_names if name not in away]
         wanted = dict.fromkeys(names, (self._load, self._node))
-        while time.monotonic() < ends:
+        for _ in site.looks(seconds, each=wanted):
             facts = site.look(wanted)
             if all(self._settled(facts, name, before[name]) for name in wanted):
                 return
-            time.sleep(INTERVAL)
 
     def _settled(self, facts: Facts, name: str, before: object) -> bool:
         rows, status = facts.known(self._load, name), facts.known(self._node, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from kbpg.context import Context
@@ -11,9 +10,6 @@ from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Change, Have, Resource, State, Unknown, Want
 from kbpg.operations.patience import ClonePatience, Patience
-
-INTERVAL = 0.25
-"""Seconds between two looks."""
 
 Sources = Sequence[tuple[str, Fact[object]]]
 
@@ -79,16 +75,14 @@ class Probe(Resource):
         by_host: dict[str, list[Fact[object]]] = {}
         for host, fact in self._sources:
             by_host.setdefault(host, []).append(fact)
-        while True:
+        have: Have = Unknown("was not looked at")
+        for _ in site.looks(each=by_host, over=patience.over):
             site.look(by_host)
             have = self._seen(site.facts)
             if have == self._wanted:
                 return
-            site.require_connected(by_host)
-            if patience.over():
-                seen = "; ".join(Change(have, self._wanted).lines())
-                raise NotConverged(f"not so within {patience.seconds:g} s: {seen}")
-            time.sleep(INTERVAL)
+        seen = "; ".join(Change(have, self._wanted).lines())
+        raise NotConverged(f"not so within {patience.seconds:g} s: {seen}")
 
     def evidence(self, site: Site) -> list[str]:
         """Return what explains it."""

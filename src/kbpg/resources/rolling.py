@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from kbpg.context import Context
-from kbpg.engine.site import Site
+from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import NotConverged
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.model import Impact
@@ -20,7 +20,6 @@ from kbpg.operations.switchover import switchover
 from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft_admin import member_fact
 from kbpg.resources.bounds import LeaderSettings
-from kbpg.resources.patroni import INTERVAL
 from kbpg.resources.probe import Probe
 
 JOIN_DEADLINE = 180.0
@@ -112,12 +111,12 @@ class OneNodeAtATime:
 
     def _whole(self, site: Site) -> None:
         """Wait until the cluster is whole. Raises `NotConverged`."""
-        ends = time.monotonic() + RETURN_DEADLINE
-        while problems := self._problems(site.look(self._everywhere()), without=None):
-            site.require_connected(self._context.db_names)
-            if time.monotonic() > ends:
-                raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
-            time.sleep(INTERVAL)
+        problems: list[str] = []
+        for _ in site.looks(RETURN_DEADLINE, each=self._context.db_names):
+            problems = self._problems(site.look(self._everywhere()), without=None)
+            if not problems:
+                return
+        raise NotConverged(f"not whole again within {RETURN_DEADLINE:g} s: {'; '.join(problems)}")
 
     def _listens(self, site: Site) -> None:
         """Wait for the Raft port; a node that does not come is for the probe that follows, with its log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -24,7 +23,6 @@ from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.pki import demand_written
-from kbpg.resources.patroni import INTERVAL
 
 PATIENCE = 10.0
 """Seconds for a replica to come back by itself before its data is replaced: a few of Patroni's loops."""
@@ -151,12 +149,10 @@ def _reset_parameter(bench: Bench, repair: Repair) -> str:
 def _waits_for_restart(site: Site, host: str) -> bool:
     """Return whether Patroni says so within a few of its loops: it looks 1 s after a reload, then waits."""
     node = NodeFact(site.context.inventory.ports.patroni)
-    ends = time.monotonic() + site.context.inventory.timers.loop_wait + 5
-    while time.monotonic() < ends:
+    for _ in site.looks(site.context.inventory.timers.loop_wait + 5, each=[host]):
         found = site.look({host: (node,)}).known(node, host)
         if found and found.pending_restart:
             return True
-        time.sleep(INTERVAL)
     return False
 
 
