@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -381,6 +384,95 @@ def test_the_agent_is_used_when_no_key_is_given(sshd: Sshd) -> None:
 def test_the_agent_is_used_when_the_key_is_encrypted(sshd: Sshd, tmp_path: Path) -> None:
     locked = make_key(tmp_path / "locked", "-N", "a passphrase")
     assert works(reach(sshd.settings.but(key=locked)))
+
+
+Answer = Callable[[int, bytes], bytes | None]
+"""What an agent answers to a request of this type, with this body; None for nothing, ever."""
+REQUEST_IDENTITIES, IDENTITIES_ANSWER, SIGN_REQUEST, FAILURE = 11, 12, 13, 5
+
+
+@contextmanager
+def bad_agent(path: Path, answer: Answer | None) -> Iterator[None]:
+    """Listen as an agent that answers so; without an answer it hangs up at once."""
+
+    def read(stream: socket.socket, length: int) -> bytes:
+        data = b""
+        while len(data) < length and (more := stream.recv(length - len(data))):
+            data += more
+        return data
+
+    def serve(stream: socket.socket) -> None:
+        with stream, suppress(OSError):
+            while answer and (head := read(stream, 4)):
+                body = read(stream, int.from_bytes(head, "big"))
+                if (said := answer(body[0], body[1:])) is not None:
+                    stream.sendall(len(said).to_bytes(4, "big") + said)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def with_one_key(sshd: Sshd, then: bytes | None) -> Answer:
+    """Answer as an agent that has the sshd's key, and says `then` where it is to sign."""
+    blob = b64decode((sshd.directory / "id.pub").read_text().split()[1])
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        if kind == REQUEST_IDENTITIES:
+            return bytes([IDENTITIES_ANSWER, 0, 0, 0, 1]) + text(blob) + text(b"one")
+        assert kind == SIGN_REQUEST
+        return then
+
+    return answer
+
+
+BAD_AGENTS: dict[str, tuple[Callable[[Sshd], Answer | None], str]] = {
+    "hangs up": (lambda sshd: None, "gives no keys: "),
+    "refuses": (lambda sshd: lambda kind, body: bytes([FAILURE]), "gives no keys: could not get keys"),
+    "garbage": (
+        lambda sshd: lambda kind, body: bytes([IDENTITIES_ANSWER, 0, 0, 0, 1, *[0] * 7, 2, 255, 254]),
+        "gives no keys: ",
+    ),
+    "silent": (lambda sshd: lambda kind, body: None, "gives no keys: timed out"),
+    "does not sign": (lambda sshd: with_one_key(sshd, bytes([FAILURE])), "one: the agent did not sign (key"),
+    "hangs when it is to sign": (lambda sshd: with_one_key(sshd, None), "the agent did not sign (timed out)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_AGENTS)
+def test_an_agent_that_is_broken_is_told_of_and_keeps_nobody_from_the_key_files(
+    bad: str, sshd: Sshd, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, said = BAD_AGENTS[bad]
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    settings = sshd.settings.but(key=None, connect_timeout=1.0)
+    with bad_agent(tmp_path / "agent", made(sshd)):
+        with pytest.raises(AccessDenied) as caught:
+            reach(settings)
+        assert said in "\n".join(caught.value.detail)
+        shutil.copy(sshd.directory / "id", own_home / ".ssh" / "id_ed25519")
+        assert works(reach(settings))
+
+
+def test_an_agent_that_is_gone_is_told_of(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    with pytest.raises(AccessDenied) as caught:
+        reach(sshd.settings.but(key=None))
+    assert caught.value.detail == (f"the agent at {tmp_path}/agent gives no keys: No such file or directory",)
 
 
 def test_ssh_config_says_what_the_inventory_does_not(sshd: Sshd, own_home: Path) -> None:

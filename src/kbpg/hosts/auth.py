@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbpg.errors import AccessDenied, ConnectionLost
 from kbpg.home import expanded
+from kbpg.hosts.agent import AgentKey, agent_keys
 from kbpg.hosts.lean import UnknownKeyType, paramiko
 
 if TYPE_CHECKING:
@@ -62,15 +62,11 @@ class _Candidates:
                 yield key
 
     def _from_agent(self) -> Iterator[paramiko.PKey]:
-        if not self._target.agent or not os.environ.get("SSH_AUTH_SOCK"):
+        if not self._target.agent:
             return
-        agent = paramiko.Agent()
-        try:
-            for key in agent.get_keys():
-                self.tried.append(f"agent key {key.comment or key.get_name()}")
-                yield key
-        finally:
-            agent.close()
+        for key in agent_keys(self._target.connect_timeout, self.unusable.append):
+            self.tried.append(key.text())
+            yield key
 
     @property
     def locked(self) -> tuple[Path, ...]:
@@ -85,6 +81,8 @@ def log_in(transport: paramiko.Transport, target: Target) -> None:
     """
     candidates = _Candidates(target)
     for key in candidates:
+        # The agent's time to sign is not the host's
+        transport.auth_timeout = target.connect_timeout * (2 if isinstance(key, AgentKey) else 1)
         try:
             if transport.auth_publickey(target.user, key) == []:
                 return

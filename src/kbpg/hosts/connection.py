@@ -179,7 +179,6 @@ def _open_one(target: Target, through: Transport | None, *, ask: Ask | None, acc
             transport.close()
             transport = _handshake(target, through)
             _check_host_key(transport, target, ask=None, accept_new=False)
-        transport.auth_timeout = target.connect_timeout
         log_in(transport, target)
     except BaseException:
         close_all([transport])
