@@ -5,6 +5,7 @@ Patroni and the proxies are stand-ins here; tests/lab/test_switchover.py does it
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from contextlib import contextmanager
 import pytest
 
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import ConnectionLost, HostError, LockLost, NotConverged
 from kbpg.hosts.fake import FakeHost
 from kbpg.operations import switchover as module
 from kbpg.operations.candidates import Candidate
+from kbpg.operations.patroni_change import PatroniRefused
 from kbpg.operations.switchover import Handover, switchover
 from kbpg.operations.writable import Search
 
@@ -53,6 +55,8 @@ class World:
         self.clients = Waiting()
         self.asked: list[object] = []
         self.answer: Exception | None = None
+        self.ends = True
+        """Whether `answer` is one that ends the wait."""
         self.leader: str | None = "db-2"
         self.reach: Sequence[str] = PROXIES
         self.said: list[str] = []
@@ -89,9 +93,12 @@ class World:
     def lead(self, site: Site, names: Sequence[str], ends: float, stop: object) -> str | None:
         assert list(names) == ["db-2", "db-3"]
         deadline = time.monotonic() + 5
-        while len(self.asked) < 4 or (self.answer and not stop.is_set()):  # type: ignore[attr-defined]
+        while len(self.asked) < 4 or (self.answer and self.ends and not stop.is_set()):  # type: ignore[attr-defined]
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        if not self.ends:
+            time.sleep(0.05)  # for what must not come
+            assert not stop.is_set()  # type: ignore[attr-defined]
         return self.leader
 
     def search(self, search: Search, proxies: Sequence[str]) -> list[str]:
@@ -119,13 +126,49 @@ def test_a_candidate_is_named_where_it_must_be_that_one(to: str, fit: bool, worl
 
 
 def test_what_patroni_refuses_is_said(world: World) -> None:
-    world.answer, world.leader = HostError("db-1", "Patroni refused POST /switchover with 412: no"), None
+    world.answer, world.leader = PatroniRefused("db-1", "Patroni refused POST /switchover with 412: no"), None
     with pytest.raises(HostError, match="Patroni refused POST /switchover with 412") as caught:
         world.run()
     assert caught.value.lines()[1:] == [
         "  clients go on, with db-1 or whoever leads now",
         "hint: kbpg status",
     ]
+    assert not world.clients.waiting
+
+
+def no_answer(cause: Exception) -> HostError:
+    """Return what `change_by_rest` makes of a request that was sent and not answered."""
+    error = HostError("db-1", f"Patroni did not answer POST /switchover: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+SILENCES = [
+    no_answer(TimeoutError("timed out")),
+    no_answer(http.client.IncompleteRead(b"Succ")),
+    ConnectionLost("db-1", "the connection has ended"),
+]
+
+
+@pytest.mark.parametrize("silence", SILENCES, ids=["too late", "half an answer", "connection lost"])
+def test_without_an_answer_it_may_go_on_and_clients_wait(silence: HostError, world: World) -> None:
+    world.answer, world.ends = silence, False
+    assert world.run().leader == "db-2"
+
+
+@pytest.mark.parametrize("silence", SILENCES, ids=["too late", "half an answer", "connection lost"])
+def test_without_an_answer_and_a_leader_both_are_said(silence: HostError, world: World) -> None:
+    world.answer, world.ends, world.leader = silence, False, None
+    with pytest.raises(NotConverged, match="nobody took over from db-1") as caught:
+        world.run()
+    assert caught.value.detail == (silence.message,)
+    assert not world.clients.waiting
+
+
+def test_what_was_not_asked_for_does_not_come(world: World) -> None:
+    world.answer, world.leader = LockLost("db-1", "POST /switchover"), None
+    with pytest.raises(LockLost, match="was not run"):
+        world.run()
     assert not world.clients.waiting
 
 

@@ -28,7 +28,7 @@ from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.model import CLUSTER, Change, Impact, Placed
 from kbpg.operations import postgresql_restart
-from kbpg.operations.patroni_change import change_by_rest
+from kbpg.operations.patroni_change import PatroniRefused, change_by_rest
 from kbpg.patroni import ConfigFact, NodeFact
 from kbpg.resources.bounds import LeaderSettings
 from kbpg.resources.hardware import DiskSizeFact, Hardware, HardwareFact, smallest
@@ -361,6 +361,7 @@ def test_a_change_that_is_not_made_is_the_hosts_error(
     with pytest.raises(HostError) as caught:
         change_by_rest(CONTEXT, world(patroni)["db-1"], "PATCH", "/config", {})
     assert caught.value.message.startswith(why)
+    assert isinstance(caught.value, PatroniRefused) is ("refused" in why)
     assert CREDENTIALS.rest_password.reveal() not in "".join(caught.value.lines())
 
 

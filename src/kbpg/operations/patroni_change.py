@@ -20,7 +20,11 @@ UNAUTHORIZED = 401
 NO_TLS = "see on the host who listens there; a change of tls that was broken off is ended by kbpg apply-all"
 
 
-class NotLetIn(HostError):
+class PatroniRefused(HostError):
+    """Patroni answered, with an HTTP status that says that it does not do what it was asked for."""
+
+
+class NotLetIn(PatroniRefused):
     """Patroni takes none of the passwords that kbpg knows."""
 
 
@@ -92,7 +96,8 @@ def change_by_rest(
 ) -> None:
     """Ask Patroni on `host` for a change, `anyway` also without the lock.
 
-    Raises `HostError` with its answer when it refuses, `NotLetIn` for 401.
+    Raises `PatroniRefused` with its answer when it refuses, `NotLetIn` for 401, `LockLost` where it was not asked,
+    and another `HostError` where it did not answer, or not to the end: it may do it all the same.
     """
     try:
         answer = ask(context, host, method, path, body, timeout, anyway=anyway)
@@ -100,7 +105,7 @@ def change_by_rest(
         hint = NO_TLS if isinstance(error, rest.NoTls) else None
         raise HostError(host.name, f"Patroni did not answer {method} {path}: {error}", hint=hint) from error
     if answer.status >= 300:
-        kind = NotLetIn if answer.status == UNAUTHORIZED else HostError
+        kind = NotLetIn if answer.status == UNAUTHORIZED else PatroniRefused
         raise kind(host.name, f"Patroni refused {method} {path} with {answer.status}: {answer.body}")
 
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kbpg.engine.site import INTERVAL, Site
-from kbpg.errors import KbpgError, NotConverged
+from kbpg.errors import HostError, KbpgError, LockLost, NotConverged
 from kbpg.facts import NotKnown
 from kbpg.operations.candidates import any_will_do, await_fitness, choose
 from kbpg.operations.clients_wait import LENIENT, Manner, clients_wait
-from kbpg.operations.patroni_change import change_by_rest, wake
+from kbpg.operations.patroni_change import PatroniRefused, change_by_rest, wake
 from kbpg.operations.pause_guard import bound
 from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.operations.writable import Search, first_to_lead
@@ -86,9 +86,10 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     commit waits for them. Where who is to lead dies meanwhile, `leaving` mostly takes its lock back (ADR 0010), and
     Patroni's answer ends the wait.
     """
-    stop, refusals = threading.Event(), list[KbpgError]()
+    stop, refusals, silences = threading.Event(), list[HostError](), list[HostError]()
     asked = time.monotonic() - clients.since
-    asking = threading.Thread(target=_ask, args=(site, leaving, candidate, stop, refusals), daemon=True)
+    asking = threading.Thread(target=_ask, args=(site, leaving, candidate, refusals, silences, stop))
+    asking.daemon = True
     asking.start()
     ends = clients.since + bound(site.context)
     others = [name for name in site.context.db_names if name != leaving and name in site.hosts]
@@ -107,6 +108,7 @@ def _hand_over(site: Site, leaving: str, candidate: str, clients: WaitingClients
     if leader is None:
         raise NotConverged(
             f"nobody took over from {leaving} within {bound(site.context)} s; clients go on",
+            detail=[silence.message for silence in silences],
             hint="kbpg status",
         )
     return done
@@ -135,17 +137,27 @@ def _wake(site: Site, name: str, clients: WaitingClients, ends: float) -> None:
         time.sleep(INTERVAL)
 
 
-def _ask(site: Site, leaving: str, candidate: str, stop: threading.Event, refusals: list[KbpgError]) -> None:
-    """Ask the leader's Patroni: it acts at once, and answers a second after the new leader has the lock."""
+def _ask(
+    site: Site,
+    leaving: str,
+    candidate: str,
+    refusals: list[HostError],
+    silences: list[HostError],
+    stop: threading.Event,
+) -> None:
+    """Ask the leader's Patroni: it acts at once, and answers a second after the new leader has the lock.
+
+    Where it does not answer, or the connection is lost meanwhile, it may go on, with PostgreSQL stopped: clients must
+    wait. An answer that it does not, or a request that was not sent, sets `stop`.
+    """
     body = {"leader": leaving, **({"candidate": candidate} if candidate else {})}
     try:
         change_by_rest(site.context, site.hosts[leaving], "POST", "/switchover", body, ANSWER)
-    except KbpgError as error:
-        # No answer may mean that it goes on; an answer that it does not
-        if isinstance(error.__cause__, OSError):
-            return
-        refusals.append(error)
+    except (PatroniRefused, LockLost) as refusal:
+        refusals.append(refusal)
         stop.set()
+    except HostError as silence:
+        silences.append(silence)
 
 
 def _settle(site: Site, leaving: str, leader: str) -> None:
