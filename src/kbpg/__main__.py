@@ -23,9 +23,20 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name, and return the exit code; nothing is raised."""
     options = Options(words=spoken(arguments))
+    _forget_libpq()
     code = _run(arguments, options)
     endings.noted(code, options)
     return code
+
+
+def _forget_libpq() -> None:
+    """Take libpq's variables (its manual, 34.15: all begin with PG) out of the environment of this process.
+
+    What a person has set for psql would be part of each connection of kbpg's, and change what it asks: PGOPTIONS goes
+    through PgBouncer as a start-up option, with PGTARGETSESSIONATTRS a replica is refused, PGSERVICE may do anything.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _run(arguments: Sequence[str], options: Options) -> int:

@@ -89,7 +89,8 @@ def through(
     """Connect to a port of this machine that leads to `login.port` of the host.
 
     Where the host's services are expected to speak TLS, and do, this one must prove itself by the host's address.
-    With `named` off, any host of the cluster will do. `more` are libpq's options. Raises `psycopg.Error`.
+    With `named` off, any host of the cluster will do. `more` are libpq's options; what nobody says is its default, as
+    kbpg has taken its variables out of the environment. Raises `psycopg.Error`.
     """
     trust, checked = reader.trust, "verify-full" if named else "verify-ca"
     secure = trust is not None and trust.speaks(reader.name, login.port)

@@ -7,6 +7,8 @@ import resource
 import subprocess
 import sys
 
+from psycopg.pq import Conninfo
+
 HEAVY = ("paramiko", "cryptography", "psycopg", "pydantic", "jinja2", "rich", "yaml", "kbpg.steps")
 LIMIT = 0.5
 """Seconds of CPU, as test machines are not quiet; the goal is 0.3 of wall time on a quiet 2-core machine."""
@@ -35,6 +37,26 @@ def test_help_is_fast() -> None:
         taken.append(_children() - before)
         assert ended.stdout.startswith("Usage: kbpg")
     assert min(taken) <= LIMIT
+
+
+def test_what_is_set_for_psql_is_no_part_of_kbpg_s_connections() -> None:
+    """libpq itself is asked for its defaults, which the variables are, before and after the start."""
+    script = (
+        "from psycopg.pq import Conninfo; from kbpg.__main__ import run\n"
+        "def changed(): return sorted(o.envvar.decode() for o in Conninfo.get_defaults()\n"
+        "                             if o.envvar and b'odd' in (o.val or b''))\n"
+        "before = changed(); code = run(['--version']); print(len(before) > 20, changed(), code)"
+    )
+    names = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **dict.fromkeys([*names, "PGTZ", "PGDATESTYLE"], "odd")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout.splitlines()[-1] == "True [] 0"
 
 
 def test_help_imports_only_what_it_needs() -> None:
