@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Timer
@@ -133,6 +134,35 @@ def test_the_last_command_of_a_killed_kbpg_is_waited_for(patience: int, told: st
         words = [str(tmp_path), "root@h", "now", "apply-all", str(patience)]
         output = LocalHost().run(["sh", "-c", script, "kbpg-lock", *words])
     assert output.stdout.startswith(f"{lock._MARKER}{told}")
+
+
+FORMER = "who root@former\nsince then\ndoing step 03\npid 111\n"
+
+
+def test_who_waits_for_the_last_command_of_another_is_who_has_the_lock(tmp_path: Path) -> None:
+    """A third is told whom to end: not the one before, whose pid may be anybody's by now."""
+    holder = tmp_path / "kbpg.holder"
+    holder.write_text(FORMER)
+    words = [str(tmp_path), "root@second", "now", "apply-all"]
+    script = ["sh", "-c", lock._SCRIPT, "kbpg-lock", *words]
+    command = ["flock", "--shared", str(tmp_path / "kbpg.commands.lock"), "sh", "-c", "echo began; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as former:
+        assert former.stdin is not None
+        assert former.stdout is not None
+        assert former.stdout.readline() == b"began\n"
+        waiting = [*script, "2"]
+        with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second:
+            deadline = time.monotonic() + 1.5
+            while "second" not in holder.read_text() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            third = LocalHost().run([*script, "0"]).stdout
+            assert second.stdout is not None
+            in_vain = second.stdout.read()
+        former.stdin.close()
+    told = "who root@second\tsince now\tdoing apply-all\tpid"
+    assert third == f"{lock._MARKER}held\t{told} {second.pid}\t\n"
+    assert in_vain == f"{lock._MARKER}running\twho root@former\tsince then\tdoing step 03\tpid 111\t\n"
+    assert holder.read_text() == FORMER
 
 
 def test_what_others_are_told_is_on_one_line() -> None:

@@ -36,14 +36,20 @@ _MARKER = "kbpg-lock:"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# The name is written before the wait: others are told a pid to kill. After a wait in vain the file says again whose
+# command it was. `flock` waits without the first file: it would hold the lock in place of a shell that was killed.
 _SCRIPT = """\
 umask 077
 exec 8>>"$1/kbpg.lock" 9>>"$1/kbpg.commands.lock" || exit 1
 tell() { printf '%s%s\\t' kbpg-lock: "$1"; tr '\\n' '\\t' 2>/dev/null <"$2"; echo; exit 0; }
 flock --nonblock 8 || tell held "$1/kbpg.holder"
-flock --timeout "$5" 9 || tell running "$1/kbpg.holder"
+former=$(cat "$1/kbpg.holder" 2>/dev/null)
 umask 022
 printf '%s\\n' "who $2" "since $3" "doing $4" "pid $$" >"$1/kbpg.holder" || exit 1
+if ! flock --timeout "$5" 9 8>&-; then
+  printf '%s\\n' "$former" >"$1/kbpg.holder"
+  tell running "$1/kbpg.holder"
+fi
 exec 9>&-
 echo kbpg-lock:ok
 exec cat >/dev/null
