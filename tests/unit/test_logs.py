@@ -78,9 +78,25 @@ def test_a_password_on_the_line_after_its_word_is_masked() -> None:
     assert lines == ["LOG:  statement: alter role a password", "\t'***';", "LOG:  password", "it's the next"]
 
 
-def test_a_line_without_end_is_not_kept_for_ever() -> None:
-    found = masked_lines(iter([b"x" * (LONGEST + 1), b"y"]), str)
-    assert next(found) == "x" * (LONGEST + 1)
+@pytest.mark.parametrize("size", [1 << 10, 1 << 15, 1 << 20])
+@pytest.mark.parametrize("ends", [b"\nnext\n", b"\nnext", b""])
+def test_a_line_that_is_too_long_shows_no_half_of_a_secret(size: int, ends: bytes) -> None:
+    line = b"x" * (LONGEST - 5) + SECRET.encode() + b"y" * LONGEST
+    text = b"first\n" + line + ends
+    pieces = (text[at : at + size] for at in range(0, len(text), size))
+    shown = list(masked_lines(pieces, Redactor([Secret(SECRET)]).mask))
+    assert shown == ["first", f"… {len(line)} bytes not shown: one line", *(["next"] if ends else [])]
+
+
+def test_the_longest_line_that_is_shown() -> None:
+    text = b"x" * LONGEST
+    assert list(masked_lines(iter([text, b"\n\n", text]), str)) == [text.decode(), "", text.decode()]
+
+
+def test_a_password_after_a_line_that_is_too_long_is_masked() -> None:
+    text = b"x" * LONGEST + b" PASSWORD\n'hunter2' and more\n'quoted'\n"
+    shown = list(masked_lines(iter([text]), Redactor().mask))
+    assert shown[1:] == ["'***' and more", "'quoted'"]
 
 
 def program(tmp_path: Path, body: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ COMPONENTS = (PATRONI, HAPROXY, PGBOUNCER)
 LINES = 100
 """Lines that are shown where nobody said since when."""
 LONGEST = 1 << 16
-"""Bytes of a line that are kept together; a longer one is shown in pieces."""
+"""Bytes of a line that is shown. Of a longer one only the length is: a secret might stand where it is cut."""
 _SINCE = re.compile(r"(\d+[hms])+|\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?")
 _OPEN = re.compile(r"\bPASSWORD\s*$", re.IGNORECASE)
 # A program that writes nothing for hours would not notice that nobody reads: the end of standard input tells.
@@ -61,21 +61,29 @@ def command(container: str, *, follow: bool, since: str | None, lines: int | Non
 def masked_lines(chunks: Iterator[bytes], mask: Callable[[str], str]) -> Iterator[str]:
     """Yield whole lines of `chunks`, masked: a secret never stands across the border of two pieces.
 
-    A statement may stand on several lines, with a password on the one after its word: they are masked together.
+    A statement may stand on several lines, with a password on the one after its word: they are masked together. Of a
+    line longer than `LONGEST` its length is told, and it counts as one that ends with that word.
     """
     before = ""
     for line in _lines(chunks):
+        if isinstance(line, int):
+            yield f"… {line} bytes not shown: one line"
+            before = "PASSWORD"
+            continue
         yield mask(f"{before}\n{line}").rpartition("\n")[2]
         before = line if _OPEN.search(line) else ""
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
-    rest = b""
+def _lines(chunks: Iterator[bytes]) -> Iterator[str | int]:
+    """Yield each line, or the length in bytes of one that is longer than `LONGEST`, of which nothing is kept."""
+    line, dropped = b"", 0
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST:
-            whole, rest = [*whole, rest], b""
-        for line in whole:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
+        for number, piece in enumerate(chunk.split(b"\n")):
+            if number:
+                yield dropped or line.decode(errors="replace")
+                line, dropped = b"", 0
+            line += piece
+            if dropped or len(line) > LONGEST:
+                line, dropped = b"", dropped + len(line)
+    if line or dropped:
+        yield dropped or line.decode(errors="replace")
