@@ -82,6 +82,23 @@ def test_the_new_file_is_the_old_one_but_for_the_passwords(found: Found) -> None
     assert stat.S_IMODE(found.path.stat().st_mode) == 0o600
 
 
+def test_what_is_not_what_was_written_is_no_rotation(found: Found) -> None:
+    with pytest.raises(CredentialsError, match="not what was written there"):
+        rotation.begin(found, ["PATRONI_REST_PASS"], lambda: found.values["PATRONI_REST_PASS"])
+    assert not rotation.new_path(found.path).exists()
+    assert rotation.left(found.path, ROLES) is None
+
+
+def test_what_cannot_be_read_back_is_no_rotation(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(path: Path, roles: Sequence[str]) -> Found:
+        raise CredentialsError(f"{path}: cannot be read")
+
+    monkeypatch.setattr(rotation, "load", unreadable)
+    with pytest.raises(CredentialsError, match="cannot be read"):
+        rotation.begin(found, ["PATRONI_REST_PASS"])
+    assert not rotation.new_path(found.path).exists()
+
+
 def test_a_link_stays_a_link(found: Found, tmp_path: Path) -> None:
     link = tmp_path / "elsewhere" / "postgres.env"
     link.parent.mkdir()

@@ -88,6 +88,16 @@ def begin(found: Found, names: Collection[str], make: Callable[[], Secret] = gen
     text = render(complete(_with(found, values)), found)
     path = new_path(found.path)
     write(path, text)
+    try:
+        return _written(path, found, names)
+    except CredentialsError:
+        # It would be a rotation under way; none of its passwords is in use yet
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _written(path: Path, found: Found, names: Collection[str]) -> Found:
+    """Return what is in the new file. Raises `CredentialsError` where other passwords than `names` are new."""
     written = load(path, found.roles)
     if written is None or changed(found, written) != tuple(n for n in found.names if n in names):
         raise CredentialsError(f"{path}: not what was written there")
