@@ -98,7 +98,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setattr(raft_log, "INTERVAL", 0)
+    monkeypatch.setattr("kbpg.engine.site.INTERVAL", 0)
     monkeypatch.setattr(raft_log, "now", lambda: "20261129T221500Z")
     return Cluster()
 
