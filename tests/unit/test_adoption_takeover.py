@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from kbpg.adoption.takeover import Adopted, AdoptionDone, AdoptionOrder, HandoverFirst, KeptAside
 from kbpg.engine.compare import compare
-from kbpg.errors import Refused
+from kbpg.errors import HostError, Refused
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.inventory import load
@@ -146,8 +147,38 @@ def test_what_is_left_to_be_kept() -> None:
     assert kept({}, {"patroni.json"}, {"patroni.yml", "secrets.yml", "notes.txt"}) == []
     assert kept(own, set(), {"patroni.yml", "old.yml"}) == []
     assert len(kept({}, set(), {"patroni.yml"})) == 1
+    assert len(kept({}, {"patroni"}, {"patroni.yml"})) == 1  # the copy was cut off
     (line,) = kept({}, {"patroni.json"}, {"patroni.yml", "db1.yaml", "old.yml"})
     assert "db1.yaml, old.yml" in line
+
+
+def test_a_copy_that_was_cut_off_is_made_again_before_anything_is_taken_away() -> None:
+    host, cut = with_docker(FakeHost("db-2"), "/opt/keybuzz/kbpg"), [True]
+
+    def copy(host: FakeHost, argv: Sequence[str], stdin: bytes) -> Output:
+        return Output(137, "", "") if cut else Output(0, "")
+
+    host.programs |= {"cp": copy, "docker": lambda host, argv, stdin: Output(0, "[]")}
+
+    def fix(there: set[str]) -> list[str]:
+        resource, container = (
+            KeptAside(CONTEXT, "patroni", "/opt/keybuzz/patroni"),
+            {"Config": {"Labels": {}}},
+        )
+        known = {CONTAINERS.key: {"patroni": container}, KEPT.key: there, FILES.key: {"db1.yml"}}
+        place = site("db-2", {"db-2": host}, {"db-2": known})
+        change = compare(Placed("db-2", resource), place.facts).change
+        assert change is not None
+        host.journal.clear()
+        resource.fix(place, change)
+        return [argv[0] for argv in host.journal]
+
+    with pytest.raises(HostError):
+        fix(set())
+    assert not any(argv[0] == "rm" for argv in host.journal)
+    cut.clear()
+    assert fix({"patroni"}) == ["install", "docker", "cp", "write", "rm"]
+    assert fix({"patroni", "patroni.json"}) == ["rm"]
 
 
 def test_a_directory_that_is_not_there_is_empty() -> None:

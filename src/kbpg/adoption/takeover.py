@@ -108,6 +108,7 @@ class KeptAside(Resource):
     def __init__(self, context: Context, container: str, directory: str) -> None:
         base = f"{context.inventory.cluster.base_dir}/kbpg"
         self._kept, self._container, self._directory = f"{base}/before-adoption", container, directory
+        self._last = f"{container}.json"  # written last: without it a copy may have been cut off
         self._containers, self._there, self._files = (
             ContainersFact((container,)),
             ListingFact(self._kept),
@@ -128,17 +129,20 @@ class KeptAside(Resource):
         if self._own(facts):
             return self.want(facts)
         others = {name for name in facts.get(self._files) if name.endswith((".yml", ".yaml"))} - OWN
-        return {"kept": bool(facts.get(self._there)), "files of others": ", ".join(sorted(others)) or "none"}
+        return {
+            "kept": self._last in facts.get(self._there),
+            "files of others": ", ".join(sorted(others)) or "none",
+        }
 
     def fix(self, site: Site, change: Change) -> None:
-        """Copy, then take the files of others away."""
+        """Copy, then take the files of others away. Raises `HostError`, and then nothing was taken away."""
         host = site.host
         if "kept" in change.names():
             host.run(["install", "-d", "-m", "0700", self._kept])
             shown = host.run(["docker", "inspect", self._container]).stdout
             if site.facts.get(self._files):
                 host.run(["cp", "-a", self._directory, f"{self._kept}/"])
-            host.write(f"{self._kept}/{self._container}.json", shown.encode(), owner="0:0", mode=0o600)
+            host.write(f"{self._kept}/{self._last}", shown.encode(), owner="0:0", mode=0o600)
             site.say(f"{site.place}: what {self._container} was started with is kept in {self._kept}")
         others = {n for n in site.facts.get(self._files) if n.endswith((".yml", ".yaml"))} - OWN
         if others:
