@@ -12,7 +12,7 @@ import pytest
 from kbpg.context import Context
 from kbpg.engine.run import Run
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import HostError, LockLost, NotConverged
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output, Reader
 from kbpg.model import Placed, Stage, Status, Step
@@ -140,18 +140,25 @@ def test_the_check_is_made_apart_where_the_running_haproxy_is_another(world: Wor
     assert check[check.index("--network") + 1] == "none"
 
 
-def reload(world: World) -> None:
+PGBOUNCER = {"Name": "/pgbouncer", "State": {"Status": "running"}}
+STOPPED = {"Name": "/pgbouncer", "State": {"Status": "exited"}}
+
+
+def reload(world: World, at: Site | None = None) -> None:
     """Reload as the resource would."""
     (loaded,) = [
         i.resource for i in world.step.stages(world.context)[0].items if isinstance(i.resource, Loaded)
     ]
-    loaded._reload(there(world))
+    loaded._reload(at or there(world))
 
 
-def there(world: World) -> Site:
-    containers: dict[str, Any] = dict(world.host.containers)
-    known = {"px-1": {"containers:haproxy,pgbouncer": containers}}
-    return site("px-1", {"px-1": world.host}, known)
+def there(world: World, said: list[str] | None = None, **others: dict[str, Any]) -> Site:
+    """Return the site at px-1; `others` are the containers of other proxies, "_" for "-" in their names."""
+    containers = {"px-1": dict(world.host.containers)}
+    containers |= {name.replace("_", "-"): found for name, found in others.items()}
+    hosts = {name: FakeHost(name) for name in containers} | {"px-1": world.host}
+    known = {name: {"containers:haproxy,pgbouncer": found} for name, found in containers.items()}
+    return site("px-1", hosts, known, said=said)
 
 
 OLD_WAY = "4 primary 4 db-1.old 192.0.2.1 2 0 1 1 20\n"
@@ -191,15 +198,57 @@ def test_a_haproxy_that_is_not_ready_yet_is_asked_again(world: World) -> None:
 def test_after_a_reload_pgbouncer_opens_new_connections(world: World) -> None:
     """The old worker keeps its connections, but checks no server any more."""
     world.answers = ["Success=1\n"]
-    world.host.containers["pgbouncer"] = {"Name": "/pgbouncer"}
+    world.host.containers["pgbouncer"] = PGBOUNCER
     reload(world)
     assert world.pgbouncer == ["RECONNECT 127.0.0.1"]
+
+
+def test_a_pgbouncer_that_is_stopped_is_left_for_step_04_to_start(world: World) -> None:
+    world.answers = ["Success=1\n"]
+    world.host.containers["pgbouncer"] = STOPPED
+    reload(world, there(world, px_2={"pgbouncer": STOPPED}))
+    assert world.pgbouncer == []
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, error: HostError) -> None:
+    """Let the PgBouncer of the host that the error names refuse."""
+
+    def reconnect(context: Context, host: Reader, through: str) -> None:
+        if host.name == error.host:
+            raise error
+
+    monkeypatch.setattr("kbpg.pooler.reconnect", reconnect)
+
+
+def test_another_proxys_pgbouncer_that_does_not_reconnect_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.answers, said = ["Success=1\n"], list[str]()
+    world.host.containers["pgbouncer"] = PGBOUNCER
+    refusing(monkeypatch, HostError("px-2", "PgBouncer did not take RECONNECT: refused"))
+    reload(world, there(world, said, px_2={"pgbouncer": PGBOUNCER}))
+    (note,) = said
+    assert note.startswith("px-2: PgBouncer did not take RECONNECT: refused; ")
+
+
+@pytest.mark.parametrize(
+    "error", [HostError("px-1", "PgBouncer did not take RECONNECT"), LockLost("px-2", "the lock is lost")]
+)
+def test_a_pgbouncer_that_must_reconnect_is_a_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: HostError
+) -> None:
+    """Its own, or nothing would move its connections later; and a kbpg that lost a lock goes no further."""
+    world.answers = ["Success=1\n"]
+    world.host.containers["pgbouncer"] = PGBOUNCER
+    refusing(monkeypatch, error)
+    with pytest.raises(type(error)):
+        reload(world, there(world, px_2={"pgbouncer": PGBOUNCER}))
 
 
 def test_a_haproxy_that_keeps_the_old_worker_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s03_haproxy, "RELOAD_DEADLINE", 0.0)
     world.answers = ["Success=0\n--\n[ALERT] cannot bind socket\n"]
-    world.host.containers["pgbouncer"] = {"Name": "/pgbouncer"}
+    world.host.containers["pgbouncer"] = PGBOUNCER
     with pytest.raises(HostError, match="px-1: HAProxy did not reload") as caught:
         reload(world)
     assert "[ALERT] cannot bind socket" in caught.value.detail

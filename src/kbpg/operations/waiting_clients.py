@@ -22,7 +22,7 @@ from kbpg.errors import HostError, KbpgError
 from kbpg.hosts.port import Writer
 from kbpg.layout import PGBOUNCER, PROXY_CONTAINERS
 from kbpg.operations import pause_guard
-from kbpg.resources.docker import ContainersFact
+from kbpg.resources.docker import ContainersFact, runs
 
 if TYPE_CHECKING:
     import psycopg
@@ -40,8 +40,7 @@ def serving(site: Site, without: Iterable[str] = ()) -> list[str]:
     fact: ContainersFact = PROXY_CONTAINERS
     names = [name for name in site.context.proxy_names if name in site.hosts and name not in set(without)]
     facts = site.look(dict.fromkeys(names, (fact,)))
-    found = {name: (facts.known(fact, name) or {}).get(PGBOUNCER) for name in names}
-    return [name for name, shown in found.items() if shown and shown["State"]["Status"] == "running"]
+    return [name for name in names if runs(facts.known(fact, name), PGBOUNCER)]
 
 
 class Clients:

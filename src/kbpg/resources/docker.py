@@ -26,6 +26,11 @@ def signalled(container: str, signal: str) -> list[str]:
     return ["docker", "exec", container, "sh", "-c", f"kill -{signal} 1"]
 
 
+def runs(found: Mapping[str, Mapping[str, Any]] | None, name: str) -> bool:
+    """Return whether this container is among those `found`, and runs; what is not known (None) does not."""
+    return bool(found and name in found and found[name]["State"]["Status"] == "running")
+
+
 def _inspect(kind: str, names: tuple[str, ...]) -> str:
     """Return a fragment that prints a JSON array of those of `names` that exist.
 

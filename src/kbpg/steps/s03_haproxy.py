@@ -9,7 +9,7 @@ from functools import partial
 from kbpg import pooler
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.errors import HostError, NotConverged
+from kbpg.errors import HostError, LockLost, NotConverged
 from kbpg.facts import Facts
 from kbpg.inventory import Host, haproxy_memory
 from kbpg.inventory.networks import LOOPBACK
@@ -18,6 +18,7 @@ from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
+from kbpg.resources.docker import runs
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded
@@ -159,7 +160,8 @@ def _reload(context: Context, site: Site) -> None:
 
     The old worker keeps its connections but checks no servers any more (haproxy issue 3330), so those of
     the PgBouncers must not stay on it: of this proxy's, and of one that came here when its own HAProxy was away.
-    Raises `HostError`.
+    Raises `HostError`, also where this proxy's PgBouncer does not take it: once the marker is there, nothing would
+    move its connections away. What is wrong with another's is said: a proxy does not need the others to be well.
     """
     ends = time.monotonic() + RELOAD_DEADLINE
     while True:
@@ -172,9 +174,21 @@ def _reload(context: Context, site: Site) -> None:
             raise HostError(site.place, "HAProxy did not reload", detail=[*said, *log_lines(site, HAPROXY)])
         time.sleep(0.2)
     for name in context.proxy_names:
-        if PGBOUNCER in (site.facts.known(PROXY_CONTAINERS, name) or {}) and name in site.hosts:
-            here = LOOPBACK if name == site.place else site.host.address
-            pooler.reconnect(context, site.hosts[name], through=here)
+        if name in site.hosts and runs(site.facts.known(PROXY_CONTAINERS, name), PGBOUNCER):
+            _reconnect(context, site, name)
+
+
+def _reconnect(context: Context, site: Site, name: str) -> None:
+    """Reconnect a PgBouncer that is connected through this place's HAProxy. Raises `HostError`, see `_reload`."""
+    mine = name == site.place
+    try:
+        pooler.reconnect(context, site.hosts[name], through=LOOPBACK if mine else site.host.address)
+    except HostError as error:
+        if mine or isinstance(error, LockLost):
+            raise
+        site.say(
+            f"{error.message}; connections that it has through {site.place} stay on the old worker there"
+        )
 
 
 def route(context: Context, proxy: str) -> Probe:
