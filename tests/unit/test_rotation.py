@@ -12,10 +12,12 @@ from kbpg.errors import CredentialsError, NotConverged, Refused
 from kbpg.layout import POOLER_USER
 from kbpg.model import Status
 from kbpg.session import read_context
-from kbpg.steps.rotating import EVERYTHING
+from kbpg.steps import s02_patroni
+from kbpg.steps.rotating import APPLICATIONS_STEP, EVERYTHING, SERVERS_STEP
+from kbpg.steps.titled import titled
 
 from .rotation_world import Killed, World, build, secrets_in
-from .small_cluster import DATABASES, PROXIES
+from .small_cluster import DATABASES, PROXIES, context
 
 USERS = {
     "kb_admin": "superuser_password",
@@ -79,6 +81,17 @@ TOGETHER = (*(word for word in rotation.KINDS if word != "raft"), "role", "repor
 ACTS = 28
 """Acts of a rotation of these in this world that change something; one test counts them. Raft's is by itself."""
 EVERY = (*TOGETHER[:-2], "POSTGRES_ROLE_REPORTING_PASS")
+
+
+def test_a_rotation_takes_its_stages_by_titles_that_there_are() -> None:
+    """The gates are requirements; only the inventory's own roles may be missing, where it has none."""
+    (plain, own) = context(), context("roles: [{name: reporting}]\n")
+    gates = [stage.title for stage in SERVERS_STEP.stages(plain) if stage.requirement]
+    assert gates == [stage.title for stage in s02_patroni.stages(plain) if stage.requirement] != []
+    assert [stage.title for stage in APPLICATIONS_STEP.stages(plain)] == ["role"]
+    assert [stage.title for stage in APPLICATIONS_STEP.stages(own)] == ["role", "roles"]
+    with pytest.raises(KeyError, match="not paused at all"):
+        titled(s02_patroni.stages(plain), ("not paused at all",))
 
 
 def test_everything_at_once_in_an_order(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,9 @@ from kbpg.resources.roles import ManagedRole, Membership, PasswordKnown
 from kbpg.resources.sql import Schema
 from kbpg.resources.unmanaged import Unmanaged
 
+ROLES = "roles"
+"""Title of the stage of the inventory's own roles; there is none where it has none."""
+
 
 def requirements(context: Context) -> Iterator[Stage]:
     """Yield what must hold before anything is changed: no password is made up for a role that has one."""
@@ -26,7 +29,7 @@ def roles(context: Context) -> Iterator[Stage]:
     """Yield the stages that make the roles."""
     own = context.inventory.roles
     if own:
-        yield Stage("roles", _placed([ManagedRole(context, role) for role in own]))
+        yield Stage(ROLES, _placed([ManagedRole(context, role) for role in own]))
         yield Stage("memberships", _placed([Membership(context, role) for role in own]))
     limited = {role.name: timeouts for role in own if (timeouts := of_role(role))}
     if limited:

@@ -12,23 +12,19 @@ from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded
 from kbpg.resources.probe import Probe
 from kbpg.resources.sql_facts import RolesFact
-from kbpg.steps import s02_patroni, s04_pgbouncer, s05_pgvector
+from kbpg.steps import databases, s02_patroni, s04_pgbouncer, s05_pgvector
 from kbpg.steps.patroni_node import files_of
+from kbpg.steps.titled import titled
 
 REPLAY_DEADLINE = 10.0
 """Seconds for the replicas to replay a new verifier while clients wait: half the bound of the pause; a replica that
 streams takes milliseconds."""
-GATES = ("not paused", "no rebuild left")
+GATES = (s02_patroni.NOT_PAUSED, s02_patroni.NO_REBUILD_LEFT)
 """Titles of the stages of step 02 that are requirements."""
-ROLES = ("superuser", "roles")
-LOADED = ("nodes", "cluster")
+ROLES = (s02_patroni.SUPERUSER, s02_patroni.ROLES)
+LOADED = (s02_patroni.NODES, s02_patroni.FORMED)
 """Titles of the stages of step 02 around Patroni's files, in the order of a rotation: what logs in with an old
 password is refused from the ALTER ROLE on, so the files follow at once. `nodes` reloads one Patroni after another."""
-
-
-def _titled(every: Sequence[Stage], titles: Sequence[str]) -> list[Stage]:
-    by_title = {stage.title: stage for stage in every}
-    return [by_title[title] for title in titles if title in by_title]
 
 
 def servers(context: Context) -> Sequence[Stage]:
@@ -37,7 +33,7 @@ def servers(context: Context) -> Sequence[Stage]:
     files = tuple(
         Placed(host.name, file) for host in context.inventory.db for file in files_of(context, host)
     )
-    return [*_titled(every, (*GATES, *ROLES)), Stage("files", files), *_titled(every, LOADED)]
+    return [*titled(every, (*GATES, *ROLES)), Stage("files", files), *titled(every, LOADED)]
 
 
 def node_file(host: str) -> Step:
@@ -60,24 +56,24 @@ def pooler_switch(context: Context) -> Sequence[Stage]:
 
     The reload does not wait for the nodes: one that lags must not keep PgBouncer from the leader.
     """
-    (role,) = _titled(s04_pgbouncer.stages(context), ("role",))
+    (role,) = titled(s04_pgbouncer.stages(context), (s04_pgbouncer.ROLE,))
     seen = Stage("role on every node", (Placed(CLUSTER, _replayed(context)),))
     return (role, Stage("loaded", _pooler_nodes(context, Loaded)), seen)
 
 
 def answers(context: Context) -> Sequence[Stage]:
     """Return the wait until every PgBouncer serves."""
-    return _titled(s04_pgbouncer.stages(context), ("answers",))
+    return titled(s04_pgbouncer.stages(context), (s04_pgbouncer.ANSWERS,))
 
 
 def applications(context: Context) -> Sequence[Stage]:
     """Return the stages for the roles that applications log in with."""
-    return _titled(s05_pgvector.stages(context), ("role", "roles"))
+    return titled(s05_pgvector.stages(context), (s05_pgvector.ROLE,), (databases.ROLES,))
 
 
 def _pooler_nodes(context: Context, kind: type[Resource]) -> tuple[Placed, ...]:
     """Return the resources of this kind of PgBouncer's nodes: the rest of that stage does not belong into a pause."""
-    (nodes,) = _titled(s04_pgbouncer.stages(context), ("nodes",))
+    (nodes,) = titled(s04_pgbouncer.stages(context), (s04_pgbouncer.NODES,))
     return tuple(item for item in nodes.items if isinstance(item.resource, kind))
 
 

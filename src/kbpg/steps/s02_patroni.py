@@ -33,25 +33,31 @@ from kbpg.steps.formed import formed
 from kbpg.steps.images import patroni_image
 from kbpg.steps.patroni_node import ahead_of, files_of, node_of
 
+NOT_PAUSED, NO_REBUILD_LEFT = "not paused", "no rebuild left"
+"""Titles of the gates, which are requirements."""
+NODES, FORMED, SUPERUSER, CONFIGURATION = "nodes", "cluster", "superuser", "configuration"
+RESTARTS, ROLES = "restarts", "roles"
+"""Titles of stages that procedures take by themselves."""
+
 
 def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 02."""
     names = context.db_names
     node = NodeFact(context.inventory.ports.patroni)
     return (
-        Stage("not paused", tuple(Placed(name, NotPaused(context)) for name in names), requirement=True),
-        Stage("no rebuild left", tuple(Placed(n, NoRebuildLeft(context)) for n in names), requirement=True),
+        Stage(NOT_PAUSED, tuple(Placed(name, NotPaused(context)) for name in names), requirement=True),
+        Stage(NO_REBUILD_LEFT, tuple(Placed(n, NoRebuildLeft(context)) for n in names), requirement=True),
         Stage("image", (Placed(CONTROLLER, Images(PATRONI, [patroni_image(context)], names)),)),
         *(_adopting(context) if context.adopting else _claiming(context)),
-        Stage("cluster", (Placed(CLUSTER, formed(context)),)),
+        Stage(FORMED, (Placed(CLUSTER, formed(context)),)),
         Stage("identity", tuple(Placed(name, Identified(context, node)) for name in names)),
         Stage("born", (Placed(context.inventory.first_db.name, Removed(_bootstrap(context).path)),)),
-        Stage("superuser", (Placed(CLUSTER, SuperuserAccess(context)),)),
-        Stage("configuration", (Placed(CLUSTER, DynamicConfig(context)),)),
+        Stage(SUPERUSER, (Placed(CLUSTER, SuperuserAccess(context)),)),
+        Stage(CONFIGURATION, (Placed(CLUSTER, DynamicConfig(context)),)),
         Stage(
-            "restarts", tuple(Placed(name, PendingRestart(context)) for name in names), RestartOrder(context)
+            RESTARTS, tuple(Placed(name, PendingRestart(context)) for name in names), RestartOrder(context)
         ),
-        Stage("roles", tuple(Placed(CLUSTER, role) for role in _roles(context))),
+        Stage(ROLES, tuple(Placed(CLUSTER, role) for role in _roles(context))),
         Stage("rewind", (Placed(CLUSTER, RewindRights(context, REWIND_USER)),)),
     )
 
@@ -65,7 +71,7 @@ def _claiming(context: Context) -> Sequence[Stage]:
         Stage("claim", tuple(Placed(host.name, Claimed(context)) for host in hosts)),
         Stage("files", (*files, Placed(context.inventory.first_db.name, _bootstrap(context)))),
         Stage("ahead", tuple(ahead_of(context, host) for host in hosts)),
-        Stage("nodes", nodes, OneNodeAtATime(context)),
+        Stage(NODES, nodes, OneNodeAtATime(context)),
     )
 
 
@@ -87,7 +93,7 @@ def _adopting(context: Context) -> Sequence[Stage]:
         Stage("rewind in use", (Placed(CLUSTER, RewindRights(context, REWIND_USER)),)),
         Stage("handover", (Placed(CLUSTER, HandoverFirst(context)),)),
         Stage("adopt", tuple(Placed(host.name, Adopted(context)) for host in hosts)),
-        Stage("nodes", tuple(p for host in hosts for p in adopted(host)), AdoptionOrder(context)),
+        Stage(NODES, tuple(p for host in hosts for p in adopted(host)), AdoptionOrder(context)),
         Stage("adopted", tuple(Placed(host.name, AdoptionDone(context)) for host in hosts)),
     )
 

@@ -46,20 +46,24 @@ COMMAND = ("sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec pgbouncer /etc/pgbouncer
 """PgBouncer does not raise its own limit of open files to what the host allows, as HAProxy does."""
 
 
+ROLE, NODES, ANSWERS = "role", "nodes", "answers"
+"""Titles of stages that a rotation takes by themselves."""
+
+
 def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 04."""
     names = context.proxy_names
     role = Role(context, POOLER_USER, context.credentials.pgbouncer_password)
     return (
-        Stage("role", (Placed(CLUSTER, role),)),
+        Stage(ROLE, (Placed(CLUSTER, role),)),
         Stage("auth query", (Placed(CLUSTER, AuthQuery(context)),)),
         Stage("images", (Placed(CONTROLLER, Images("proxies", proxy_images(context), names)),)),
         Stage(
-            "nodes",
+            NODES,
             tuple(p for host in context.inventory.proxies for p in _node(context, host)),
             OneProxyAtATime(partial(_answers, context)),
         ),
-        Stage("answers", tuple(Placed(name, _answers(context, name)) for name in names)),
+        Stage(ANSWERS, tuple(Placed(name, _answers(context, name)) for name in names)),
     )
 
 

@@ -20,13 +20,17 @@ QUERY_DEADLINE = 30.0
 """Seconds until a query as the application comes back: a new pool logs in first."""
 
 
+ROLE = "role"
+"""Title of the stage of the application's role."""
+
+
 def stages(context: Context) -> Sequence[Stage]:
     """Return the stages of step 05."""
     cluster, credentials = context.inventory.cluster, context.credentials
     version = context.inventory.versions.pgvector
     timeouts = Timeouts(context, credentials.app_user, application(context))
     return (
-        Stage("role", (Placed(CLUSTER, Role(context, credentials.app_user, credentials.app_password)),)),
+        Stage(ROLE, (Placed(CLUSTER, Role(context, credentials.app_user, credentials.app_password)),)),
         Stage("timeouts", (Placed(CLUSTER, timeouts),)),
         *databases.roles(context),
         Stage("database", (Placed(CLUSTER, Database(context, cluster.database, credentials.app_user)),)),
