@@ -57,7 +57,10 @@ def test_the_verifier_goes_in_by_standard_input_and_matches() -> None:
     *before, statement = stdin.decode().splitlines()
     assert before == [f"SET {name} = '{value}';" for name, value in UNLOGGED.items()]
     assert statement.startswith('ALTER ROLE "kb_admin" WITH LOGIN PASSWORD ')
-    verifier = stdin.decode().rpartition("PASSWORD '")[2].removesuffix("';\n")
+    assert statement.endswith(
+        " VALID UNTIL 'infinity';"
+    )  # one that has expired is refused with the same words
+    verifier = statement.rpartition("PASSWORD '")[2].partition("'")[0]
     assert scram.matches(verifier, CREDENTIALS.superuser_password)
     assert not [word for word in argv if "SCRAM" in word or CREDENTIALS.superuser_password.reveal() in word]
 

@@ -1,7 +1,7 @@
 """The superuser's password, mended through the way in that needs none: the socket inside the container.
 
-All other roles are read and altered as the superuser. When its own password in the credentials file was edited,
-PostgreSQL refuses kbpg, and nothing else could be mended.
+All other roles are read and altered as the superuser. When its own password in the credentials file was edited, or
+its time is over, PostgreSQL refuses kbpg, and nothing else could be mended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from kbpg.resources.sql import OnLeader
 from kbpg.resources.sql_facts import RolesFact
 
 REFUSED = "password authentication failed"
-"""PostgreSQL's words (auth.c, auth_failed) for a wrong password; kbpg's servers speak English."""
+"""PostgreSQL's words (auth.c, auth_failed) for a wrong password, and for one that has expired (get_role_password in
+crypt.c tells that to the server's log alone); kbpg's servers speak English."""
 
 
 class SuperuserAccess(OnLeader):
@@ -44,7 +45,7 @@ class SuperuserAccess(OnLeader):
         return {"password": "accepted"}
 
     def fix(self, site: Site, change: Change) -> None:
-        """Set the verifier through the socket, where the container's own user is the superuser.
+        """Set the verifier, valid for ever, through the socket, where the container's own user is the superuser.
 
         The log gets none of it.
         """
@@ -53,7 +54,7 @@ class SuperuserAccess(OnLeader):
         from kbpg.sql import UNLOGGED
 
         unlogged = "".join(f"SET {name} = '{value}';\n" for name, value in UNLOGGED.items())
-        statement = SQL("ALTER ROLE {} WITH LOGIN PASSWORD {}").format(
+        statement = SQL("ALTER ROLE {} WITH LOGIN PASSWORD {} VALID UNTIL 'infinity'").format(
             Identifier(self._name), Literal(scram.verifier(self._password))
         )
         psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self._name, "-d", "postgres", "-f", "-"]
