@@ -62,7 +62,10 @@ ROLES = {role.name: role for role in CONTEXT.inventory.roles}
 
 
 def known(resource: Resource, answers: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """Return what the hosts say: `answers` by the name of the question on the leader, nonsense elsewhere."""
+    """Return what the hosts say: `answers` by the name of the question on the leader, nonsense elsewhere.
+
+    What only a fix asks is answered by no rows, where `answers` has nothing.
+    """
     found: dict[str, dict[str, object]] = {}
     for name in DATABASES:
         role = "primary" if name == LEADER else "replica"
@@ -71,6 +74,8 @@ def known(resource: Resource, answers: Mapping[str, object]) -> dict[str, dict[s
             assert isinstance(fact, SqlFact)
             what = getattr(fact, "name", "roles")
             found[name][fact.key] = answers[what] if name == LEADER else ()
+        if isinstance(resource, Membership | DatabaseGrant | SchemaGrant):
+            found[name][resource.given.key] = answers.get(resource.given.name, ()) if name == LEADER else ()
     return found
 
 
@@ -231,6 +236,20 @@ def test_memberships_are_those_of_the_inventory(statements: list[str]) -> None:
     assert compared(member, role_attributes=()).unknown
 
 
+def test_a_membership_goes_whoever_granted_it(statements: list[str]) -> None:
+    others = (
+        ("reporting", "kb_app", "kb_owner"),
+        ("reporting", "readers", "kb_owner"),
+        ("another", "kb_app", "kb_owner"),
+    )
+    wrong = rows("reporting", groups=("kb_app", "pg_monitor", "readers"))
+    fix(Membership(CONTEXT, ROLES["reporting"]), role_attributes=wrong, grantors_of_memberships=others)
+    assert statements == [
+        'postgres: REVOKE "kb_app" FROM "reporting"',
+        'postgres: REVOKE "kb_app" FROM "reporting" GRANTED BY "kb_owner"',
+    ]
+
+
 # --- databases ---------------------------------------------------------------------------------------
 
 
@@ -326,6 +345,53 @@ def test_less_access_revokes_what_is_too_much_and_nothing_else(statements: list[
         'shop: REVOKE INSERT ON ALL TABLES IN SCHEMA "sales" FROM "readers"',
         'shop: GRANT SELECT ON ALL SEQUENCES IN SCHEMA "sales" TO "readers"',
     ]
+
+
+def test_a_right_goes_whoever_granted_it(statements: list[str]) -> None:
+    """The owner's REVOKE leaves what others granted, so they revoke it, object by object."""
+    more = (*READ, ("tables", "sales", "readers", "INSERT", 1), ("tables", "sales", "readers", "DELETE", 1))
+    given = (
+        ("tables", "sales", "orders", "readers", "DELETE", "kb_app"),
+        ("tables", "sales", "orders", "readers", "INSERT", "kb_app"),
+        ("tables", "sales", "orders", "readers", "SELECT", "kb_app"),
+        ("tables", "other", "orders", "readers", "INSERT", "kb_app"),
+        ("schema", "sales", "", "readers", "CREATE", "kb_app"),
+        ("schema", "sales", "", "reporting", "CREATE", "kb_app"),
+    )
+    fix(grant("read"), grants_in_schemas=more, grants_in_schemas_by_others=given)
+    assert statements[-6:] == [
+        'shop: SET ROLE "kb_app"',
+        'shop: REVOKE DELETE, INSERT ON TABLE "sales"."orders" FROM "readers"',
+        "shop: RESET ROLE",
+        'shop: SET ROLE "kb_app"',
+        'shop: REVOKE CREATE ON SCHEMA "sales" FROM "readers"',
+        "shop: RESET ROLE",
+    ]
+    statements.clear()
+    on = ("database", "", "shop", "readers", "CREATE", "kb_app")
+    held = tuple(("shop", "readers", right) for right in ("CONNECT", "TEMPORARY", "CREATE"))
+    others = (on, (*on[:2], "keybuzz", *on[3:]))
+    fix(
+        DatabaseGrant(CONTEXT, "readers", "shop", "connect"),
+        database_grants=held,
+        database_grants_by_others=others,
+    )
+    assert statements == [
+        'postgres: REVOKE CREATE ON DATABASE "shop" FROM "readers"',
+        'postgres: SET ROLE "kb_app"',
+        'postgres: REVOKE CREATE ON DATABASE "shop" FROM "readers"',
+        "postgres: RESET ROLE",
+    ]
+
+
+def test_a_grantee_of_two_grantors_is_counted_once() -> None:
+    """Where it is real: tests/lab/test_roles.py."""
+    (fact,) = grant("read").facts
+    assert isinstance(fact, SqlFact)
+    assert "count(distinct o.oid)" in fact.query
+    (fact,) = Membership(CONTEXT, ROLES["reporting"]).facts
+    assert isinstance(fact, SqlFact)
+    assert "select distinct g.rolname" in fact.query
 
 
 def test_none_takes_everything_away(statements: list[str]) -> None:

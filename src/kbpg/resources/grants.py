@@ -30,7 +30,7 @@ select 'schema', n.nspname, r.rolname, a.privilege_type, 1
   from pg_catalog.pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
   join pg_catalog.pg_roles r on r.oid = a.grantee
 union all
-select o.kind, n.nspname, r.rolname, a.privilege_type, count(*)
+select o.kind, n.nspname, r.rolname, a.privilege_type, count(distinct o.oid)
   from object o join pg_catalog.pg_namespace n on n.oid = o.relnamespace,
        aclexplode(o.relacl) a join pg_catalog.pg_roles r on r.oid = a.grantee
  where a.grantee <> o.relowner group by 1, 2, 3, 4
@@ -48,6 +48,25 @@ select case d.defaclobjtype when 'S' then 'future sequences' else 'future tables
   join pg_catalog.pg_roles c on c.oid = d.defaclrole, aclexplode(d.defaclacl) a
   join pg_catalog.pg_roles r on r.oid = a.grantee where d.defaclobjtype in ('r', 'S')
 """  # noqa: S608 - constants
+_GIVEN_ON_DATABASES = """
+select 'database', '', d.datname, r.rolname, a.privilege_type, g.rolname
+  from pg_catalog.pg_database d, aclexplode(d.datacl) a
+  join pg_catalog.pg_roles r on r.oid = a.grantee join pg_catalog.pg_roles g on g.oid = a.grantor
+ where a.grantor <> d.datdba order by 6, 4, 3, 5
+"""
+_GIVEN_IN_SCHEMAS = f"""
+with object as ({_OBJECTS})
+select 'schema', n.nspname, '', r.rolname, a.privilege_type, g.rolname
+  from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+  join pg_catalog.pg_roles r on r.oid = a.grantee join pg_catalog.pg_roles g on g.oid = a.grantor
+ where a.grantor <> n.nspowner
+union all
+select o.kind, n.nspname, o.relname, r.rolname, a.privilege_type, g.rolname
+  from object o join pg_catalog.pg_namespace n on n.oid = o.relnamespace, aclexplode(o.relacl) a
+  join pg_catalog.pg_roles r on r.oid = a.grantee join pg_catalog.pg_roles g on g.oid = a.grantor
+ where a.grantor <> o.relowner order by 6, 1, 3, 5
+"""  # noqa: S608 - constants
+"""Rights that somebody else than the owner granted: kind, schema, object, who has it, what, who granted it."""
 
 DATABASE_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "none": (),
@@ -70,11 +89,14 @@ SCHEMA_RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """What each kind of access means, by what it is about; views count as tables."""
 ALL_RIGHTS: Mapping[str, tuple[str, ...]] = {
+    "database": DATABASE_RIGHTS["create"],
     "schema": ("USAGE", "CREATE"),
     "tables": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"),
     "sequences": ("SELECT", "USAGE", "UPDATE"),
 }
 """All that can be granted (PostgreSQL 16's manual, table 5.2), and so all that may be too much."""
+KEYWORDS = {"database": "DATABASE", "schema": "SCHEMA", "tables": "TABLE", "sequences": "SEQUENCE"}
+"""What one thing of each kind is called in a GRANT."""
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -90,6 +112,7 @@ class DatabaseGrant(OnLeader):
         self.id = f"grant:{role} on {database}"
         self._role, self._database, self._wanted = role, database, DATABASE_RIGHTS[access]
         self._fact = RowsFact(self._login, "database grants", _ON_DATABASES)
+        self.given = RowsFact(self._login, "database grants by others", _GIVEN_ON_DATABASES)
         self.facts = (self._fact,)
 
     def want(self, facts: Facts) -> Want:
@@ -99,7 +122,7 @@ class DatabaseGrant(OnLeader):
     def _found(self, facts: Facts) -> list[str]:
         rows = facts.get(self._fact, self.leader(facts))
         mine = {str(row[2]) for row in rows if row[:2] == (self._database, self._role)}
-        return [right for right in DATABASE_RIGHTS["create"] if right in mine]
+        return [right for right in ALL_RIGHTS["database"] if right in mine]
 
     def have(self, facts: Facts) -> Want:
         """Return the rights on the leader."""
@@ -111,7 +134,9 @@ class DatabaseGrant(OnLeader):
 
         have = self._found(site.facts)
         target = SQL("ON DATABASE {}").format(Identifier(self._database))
-        self.execute(site, *_changes(self._wanted, have, target, Identifier(self._role)))
+        statements = _changes(self._wanted, have, target, Identifier(self._role))
+        given = [row for row in self.found_now(site, self.given) if row[2] == self._database]
+        self.execute(site, *statements, *_by_others(given, self._role, {"database": self._wanted}))
 
 
 class SchemaGrant(OnLeader):
@@ -125,6 +150,7 @@ class SchemaGrant(OnLeader):
         self._role, self._schema, self._wanted = role, schema, SCHEMA_RIGHTS[access]
         self._creators = [name for name in creators if name != role]
         self._fact = RowsFact(self._login, "grants in schemas", _IN_SCHEMAS)
+        self.given = RowsFact(self._login, "grants in schemas by others", _GIVEN_IN_SCHEMAS)
         self.facts = (self._fact,)
 
     def want(self, facts: Facts) -> Want:
@@ -187,7 +213,8 @@ class SchemaGrant(OnLeader):
                 found = self._held(rows, kind, creator)
                 changes = _changes(self._wanted[kind], found, SQL("ON {}").format(word), role)
                 statements += [before + each for each in changes]
-        self.execute(site, *statements)
+        given = [row for row in self.found_now(site, self.given) if row[1] == self._schema]
+        self.execute(site, *statements, *_by_others(given, self._role, self._wanted))
 
 
 def _changes(
@@ -211,6 +238,27 @@ def _changes(
         if rights:
             found.append(_statement(verb, rights, target, to, role))
     return found
+
+
+def _by_others(given: Rows, role: str, wanted: Mapping[str, Sequence[str]]) -> list[SQL | Composed]:
+    """Return what takes from the role the rights that are too much and that others than the owner granted.
+
+    A superuser's REVOKE is the owner's and leaves those; GRANTED BY takes nobody but the current user
+    (ExecuteGrantStmt in PostgreSQL's aclchk.c). So each grantor revokes its own, object by object: of an object that
+    it has no right on, it may revoke nothing, and says so with an error.
+    """
+    from psycopg.sql import SQL, Identifier
+
+    too_much: dict[tuple[str, str, str, str], list[str]] = {}
+    for kind, schema, name, grantee, right, grantor in given:
+        if grantee == role and right in ALL_RIGHTS[kind] and right not in wanted[kind]:
+            too_much.setdefault((grantor, kind, schema, name), []).append(right)
+    statements: list[SQL | Composed] = []
+    for (grantor, kind, schema, name), rights in too_much.items():
+        target = SQL("ON {} {}").format(SQL(KEYWORDS[kind]), Identifier(*filter(None, (schema, name))))
+        revoke = _statement("REVOKE", rights, target, "FROM", Identifier(role))
+        statements += [SQL("SET ROLE {}").format(Identifier(grantor)), revoke, SQL("RESET ROLE")]
+    return statements
 
 
 def _statement(verb: str, rights: Sequence[str], target: Composed, to: str, role: Any) -> Composed:

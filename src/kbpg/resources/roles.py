@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = """
 select r.rolname, r.rolconnlimit, r.rolcreatedb, r.rolcreaterole, r.rolbypassrls, r.rolinherit,
-       array(select g.rolname from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid
-              where m.member = r.oid order by g.rolname)::text[]
+       array(select distinct g.rolname from pg_catalog.pg_auth_members m
+               join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid order by g.rolname)::text[]
   from pg_catalog.pg_roles r
 """
+_GRANTORS = """
+select r.rolname, g.rolname, w.rolname
+  from pg_catalog.pg_auth_members m join pg_catalog.pg_roles r on r.oid = m.member
+  join pg_catalog.pg_roles g on g.oid = m.roleid join pg_catalog.pg_roles w on w.oid = m.grantor
+ where m.grantor <> 10 order by 1, 2, 3
+"""
+"""Memberships that somebody else than the first superuser (BOOTSTRAP_SUPERUSERID, 10) granted. From PostgreSQL 16 on
+there is one for each grantor; a superuser's GRANT and REVOKE are the first superuser's."""
 RIGHTS = ("createdb", "createrole", "bypassrls")
 """What no role of the inventory has, besides being a superuser or a replication role."""
 NOT_WRITTEN_DOWN = "not in the credentials file"
@@ -175,6 +183,7 @@ class Membership(OnLeader):
         self.id = f"membership:{role.name}"
         self._name, self._groups = role.name, sorted(role.member_of)
         self._fact = attributes(context)
+        self.given = RowsFact(self._login, "grantors of memberships", _GRANTORS)
         self.facts = (self._fact,)
 
     def want(self, facts: Facts) -> Want:
@@ -192,13 +201,19 @@ class Membership(OnLeader):
         raise NotKnown(f"waits for role {self._name}")
 
     def fix(self, site: Site, change: Change) -> None:
-        """Grant what is missing, revoke what is too much."""
+        """Grant what is missing, revoke what is too much, whoever granted it."""
         from psycopg.sql import SQL, Identifier
 
         have, role = self._found(site.facts), Identifier(self._name)
         grant, revoke = SQL("GRANT {} TO {}"), SQL("REVOKE {} FROM {}")
         statements = [grant.format(Identifier(g), role) for g in self._groups if g not in have]
-        statements += [revoke.format(Identifier(g), role) for g in have if g not in self._groups]
+        less = [group for group in have if group not in self._groups]
+        statements += [revoke.format(Identifier(g), role) for g in less]
+        statements += [
+            revoke.format(Identifier(group), role) + SQL(" GRANTED BY {}").format(Identifier(grantor))
+            for member, group, grantor in self.found_now(site, self.given)
+            if member == self._name and group in less
+        ]
         self.execute(site, *statements)
 
 

@@ -8,7 +8,7 @@ reaches the server, its log or `pg_stat_statements`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbpg import scram
 from kbpg.context import Context
@@ -39,6 +39,11 @@ class OnLeader(Resource):
     def leader(self, facts: Facts) -> str:
         """Return the host that leads. Raises `NotKnown`."""
         return leader_of(facts, self._node, self._hosts)
+
+    def found_now(self, site: Site, fact: RowsFact) -> Sequence[tuple[Any, ...]]:
+        """Return what the leader answers to a question that only a fix has. Raises `NotKnown`."""
+        leader = self.leader(site.facts)
+        return site.look({leader: (fact,)}).get(fact, leader)
 
     def execute(self, site: Site, *statements: SQL | Composed) -> None:
         """Run statements on the leader. Raises `HostError`."""
