@@ -70,6 +70,12 @@ class RestFact(Fact[T_co]):
         """Turn HTTP status and decoded JSON into the answer; raises `NotKnown`."""
 
 
+REFUSED = "authentication failed"
+"""What PostgreSQL ("password authentication failed for user", auth_failed in auth.c) and PgBouncer ("SASL
+authentication failed") say to a wrong password, and PostgreSQL to one that has expired: get_role_password in crypt.c
+tells that to its log alone. kbpg's servers speak English."""
+
+
 @dataclass(frozen=True)
 class Login:
     """Who asks SQL questions, and where: a port on the host, a database, a user and the password.

@@ -17,8 +17,15 @@ PGBOUNCER = "pgbouncer"
 DB_CONTAINERS = ContainersFact((PATRONI,))
 PROXY_CONTAINERS = ContainersFact((HAPROXY, PGBOUNCER))
 
-OWNER = "999:999"
-"""Who runs the programs in all containers; the official PostgreSQL image's `postgres`."""
+USER = 999
+"""Who runs the programs in all containers, and the user's group; the official PostgreSQL image's `postgres`."""
+OWNER = f"{USER}:{USER}"
+
+PATRONI_STOP = 120
+"""Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
+
+DATA_INSIDE = "/var/lib/postgresql/data"
+"""Where Patroni's container has the directory `Layout.data`."""
 
 REPLICATION_USER = "replicator"
 REWIND_USER = "rewind_user"

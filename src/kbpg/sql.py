@@ -14,7 +14,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from kbpg.errors import HostError
-from kbpg.facts import Login
+from kbpg.facts import REFUSED, Login
 from kbpg.hosts.noted import noted
 from kbpg.hosts.port import Reader
 from kbpg.secret import without_passwords
@@ -41,8 +41,6 @@ NOT_IN_CLEAR = {"require_auth": "!password"} if psycopg.pq.version() >= 160000 e
 """A server that has not proved who it is does not get the password itself (libpq's manual, 34.1.2; new in 16)."""
 NO_TLS = "server does not support SSL"
 """What libpq says where a server has TLS switched off: while `tls` is being changed."""
-REFUSED = "authentication failed"
-"""What PostgreSQL ("password authentication failed for user") and PgBouncer ("SASL authentication failed") say."""
 PATIENCE = 60.0
 """Seconds until a connection is cut from this side: a server that is frozen keeps no time."""
 

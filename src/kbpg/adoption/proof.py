@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from kbpg import scram
 from kbpg.context import Context
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.layout import REPLICATION_USER
+from kbpg.layout import OWNER, PATRONI, REPLICATION_USER, USER, layout
 from kbpg.patroni import NodeFact, Replica, leader_of, streaming_of
 from kbpg.raft import RaftFact
 from kbpg.resources.datadir import DataDirectoryFact
@@ -23,9 +23,6 @@ from kbpg.resources.docker import ContainersFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.sql_facts import RolesFact, RowsFact
 
-OWNER = 999
-"""Who owns the data in kbpg's image; that of the official PostgreSQL image too."""
-CONTAINER = "patroni"
 PASSWORD_METHODS = frozenset({"scram-sha-256", "md5", "password", "trust"})
 """What pg_hba.conf may say for a SCRAM verifier to be accepted (PostgreSQL's documentation, auth-password)."""
 _HBA = (
@@ -68,15 +65,19 @@ class Proof:
 
     @property
     def _raft_files(self) -> ListingFact:
-        return ListingFact(f"{self.context.inventory.cluster.base_dir}/postgres/raft")
+        return ListingFact(layout(self.context).raft)
 
     @property
     def _owner(self) -> DataDirectoryFact:
-        return DataDirectoryFact(f"{self._mount}/pgdata", OWNER)
+        return DataDirectoryFact(self._pgdata, USER)
 
     @property
     def _mount(self) -> str:
-        return f"{self.context.inventory.cluster.base_dir}/postgres/data"
+        return layout(self.context).data
+
+    @property
+    def _pgdata(self) -> str:
+        return layout(self.context).pgdata
 
     def questions(self) -> Sequence[Fact[object]]:
         """Return what every db host has to be asked."""
@@ -89,7 +90,7 @@ class Proof:
             self._raft_files,
             self._owner,
             DataFact(self._mount),
-            ContainersFact((CONTAINER,)),
+            ContainersFact((PATRONI,)),
         )
 
     # --- the doubts ----------------------------------------------------------------------------------
@@ -138,32 +139,32 @@ class Proof:
         if why or (data and mine != lead):
             yield f"{leader} leads the system {lead}, and the data here is of {why or mine or 'no known one'}"
         owner, _ = self._known(self._owner, host)
-        if owner and (owner.owner != f"{OWNER}:{OWNER}" or owner.stranger):
+        if owner and (owner.owner != OWNER or owner.stranger):
             yield (
-                f"the data belongs to {owner.owner}: wanted {OWNER}:{OWNER}, as in kbpg's image; "
+                f"the data belongs to {owner.owner}: wanted {OWNER}, as in kbpg's image; "
                 "change it with that node stopped"
             )
 
     def _of_container(self, host: str) -> Iterator[str]:
-        found = (self.facts.known(ContainersFact((CONTAINER,)), host) or {}).get(CONTAINER)
+        found = (self.facts.known(ContainersFact((PATRONI,)), host) or {}).get(PATRONI)
         if found is None:
-            yield f"no container is called {CONTAINER}; `docker rename NAME {CONTAINER}` restarts nothing"
+            yield f"no container is called {PATRONI}; `docker rename NAME {PATRONI}` restarts nothing"
             return
         if (status := found.get("State", {}).get("Status")) != "running":
-            yield f"its container {CONTAINER} is {status}"
+            yield f"its container {PATRONI} is {status}"
         if (network := found.get("HostConfig", {}).get("NetworkMode")) != "host":
-            yield f"its container {CONTAINER} has the network `{network}`: wanted the host's"
+            yield f"its container {PATRONI} has the network `{network}`: wanted the host's"
         yield from self._of_mounts(host, found)
 
     def _of_mounts(self, host: str, container: Mapping[str, Any]) -> Iterator[str]:
         """Tell whether what runs is what lies here: an old copy has the same identifier."""
         if not any(covers(source, self._mount) for source in sources(container)):
-            yield f"its container {CONTAINER} does not mount {self._mount}"
+            yield f"its container {PATRONI} does not mount {self._mount}"
             return
         rows, why = self._known(self._where, host)
         inside = str(rows[0][0]) if rows else ""
-        if why or (rows and on_host(container, inside) != f"{self._mount}/pgdata"):
-            yield f"its PostgreSQL runs on {why or on_host(container, inside) or inside}: wanted {self._mount}/pgdata"
+        if why or (rows and on_host(container, inside) != self._pgdata):
+            yield f"its PostgreSQL runs on {why or on_host(container, inside) or inside}: wanted {self._pgdata}"
         files, raft = self.facts.known(self._raft_files, host), self._raft_files.path
         if files and not any(covers(source, raft) for source in sources(container)):
             yield f"there are files in {raft}, and its container does not use them: move them away"

@@ -10,6 +10,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, Refused
 from kbpg.facts import Fact, Facts, NotKnown
 from kbpg.inventory import version_tuple
+from kbpg.layout import layout
 from kbpg.model import ABSENT, Change, Impact, Resource, Want
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.patroni import ConfigFact, NodeFact, leader_of, streaming_of
@@ -38,7 +39,7 @@ class Adopted(Claimed):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._node, self._hosts = NodeFact(context.inventory.ports.patroni), context.db_names
-        self._data = DataFact(f"{context.inventory.cluster.base_dir}/postgres/data")
+        self._data = DataFact(layout(context).data)
 
     def asks(self, place: str, context: Context) -> Iterable[tuple[str, Fact[object]]]:
         """Ask for the record and the data here, and every node for itself."""

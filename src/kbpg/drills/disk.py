@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from kbpg.context import Context
 from kbpg.hosts.port import Writer
-from kbpg.layout import PATRONI, layout
+from kbpg.layout import PATRONI, PATRONI_STOP, layout
 
 ROOM = 256
 """MiB that are free on the small file system before it is filled."""
-STOP_SECONDS = 120
 TIMEOUT = 300.0
 """Seconds to copy a drill's data."""
 
@@ -51,7 +50,7 @@ docker start "$patroni" >/dev/null
 
 def make_small(context: Context, host: Writer) -> None:
     """Let a replica run on a copy of its data on a small file system. Raises `HostError`."""
-    words = (layout(context).data, str(ROOM), PATRONI, str(STOP_SECONDS))
+    words = (layout(context).data, str(ROOM), PATRONI, str(PATRONI_STOP))
     host.run(["sh", "-c", _SMALL, "kbpg-drill", *words], timeout=TIMEOUT)
 
 
@@ -67,5 +66,5 @@ def make_room(context: Context, host: Writer) -> None:
 
 def make_large(context: Context, host: Writer) -> None:
     """Let the node run on its own data again; it is a replica, and what it lacks it gets. Raises `HostError`."""
-    words = (layout(context).data, PATRONI, str(STOP_SECONDS))
+    words = (layout(context).data, PATRONI, str(PATRONI_STOP))
     host.run(["sh", "-c", _LARGE, "kbpg-drill", *words], timeout=TIMEOUT)

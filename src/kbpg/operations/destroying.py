@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, Refused
-from kbpg.layout import layout
+from kbpg.layout import PATRONI_STOP, layout
 from kbpg.operations.belongings import Belongings, strangers, take_stock
 from kbpg.operations.clients import connected
 from kbpg.operations.firewall_removal import remove_firewall
@@ -21,8 +21,6 @@ from kbpg.patroni import NodeFact
 from kbpg.resources.docker import LABEL_INPUTS
 from kbpg.resources.sysctl import PATH as SYSCTLS
 
-STOP_SECONDS = 120
-"""Seconds for a clean end before Docker kills; PostgreSQL's shutdown checkpoint is in it."""
 REMOVE_TIMEOUT = 1800.0
 """Seconds to remove the files of a large database."""
 # Files first, so that what cannot be removed is an error; then directories, of which a mount point stays. What is on
@@ -135,8 +133,8 @@ def destroy(site: Site, before: Before, wanted: Wanted) -> Removed:
 def _containers(site: Site, belongings: Belongings, removed: Removed) -> None:
     host = site.hosts[belongings.host]
     for name in belongings.containers:
-        stop = ["docker", "stop", "--time", str(STOP_SECONDS), name]
-        host.run(stop, timeout=STOP_SECONDS + 60, check=False)  # it may have gone meanwhile
+        stop = ["docker", "stop", "--time", str(PATRONI_STOP), name]
+        host.run(stop, timeout=PATRONI_STOP + 60, check=False)  # it may have gone meanwhile
         host.run(["docker", "rm", "--force", "--volumes", name])
         removed.note(belongings.host, f"container {name}")
 

@@ -20,14 +20,14 @@ from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.haproxy import HaproxyFact
-from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
+from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, PATRONI_STOP, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
 from kbpg.operations.raft_log import move_aside, now
 from kbpg.operations.raft_lost import UNKNOWN, Before
 from kbpg.operations.raft_members import look
 from kbpg.operations.raft_note import rebuild_note, started_in
-from kbpg.operations.reinit import CLONE_START, STOP_SECONDS
+from kbpg.operations.reinit import CLONE_START
 from kbpg.patroni import NodeFact, NodeStatus, streaming_of
 from kbpg.raft_admin import addresses, tell
 from kbpg.resources.container import log_lines
@@ -227,8 +227,8 @@ class Rebuild:
         self.site.hosts[name].write(self._note, text.encode(), owner="0:0", mode=0o600)
 
     def _stop(self, name: str) -> None:
-        command = ["docker", "stop", "--time", str(STOP_SECONDS), PATRONI]
-        self.site.hosts[name].run(command, timeout=STOP_SECONDS + 60)
+        command = ["docker", "stop", "--time", str(PATRONI_STOP), PATRONI]
+        self.site.hosts[name].run(command, timeout=PATRONI_STOP + 60)
 
     def _configure(self, name: str, text: str) -> None:
         context, host = self._context, self.site.hosts[name]

@@ -33,7 +33,7 @@ from kbpg.drills.processes import FREEZE
 from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
-from kbpg.layout import PATRONI
+from kbpg.layout import PATRONI, PATRONI_STOP
 from kbpg.operations import raft_members, raft_sides
 from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.clients_wait import Manner, clients_wait
@@ -42,7 +42,6 @@ from kbpg.operations.pause_guard import bound
 from kbpg.operations.pausing import differing
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE
 from kbpg.operations.raft_sides import Sides
-from kbpg.operations.reinit import STOP_SECONDS
 from kbpg.operations.switchover import checkpoint
 from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.operations.writable import Search, first_to_lead
@@ -160,7 +159,7 @@ def _replica_over(site: Site, seen: Sides, host: str, leader: str, write: Write)
         _await_ready(site, seen, host)
     write(host)
     site.say(f"{host} restarts with the new password")
-    site.hosts[host].run(["docker", "restart", "-t", str(STOP_SECONDS), PATRONI], timeout=STOP_SECONDS + 60.0)
+    site.hosts[host].run(["docker", "restart", "-t", str(PATRONI_STOP), PATRONI], timeout=PATRONI_STOP + 60.0)
     _await(
         site, f"{host} has no new password", READY_DEADLINE, lambda: host in raft_sides.look(site).new, host
     )

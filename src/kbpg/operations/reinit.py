@@ -11,7 +11,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.hosts.by_hand import ssh_command
-from kbpg.layout import DB_CONTAINERS, PATRONI, layout
+from kbpg.layout import DB_CONTAINERS, PATRONI, PATRONI_STOP, layout
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.standing import Watch
@@ -20,8 +20,6 @@ from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
 from kbpg.resources.docker import ContainersFact
 
-STOP_SECONDS = 120
-"""Seconds for a clean shutdown of PostgreSQL before Docker kills it; the same as the container's own."""
 CLONE_RATE = 10 << 20
 """Bytes a second that a clone makes at least; what is slower goes on, but is not waited for."""
 CLONE_START = 180.0
@@ -78,10 +76,10 @@ def stopped(site: Site, host: str) -> Iterator[None]:
     """
     there = PATRONI in _containers(site, host, DB_CONTAINERS)
     # A stop that does not end in time may end later: a start before that would do nothing
-    again = ["restart", "--time", str(STOP_SECONDS)]
+    again = ["restart", "--time", str(PATRONI_STOP)]
     try:
         if there:
-            _docker(site, host, "stop", "--time", str(STOP_SECONDS))
+            _docker(site, host, "stop", "--time", str(PATRONI_STOP))
         again = ["start"]
         yield
     except BaseException as error:
@@ -93,7 +91,7 @@ def stopped(site: Site, host: str) -> Iterator[None]:
 
 
 def _docker(site: Site, host: str, *words: str) -> None:
-    site.hosts[host].run(["docker", *words, PATRONI], timeout=STOP_SECONDS + 30)
+    site.hosts[host].run(["docker", *words, PATRONI], timeout=PATRONI_STOP + 30)
 
 
 def _start_after(error: BaseException, site: Site, host: str, words: Sequence[str]) -> None:
@@ -199,7 +197,7 @@ def restart_patroni(site: Site, host: str) -> str:
     watch = Watch(site.context, host)
     _away(site, watch, watch.look(site))
     site.hosts[host].run(
-        ["docker", "restart", "--time", str(STOP_SECONDS), PATRONI], timeout=STOP_SECONDS + 60
+        ["docker", "restart", "--time", str(PATRONI_STOP), PATRONI], timeout=PATRONI_STOP + 60
     )
     await_streaming(site, host)
     return f"Patroni on {host} was restarted and streams"
@@ -214,5 +212,5 @@ def start_container(site: Site, host: str, name: str) -> str:
     status = str(found["State"]["Status"])
     verb = {"paused": "unpause", "restarting": "restart"}.get(status, "start")
     if status != "running":
-        site.hosts[host].run(["docker", verb, name], timeout=STOP_SECONDS + 60)
+        site.hosts[host].run(["docker", verb, name], timeout=PATRONI_STOP + 60)
     return f"{name} on {host} was started"

@@ -9,10 +9,10 @@ from typing import Any
 
 from kbpg.facts import Login, NotKnown, ShellFact, SqlFact
 from kbpg.hosts.port import Output
-from kbpg.layout import OWNER, PATRONI
+from kbpg.layout import DATA_INSIDE, OWNER, PATRONI
 from kbpg.resources.file import digest
 
-DATA = "/var/lib/postgresql/data/pgdata"
+DATA = f"{DATA_INSIDE}/pgdata"
 """The data directory in the container: templates/patroni/patroni.yml.j2."""
 INSIDE = ("docker", "exec", "-u", OWNER, PATRONI)
 PRELOADED = "shared_preload_libraries"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.layout import Layout
 from kbpg.model import ABSENT, Change, Resource, Want
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership
@@ -14,7 +15,7 @@ from kbpg.resources.identity import record_path
 
 
 def _facts(base_dir: str) -> tuple[FileFact, DataFact]:
-    return FileFact(record_path(base_dir)), DataFact(f"{base_dir}/postgres/data")
+    return FileFact(record_path(base_dir)), DataFact(Layout(base_dir).data)
 
 
 def signs(context: Context) -> Sequence[tuple[str, Fact[object]]]:

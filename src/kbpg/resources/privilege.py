@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbpg.layout import USER
+
 NO_NEW_PRIVILEGES = "no-new-privileges"
 NO_HEALTH = "not looked at"
 """What is shown of a container whose health nobody asks for."""
@@ -79,7 +81,7 @@ def memory(path: str, megabytes: int, mode: str = "0700") -> str:
 
     Docker adds noexec, nosuid and nodev by itself. What an image has at `path` is not seen.
     """
-    return f"{path}:uid=999,gid=999,mode={mode},size={megabytes}m"
+    return f"{path}:uid={USER},gid={USER},mode={mode},size={megabytes}m"
 
 
 def pids_limit(connections: int) -> int:

@@ -9,14 +9,11 @@ from __future__ import annotations
 from kbpg import scram
 from kbpg.context import Context
 from kbpg.engine.site import Site
-from kbpg.facts import Facts, NotKnown
+from kbpg.facts import REFUSED, Facts, NotKnown
+from kbpg.layout import PATRONI, USER
 from kbpg.model import Change, Want
 from kbpg.resources.sql import OnLeader
 from kbpg.resources.sql_facts import RolesFact
-
-REFUSED = "password authentication failed"
-"""PostgreSQL's words (auth.c, auth_failed) for a wrong password, and for one that has expired (get_role_password in
-crypt.c tells that to the server's log alone); kbpg's servers speak English."""
 
 
 class SuperuserAccess(OnLeader):
@@ -59,6 +56,6 @@ class SuperuserAccess(OnLeader):
         )
         psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", self._name, "-d", "postgres", "-f", "-"]
         site.hosts[self.leader(site.facts)].run(
-            ["docker", "exec", "--interactive", "--user", "999", "patroni", *psql],
+            ["docker", "exec", "--interactive", "--user", str(USER), PATRONI, *psql],
             stdin=f"{unlogged}{statement.as_string()};\n".encode(),
         )

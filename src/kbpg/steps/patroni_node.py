@@ -16,7 +16,7 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
-from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, layout
+from kbpg.layout import DATA_INSIDE, DB_CONTAINERS, OWNER, PATRONI, PATRONI_STOP, layout
 from kbpg.model import Change, Impact, Placed
 from kbpg.operations.patroni_change import NotLetIn, change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
@@ -33,8 +33,6 @@ from kbpg.steps.certificates import certificate_files, certificates
 from kbpg.steps.images import patroni_image
 from kbpg.tuning import max_connections
 
-STOP_TIMEOUT = 120
-"""Seconds for a clean shutdown of PostgreSQL, its last checkpoint included, before Docker kills it."""
 SECRETS = "secrets.yml"
 """Patroni merges all files of its directory; the passwords are in this one alone."""
 WATCHDOG = "watchdog.py"
@@ -142,12 +140,12 @@ def _container(context: Context, host: Host) -> ContainerSpec:
         inputs=image.inputs,
         command=("python3", f"/etc/patroni/{WATCHDOG}", "patroni", "/etc/patroni"),
         mounts=(
-            f"{paths.data}:/var/lib/postgresql/data:rw",
+            f"{paths.data}:{DATA_INSIDE}:rw",
             f"{paths.raft}:/var/lib/raft:rw",
             f"{paths.patroni}:/etc/patroni:ro",
             *(f"{path}:{path}:rw" for path in context.inventory.postgresql.mounts),
         ),
-        stop_timeout=STOP_TIMEOUT,
+        stop_timeout=PATRONI_STOP,
         shm_size=SHM_SIZE,
         # The first: the socket, password files of Patroni's and of `kbpg psql`. The second: what initdb and
         # patronictl write for themselves, and Python's temporary files.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbpg.facts import REFUSED
 from kbpg.haproxy import Server
 from kbpg.health.check import CONTAINER_FAULT, LEADERLESS, NODE_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines, step_for
@@ -92,7 +93,7 @@ def unusable(snapshot: Snapshot) -> Iterable[Seen]:
     port = snapshot.inventory.ports.primary
     for proxy in snapshot.proxies:
         why = snapshot.why_not(snapshot.ask.views.primary, proxy)
-        if why and "authentication failed" not in why and _running(snapshot, proxy):
+        if why and REFUSED not in why and _running(snapshot, proxy):
             evidence = _lines(each for each in snapshot.servers(proxy) or () if each.proxy == "primary")
             yield Seen(proxy, f"a query through port {port} fails: {why}", evidence)
 

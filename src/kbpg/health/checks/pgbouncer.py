@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbpg.facts import REFUSED
 from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, POOLED_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines, step_for
 from kbpg.health.finding import Action, Repair, Severity
@@ -114,7 +115,7 @@ def _function() -> Repair:
 
 
 def _about_login(why: str) -> bool:
-    texts = ("authentication failed", "no such user", "auth_query", "config error")
+    texts = (REFUSED, "no such user", "auth_query", "config error")
     return any(text in why for text in texts)
 
 

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kbpg.facts import Fact
+from kbpg.facts import REFUSED, Fact
 from kbpg.health.check import LEADERLESS, Check, Seen
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
+from kbpg.layout import PATRONI, USER
 from kbpg.model import ABSENT, CLUSTER, Resource
 from kbpg.render import sql_identifier
 from kbpg.resources.roles import ManagedRole
@@ -85,9 +86,11 @@ def role_password(snapshot: Snapshot) -> Iterable[Seen]:
     user = snapshot.inventory.cluster.superuser
     for host in snapshot.db:
         why = snapshot.why_not(snapshot.ask.roles, host)
-        if "authentication failed" in why:
+        if REFUSED in why:
             where = snapshot.leader or host
-            command = f"docker exec -it --user 999 patroni psql -h /var/run/postgresql -U {user} -d postgres"
+            command = (
+                f"docker exec -it --user {USER} {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres"
+            )
             yield Seen(
                 CLUSTER,
                 f"kbpg cannot log in as {user}: its password is not the one in "

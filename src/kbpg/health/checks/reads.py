@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbpg.facts import REFUSED
 from kbpg.health.check import LEADERLESS, NODE_FAULT, POOLED_FAULT, Check, Seen
 from kbpg.health.checks.haproxy import DOWN as HAPROXY_DOWN
 from kbpg.health.checks.pgbouncer import DOWN as PGBOUNCER_DOWN
@@ -29,7 +30,7 @@ def unusable(snapshot: Snapshot) -> Iterable[Seen]:
     for proxy in snapshot.proxies:
         for way, view, part in _ways(snapshot):
             why = snapshot.why_not(view, proxy)
-            if not why or "authentication failed" in why or snapshot.state(proxy, part) != "running":
+            if not why or REFUSED in why or snapshot.state(proxy, part) != "running":
                 continue
             # Where nobody is to serve reads, `haproxy-replica-down` says so
             if not _nobody(snapshot, proxy):

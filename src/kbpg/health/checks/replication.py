@@ -11,7 +11,7 @@ from kbpg.health.checks.causes import slot_name
 from kbpg.health.finding import Action, Repair, Severity
 from kbpg.health.snapshot import Snapshot
 from kbpg.inventory import human_size
-from kbpg.layout import PATRONI
+from kbpg.layout import PATRONI, USER
 from kbpg.model import CLUSTER
 from kbpg.render import sql_literal
 from kbpg.resources.patroni import DynamicConfig
@@ -55,7 +55,7 @@ def psql(snapshot: Snapshot, host: str, *queries: str) -> str:
     user = snapshot.inventory.cluster.superuser
     asked = " ".join(f"-c {in_shell(query)}" for query in queries)
     return snapshot.on_host(
-        host, f"docker exec --user 999 {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres {asked}"
+        host, f"docker exec --user {USER} {PATRONI} psql -h /var/run/postgresql -U {user} -d postgres {asked}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 
 from kbpg import sql
-from kbpg.facts import Login
+from kbpg.facts import REFUSED, Login
 from kbpg.health.validation import handshake
 from kbpg.health.validation.acceptance import Acceptance, Verdict, failed, judged
 from kbpg.health.validation.aside import each
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 WEAK = frozenset({"trust", "password", "md5", "ident", "pam", "ldap", "radius"})
 """Methods of pg_hba.conf that let in without a password, or send one that can be read or replayed."""
-REFUSED = "authentication failed"
-"""What PostgreSQL ("password authentication failed for user") and PgBouncer ("SASL authentication failed") say."""
 
 
 def works(kind: Kind, *, admin: bool) -> Callable[[Subject], Verdict]:

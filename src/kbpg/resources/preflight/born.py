@@ -7,15 +7,13 @@ from typing import Any
 
 from kbpg.adoption.proof import covers, sources
 from kbpg.inventory import Inventory
+from kbpg.layout import DATA_INSIDE, PATRONI, Layout
 from kbpg.patroni import NodeFact
 from kbpg.resources.docker import LABEL_SPEC
 from kbpg.resources.foreign import Ownership
 from kbpg.resources.identity import fixed_ports, read_record, record_path
 from kbpg.resources.preflight.data import data_fact, record_fact
 from kbpg.resources.preflight.subject import Problem, Subject
-
-MOUNT_POINT = "/var/lib/postgresql/data"
-"""Where step 02 mounts the data in the container `patroni`."""
 
 
 def node_fact(inventory: Inventory) -> NodeFact:
@@ -59,8 +57,8 @@ def fixed(subject: Subject) -> Problem | None:
     differing = _ports(inventory, read_record(found.text if found else None))
     containers = subject.facts.known(subject.needs.containers, subject.host.name) or {}
     mount = data_fact(inventory).mount
-    if "patroni" in containers and (source := _source(containers["patroni"], mount)) != mount:
-        base = source.removesuffix("/postgres/data") or "unknown"
+    if PATRONI in containers and (source := _source(containers[PATRONI], mount)) != mount:
+        base = source.removesuffix(Layout("").data) or "unknown"
         differing.insert(0, f"cluster.base_dir: recorded {base}, wanted {inventory.cluster.base_dir}")
     if not differing:
         return None
@@ -82,7 +80,7 @@ def _source(container: Mapping[str, Any], mount: str) -> str:
         return mount
     binds = (container.get("HostConfig") or {}).get("Binds") or []
     mounts = [bind.split(":") for bind in binds]
-    return next((parts[0] for parts in mounts if parts[1:2] == [MOUNT_POINT]), "")
+    return next((parts[0] for parts in mounts if parts[1:2] == [DATA_INSIDE]), "")
 
 
 def _ports(inventory: Inventory, record: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kbpg.inventory import Role, human_size
+from kbpg.layout import USER
 from kbpg.resources.directory import DirectoryFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.born import fixed, survivors
@@ -172,7 +173,7 @@ def mounts(subject: Subject) -> Problem | None:
     first = shlex.quote(lost[0])
     return Problem(
         f"{', '.join(lost)} is not there: wanted it, for postgresql.mounts",
-        f"mount it, or make it: install -d -o 999 -g 999 -m 0700 {first}",
+        f"mount it, or make it: install -d -o {USER} -g {USER} -m 0700 {first}",
     )
 
 

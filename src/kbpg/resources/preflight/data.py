@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kbpg.adoption.proof import Proof
 from kbpg.inventory import Inventory
+from kbpg.layout import Layout
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, Ownership, judge, odd_one_out, ways_to_look
 from kbpg.resources.identity import adopting, read_record, record_path
@@ -15,7 +16,7 @@ ADOPT = "kbpg apply-all --adopt"
 
 def data_fact(inventory: Inventory) -> DataFact:
     """Return the question for a db host's PostgreSQL data."""
-    return DataFact(f"{inventory.cluster.base_dir}/postgres/data")
+    return DataFact(Layout(inventory.cluster.base_dir).data)
 
 
 def record_fact(inventory: Inventory) -> FileFact:
