@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kbpg.resources.docker import ContainersFact
-
 if TYPE_CHECKING:
     from kbpg.context import Context
 
 PATRONI = "patroni"
 HAPROXY = "haproxy"
 PGBOUNCER = "pgbouncer"
-
-DB_CONTAINERS = ContainersFact((PATRONI,))
-PROXY_CONTAINERS = ContainersFact((HAPROXY, PGBOUNCER))
 
 USER = 999
 """Who runs the programs in all containers, and the user's group; the official PostgreSQL image's `postgres`."""

@@ -35,11 +35,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kbpg.uri import TCP_USER_TIMEOUT
-
 if TYPE_CHECKING:
     from kbpg.inventory import Inventory
 
+TCP_USER_TIMEOUT = 1000
+"""Milliseconds that what a client sent may stay unacknowledged by the kernel of the proxy, or of the load balancer,
+until the connection counts as lost. Without it a client whose proxy lost its power waits for a quarter of an hour
+(tcp(7), tcp_retries2). The kernel acknowledges while a query runs, however long: this does not limit queries."""
 ELECTION = (0.1, 0.5)
 """Seconds until a replica has the lock, while every other member answers: two rounds of Raft and REST."""
 SILENT_MEMBER = 2.0

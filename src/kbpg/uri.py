@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from kbpg.inventory import read_name
 from kbpg.pki.model import CA, certificate_file
+from kbpg.prediction import TCP_USER_TIMEOUT
 from kbpg.secret import MASK
 from kbpg.trust import directory_of
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 3
 """Seconds a client gives one address before it tries the next, or fails and can try again; libpq's minimum is 2.
 Without it a client waits minutes for an address that does not answer."""
-
-
-TCP_USER_TIMEOUT = 1000
-"""Milliseconds that what a client sent may stay unacknowledged by the kernel of the proxy, or of the load balancer,
-until the connection counts as lost. Without it a client whose proxy lost its power waits for a quarter of an hour
-(tcp(7), tcp_retries2). The kernel acknowledges while a query runs, however long: this does not limit queries."""
 
 
 class Kind(StrEnum):

@@ -16,6 +16,7 @@ from kbpg.drills.ordering import Order, allowed, sequence
 from kbpg.drills.undo import TEXTS, Kind, Undo
 from kbpg.errors import LockHeld, UsageError
 from kbpg.inventory import Inventory
+from kbpg.operations import patroni_process
 
 POWER = 'drills: {power_off: [virsh, destroy, "{host}"], power_on: [virsh, start, "{host}-{address}"]}\n'
 
@@ -134,7 +135,7 @@ def test_a_note_that_is_none_is_no_drill(tmp_path: Path, text: str) -> None:
     "script",
     [
         network._CUT, network._REJOIN, disk._SMALL, disk._FILL, disk._ROOM, disk._LARGE,
-        processes.FREEZE, processes.CONTINUE, processes._CRASH, processes._POSTMASTER,
+        patroni_process.FREEZE, patroni_process.CONTINUE, patroni_process.CRASH, processes._POSTMASTER,
     ],
 )  # fmt: skip
 def test_the_scripts_are_shell(script: str) -> None:

@@ -22,10 +22,10 @@ from kbpg.firewall import fact, listing, policy
 from kbpg.firewall.fact import Rules, RulesFact
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
-from kbpg.layout import DB_CONTAINERS
 from kbpg.model import ABSENT, Change
 from kbpg.operations.firewall_removal import remove_firewall
 from kbpg.resources import firewall, firewall_unit
+from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.firewall import FirewallRules, load
 from kbpg.resources.firewall_unit import FirewallUnit, Unit, UnitFact
 from kbpg.resources.package import Nftables

@@ -15,13 +15,14 @@ from kbpg.health.finding import Action, Repair
 from kbpg.health.repair import acts
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
-from kbpg.layout import DB_CONTAINERS, layout
+from kbpg.layout import layout
 from kbpg.operations import raft_log
 from kbpg.operations.raft_log import renew
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeStatus, Replica
 from kbpg.raft import RaftStatus
 from kbpg.raft_admin import addresses
+from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.foreign import DataState
 
 from .fake_docker import with_docker

@@ -19,7 +19,7 @@ from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.haproxy import HaproxyFact, Server
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
-from kbpg.layout import DB_CONTAINERS, layout
+from kbpg.layout import layout
 from kbpg.operations import raft_rebuild
 from kbpg.operations.position import NO_DATA, Position
 from kbpg.operations.raft_lost import Before, why_not_rebuild
@@ -28,6 +28,7 @@ from kbpg.options import Options
 from kbpg.patroni import NodeFact, NodeStatus, Replica
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.raft_admin import Consensus, addresses
+from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.file import FileFact, FileState
 from kbpg.resources.foreign import DataFact, DataState
 from kbpg.resources.sql_facts import RowsFact

@@ -15,12 +15,13 @@ from kbpg.errors import CommandFailed, CommandTimeout, HostError, NotConverged, 
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
-from kbpg.layout import DB_CONTAINERS, layout
+from kbpg.layout import layout
 from kbpg.operations import reinit
 from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside, start_container
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeStatus, Replica
 from kbpg.raft import RaftStatus
+from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.file import FileState
 from kbpg.resources.foreign import DataState
 

@@ -19,12 +19,12 @@ from kbpg import sql
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, NotConverged
 from kbpg.hosts.fake import FakeHost
-from kbpg.layout import PROXY_CONTAINERS
 from kbpg.operations import clients_wait as moments
 from kbpg.operations import waiting_clients
 from kbpg.operations.clients_wait import Manner, clients_wait
 from kbpg.operations.pause_guard import FAILED, RESUMED
 from kbpg.operations.waiting_clients import WaitingClients, serving
+from kbpg.resources.docker import PROXY_CONTAINERS
 
 from .small_cluster import PROXIES, site
 

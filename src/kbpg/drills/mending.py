@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from kbpg.context import Context
 from kbpg.drills import disk, network, power
 from kbpg.drills.links import Links
-from kbpg.drills.processes import CONTINUE
 from kbpg.drills.undo import Kind, Undo
 from kbpg.drills.workload import DATABASE
 from kbpg.errors import HostError, KbpgError
 from kbpg.facts import NotKnown
 from kbpg.hosts.port import Writer
 from kbpg.layout import HAPROXY, OWNER, PATRONI, PGBOUNCER, layout
+from kbpg.operations.patroni_process import CONTINUE
 from kbpg.operations.place import site_of
 from kbpg.patroni import NodeFact, leader_of
 

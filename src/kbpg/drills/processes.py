@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from kbpg.hosts.port import Writer
 from kbpg.layout import PATRONI
+from kbpg.operations.patroni_process import CRASH, FREEZE
 
-# Patroni is the one child of the container's first process, tini; PostgreSQL is not, it is Patroni's.
-_PATRONI = r"""
-for status in /proc/[0-9]*/status; do
-  awk '/^Name:/ { name = $2 } /^Pid:/ { pid = $2 } /^PPid:/ { parent = $2 }
-       END { if (parent == 1 && name ~ /^patroni/) print pid }' "$status" 2>/dev/null
-done
-"""
-FREEZE = f"kill -STOP $({_PATRONI.strip()})"
-CONTINUE = f'pids=$({_PATRONI.strip()}); [ -z "$pids" ] || kill -CONT $pids'
-_CRASH = f"kill -KILL $({_PATRONI.strip()})"
 _POSTMASTER = 'kill -KILL "$(head -n 1 "$PGDATA/postmaster.pid")"'
 
 
@@ -26,7 +17,7 @@ def crash_postmaster(host: Writer) -> None:
 def crash_patroni(host: Writer) -> None:
     """Kill Patroni on a db host; its container ends with it. Raises `HostError`."""
     # The shell may die with the container before it can say how it ended
-    host.run(["docker", "exec", PATRONI, "sh", "-c", _CRASH], check=False)
+    host.run(["docker", "exec", PATRONI, "sh", "-c", CRASH], check=False)
 
 
 def freeze_patroni(host: Writer) -> None:

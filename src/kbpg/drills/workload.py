@@ -14,7 +14,8 @@ from kbpg.context import Context
 from kbpg.drills.attempt import Access, Attempt
 from kbpg.drills.client import Client, Connect
 from kbpg.errors import NotConverged
-from kbpg.uri import TCP_USER_TIMEOUT, verified
+from kbpg.prediction import TCP_USER_TIMEOUT
+from kbpg.uri import verified
 
 DATABASE = "kbpg_drill"
 """A drill's own database; PgBouncer serves it as it serves every database of the cluster."""

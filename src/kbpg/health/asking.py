@@ -16,13 +16,12 @@ from kbpg.health.questions import (
     UsageFact,
 )
 from kbpg.health.views import Views, views
-from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS
 from kbpg.model import Placed, Step
 from kbpg.operations.raft_note import rebuild_note
 from kbpg.patroni import ClusterFact, ConfigFact, NodeFact
 from kbpg.raft import RaftFact
 from kbpg.raft_admin import member_fact
-from kbpg.resources.docker import ImagesFact
+from kbpg.resources.docker import DB_CONTAINERS, PROXY_CONTAINERS, ImagesFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact, clock_fact

@@ -19,11 +19,12 @@ from kbpg.health.questions import (
     Pooler,
 )
 from kbpg.hosts.by_hand import ssh_command
-from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
+from kbpg.layout import layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Resource, Step
 from kbpg.options import DEFAULT_INVENTORY
 from kbpg.patroni import Member, NodeStatus
 from kbpg.raft import RaftStatus
+from kbpg.resources.docker import DB_CONTAINERS, PROXY_CONTAINERS
 from kbpg.resources.hardware import HardwareFact
 from kbpg.resources.preflight.clock import ClockFact
 

@@ -10,9 +10,9 @@ from typing import Any
 from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.facts import Fact, Facts, NotKnown
-from kbpg.layout import DB_CONTAINERS, PROXY_CONTAINERS, layout
+from kbpg.layout import layout
 from kbpg.operations.standing import RoomFact
-from kbpg.resources.docker import LABEL_SPEC, ContainersFact, ImagesFact
+from kbpg.resources.docker import DB_CONTAINERS, LABEL_SPEC, PROXY_CONTAINERS, ContainersFact, ImagesFact
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact, DataState, Ownership, judge, odd_one_out
 from kbpg.resources.identity import record_path

@@ -20,7 +20,7 @@ from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.haproxy import HaproxyFact
-from kbpg.layout import DB_CONTAINERS, OWNER, PATRONI, PATRONI_STOP, layout
+from kbpg.layout import OWNER, PATRONI, PATRONI_STOP, layout
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.position import NO_DATA, Position, most_advanced, read_position, unread
 from kbpg.operations.raft_log import move_aside, now
@@ -31,6 +31,7 @@ from kbpg.operations.reinit import CLONE_START
 from kbpg.patroni import NodeFact, NodeStatus, streaming_of
 from kbpg.raft_admin import addresses, tell
 from kbpg.resources.container import log_lines
+from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.file import FileFact
 from kbpg.resources.foreign import DataFact
 from kbpg.resources.identity import read_record, record_path

@@ -29,7 +29,6 @@ from contextlib import suppress
 from threading import Event, Thread
 
 from kbpg.credentials.rotation import RESUME
-from kbpg.drills.processes import FREEZE
 from kbpg.engine.site import INTERVAL, Site
 from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
@@ -38,6 +37,7 @@ from kbpg.operations import raft_members, raft_sides
 from kbpg.operations.candidates import SYNCHRONOUS
 from kbpg.operations.clients_wait import Manner, clients_wait
 from kbpg.operations.patroni_change import wake
+from kbpg.operations.patroni_process import FREEZE
 from kbpg.operations.pause_guard import bound
 from kbpg.operations.pausing import differing
 from kbpg.operations.postgresql_restart import RETURN_DEADLINE

@@ -11,14 +11,14 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError, NotConverged, Refused
 from kbpg.facts import NotKnown
 from kbpg.hosts.by_hand import ssh_command
-from kbpg.layout import DB_CONTAINERS, PATRONI, PATRONI_STOP, layout
+from kbpg.layout import PATRONI, PATRONI_STOP, layout
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeFact, streaming_of
 from kbpg.raft_admin import addresses
 from kbpg.resources.container import log_lines
-from kbpg.resources.docker import ContainersFact
+from kbpg.resources.docker import DB_CONTAINERS, ContainersFact
 
 CLONE_RATE = 10 << 20
 """Bytes a second that a clone makes at least; what is slower goes on, but is not waited for."""

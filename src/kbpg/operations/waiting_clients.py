@@ -20,9 +20,9 @@ from kbpg.context import Context
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, KbpgError
 from kbpg.hosts.port import Writer
-from kbpg.layout import PGBOUNCER, PROXY_CONTAINERS
+from kbpg.layout import PGBOUNCER
 from kbpg.operations import pause_guard
-from kbpg.resources.docker import ContainersFact, runs
+from kbpg.resources.docker import PROXY_CONTAINERS, ContainersFact, runs
 
 if TYPE_CHECKING:
     import psycopg

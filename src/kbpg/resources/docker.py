@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from kbpg.facts import NotKnown, ShellFact
 from kbpg.hosts.port import Joint, Output
+from kbpg.layout import HAPROXY, PATRONI, PGBOUNCER
 
 LABEL_INPUTS = "kbpg.inputs"
 """Image label, inherited by containers: the digest of all that the image was built from."""
@@ -88,6 +89,10 @@ class ContainersFact(ShellFact[Mapping[str, Mapping[str, Any]]]):
         """Read the answer."""
         containers = {found["Name"].lstrip("/"): found for found in _decode(output) if "State" in found}
         return {name: found for name, found in containers.items() if name in self.names}
+
+
+DB_CONTAINERS = ContainersFact((PATRONI,))
+PROXY_CONTAINERS = ContainersFact((HAPROXY, PGBOUNCER))
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host
-from kbpg.layout import DATA_INSIDE, DB_CONTAINERS, OWNER, PATRONI, PATRONI_STOP, layout
+from kbpg.layout import DATA_INSIDE, OWNER, PATRONI, PATRONI_STOP, layout
 from kbpg.model import Change, Impact, Placed
 from kbpg.operations.patroni_change import NotLetIn, change_by_rest
 from kbpg.patroni import REST_USER, NodeFact
 from kbpg.render import render, templates_directory
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
-from kbpg.resources.docker import signalled
+from kbpg.resources.docker import DB_CONTAINERS, signalled
 from kbpg.resources.file import File
 from kbpg.resources.loaded import Loaded, LoadedAhead
 from kbpg.resources.memory_limit import MemoryLimit

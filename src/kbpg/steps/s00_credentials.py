@@ -12,10 +12,10 @@ from kbpg.credentials import Found
 from kbpg.engine.site import Site
 from kbpg.errors import Refused
 from kbpg.facts import Fact, Facts, LocalFact
-from kbpg.layout import DB_CONTAINERS, PATRONI, PROXY_CONTAINERS, layout
+from kbpg.layout import PATRONI, layout
 from kbpg.model import ABSENT, CONTROLLER, Change, Placed, Resource, Stage, Step, Want
 from kbpg.resources.directory import DirectoryFact
-from kbpg.resources.docker import LABEL_SPEC
+from kbpg.resources.docker import DB_CONTAINERS, LABEL_SPEC, PROXY_CONTAINERS
 from kbpg.resources.file import FileFact
 from kbpg.resources.identity import record_path
 from kbpg.steps import authority, databases

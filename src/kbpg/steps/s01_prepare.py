@@ -10,18 +10,17 @@ from kbpg.firewall import policy
 from kbpg.inventory import Host
 from kbpg.inventory.networks import LOOPBACK
 from kbpg.layout import (
-    DB_CONTAINERS,
     HAPROXY,
     OWNER,
     PATRONI,
     PGBOUNCER,
-    PROXY_CONTAINERS,
     layout,
 )
 from kbpg.model import Placed, Resource, Stage, Step
 from kbpg.resources import sysctl
 from kbpg.resources.datadir import DataDirectoryOwner
 from kbpg.resources.directory import Directory
+from kbpg.resources.docker import DB_CONTAINERS, PROXY_CONTAINERS
 from kbpg.resources.file import File
 from kbpg.resources.firewall import FirewallRules
 from kbpg.resources.firewall_unit import FirewallUnit

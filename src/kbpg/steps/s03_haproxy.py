@@ -13,12 +13,12 @@ from kbpg.errors import HostError, LockLost, NotConverged
 from kbpg.facts import Facts
 from kbpg.inventory import Host, haproxy_memory
 from kbpg.inventory.networks import LOOPBACK
-from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, PROXY_CONTAINERS, layout
+from kbpg.layout import HAPROXY, OWNER, PGBOUNCER, layout
 from kbpg.model import CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.render import render
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
-from kbpg.resources.docker import runs
+from kbpg.resources.docker import PROXY_CONTAINERS, runs
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded

@@ -12,14 +12,14 @@ from kbpg.engine.site import Site
 from kbpg.errors import HostError
 from kbpg.facts import Facts
 from kbpg.inventory import Host, Inventory, pgbouncer_memory, pooled_connections
-from kbpg.layout import OWNER, PGBOUNCER, POOLER_USER, PROXY_CONTAINERS, layout
+from kbpg.layout import OWNER, PGBOUNCER, POOLER_USER, layout
 from kbpg.model import CLUSTER, CONTROLLER, Impact, Placed, Stage, State, Step
 from kbpg.operations.waiting_clients import WaitingClients
 from kbpg.render import render
 from kbpg.resources.auth_query import AuthQuery
 from kbpg.resources.configuration import Configuration, combined
 from kbpg.resources.container import Container, ContainerSpec, log_lines
-from kbpg.resources.docker import signalled
+from kbpg.resources.docker import PROXY_CONTAINERS, signalled
 from kbpg.resources.file import File
 from kbpg.resources.image import Images
 from kbpg.resources.loaded import Loaded

@@ -14,7 +14,7 @@ from kbpg.facts import NotKnown
 from kbpg.health.finding import Action, Repair
 from kbpg.health.questions import PoolerFact
 from kbpg.health.repair.daemon import start_docker
-from kbpg.layout import DB_CONTAINERS, PATRONI
+from kbpg.layout import PATRONI
 from kbpg.model import CLUSTER, CONTROLLER, Status, Step
 from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.pausing import resume
@@ -23,6 +23,7 @@ from kbpg.operations.raft_members import remove_member
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.pki import demand_written
+from kbpg.resources.docker import DB_CONTAINERS
 
 PATIENCE = 10.0
 """Seconds for a replica to come back by itself before its data is replaced: a few of Patroni's loops."""
