@@ -450,12 +450,16 @@ def test_a_connection_that_dies_under_a_message_is_no_traceback(new_sshd: Sshd) 
         with socket.create_server(("127.0.0.1", 0)) as server:
             stream = host.dial(server.getsockname()[1])
 
+            died = threading.Event()
+
             def dies(data: bytes) -> None:
+                died.set()
                 raise EOFError
 
             transport.packetizer.write_all = dies
             stream.send(b"x")
             stream.shutdown(socket.SHUT_WR)
+            assert died.wait(5)
             stream.close()
 
 

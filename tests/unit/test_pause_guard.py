@@ -255,8 +255,15 @@ def test_no_pause_outlasts_its_bound_however_long_kbpg_lives(shell: Shell) -> No
 
 
 def test_a_session_that_is_hung_up_on_does_not_take_the_guard_along(shell: Shell) -> None:
+    """Neither where its session's leader goes, nor where it is told itself; nor does it end the pause for that."""
     shell.start()
-    os.killpg(shell.process.pid, signal.SIGHUP)
+    leader = shell.process.pid
+    (guard,) = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+    os.killpg(leader, signal.SIGHUP)
+    os.kill(int(guard), signal.SIGHUP)
+    time.sleep(0.3)
+    shell.say(b".")
+    assert not shell.resumed
     shell.hang_up()
     shell.until(lambda: shell.resumed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kbpg.engine.run import Run
 from kbpg.engine.site import Site
 from kbpg.errors import NotConverged, PreflightFailed
 from kbpg.facts import Facts, Knowledge
+from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.local import LocalHost
 from kbpg.hosts.port import Output
 from kbpg.inventory import parse
@@ -241,8 +243,26 @@ def site() -> Site:
     return run.reading.site("db-1")
 
 
-def test_a_daemon_that_answers_is_started() -> None:
-    start(site(), "kbpg-no-such-service", "true", deadline=5)
+@pytest.mark.parametrize(
+    ("systemd", "started"),
+    [(True, ["systemctl", "enable", "--now", "docker"]), (False, ["service", "docker", "start"])],
+)
+def test_a_daemon_that_answers_is_started(systemd: bool, started: list[str]) -> None:
+    host = FakeHost("db-1")
+    host.programs |= dict.fromkeys(("systemctl", "service", "sh"), lambda host, argv, stdin: Output(0, ""))
+    host.programs["test"] = lambda host, argv, stdin: Output(0 if systemd else 1, "")
+    start(Run(context(), {"db-1": host}, host).reading.site("db-1"), "docker", "docker version", deadline=5)
+    argv, waiting = host.journal[1:]
+    assert argv == started
+    assert "until said=$(docker version 2>&1)" in waiting[2]
+
+
+def test_a_daemon_is_waited_for_until_it_answers(tmp_path: Path) -> None:
+    """By a real shell, which asks every half second."""
+    there = tmp_path / "there"
+    threading.Timer(0.3, there.touch).start()
+    start(site(), "kbpg-no-such-service", f"test -e {there}", deadline=10)
+    assert there.exists()
 
 
 def test_a_daemon_that_never_answers_is_told_with_its_last_words() -> None:

@@ -256,7 +256,7 @@ def test_a_member_that_is_no_host_any_more_is_said_with_what_to_do(
 
 def test_the_node_that_is_not_well_itself_may_go(switched: list[str]) -> None:
     sick = Cluster(lagging={"db-2"}, no_quorum={"db-2"}, cut={("db-1", "db-2"), ("db-3", "db-2")})
-    before(sick, "db-2")
+    assert before(sick, "db-2").looked == 1
 
 
 def test_a_replica_that_is_counted_in_a_moment_is_waited_for(switched: list[str]) -> None:
