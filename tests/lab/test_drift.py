@@ -116,6 +116,26 @@ def test_changed_option_of_haproxy_is_one_diff_and_a_reload(cluster: Lab) -> Non
     cluster.apply()
 
 
+def test_a_stopped_pgbouncer_is_started_though_haproxy_is_reloaded_before_it(cluster: Lab) -> None:
+    edit_haproxy(cluster)
+    cluster.sh("haproxy-01", "docker stop pgbouncer")
+    done = cluster.kbpg("apply-all", "--json")
+    assert done.code == 0, done.everything
+    mended = {resource for host, resource in cluster.changed(done) if host == "haproxy-01"}
+    assert {"loaded:haproxy", "container:pgbouncer"} <= mended
+    assert cluster.one("haproxy-01", 6432, "select 1") == 1
+    assert cluster.kbpg("plan").code == 0
+
+
+def test_a_superuser_whose_password_has_expired_is_let_in_again(cluster: Lab) -> None:
+    with cluster.connect("haproxy-01", 5432, admin=True, dbname="postgres") as connection:
+        connection.execute("alter role kb_admin valid until '2020-01-01'")
+    done = cluster.kbpg("apply-all", "--json")
+    assert done.code == 0, done.everything
+    assert "access:kb_admin" in {resource for _, resource in cluster.changed(done)}
+    assert cluster.kbpg("plan").code == 0
+
+
 def test_configuration_that_haproxy_refuses_never_reaches_it(cluster: Lab) -> None:
     """A file that would not load stays out; the running HAProxy goes on."""
     before = cluster.sh("haproxy-01", f"curl -sf {cluster.curl('haproxy-01', STATISTICS, '/;csv')}")

@@ -173,6 +173,46 @@ def test_drift_is_seen_and_mended(shop: Shop) -> None:
     assert shop.apply()["outcomes"] == []
 
 
+def test_what_two_grantors_gave_is_counted_once_and_what_is_too_much_goes(shop: Shop) -> None:
+    with shop.lab.connect("haproxy-01", 5432, admin=True, dbname="lab_shop") as admin:
+        try:
+            for statement in (
+                "grant lab_readers to kb_app with admin option",
+                "grant usage on schema sales to kb_app with grant option",
+                "set role lab_owner",
+                "create table sales.given (n int)",
+                "grant select, delete on sales.given to kb_app with grant option",
+                "set role kb_app",
+                "grant usage on schema sales to lab_readers",
+                "grant select on sales.given to lab_readers",
+                "grant lab_readers to lab_reporting",
+                "reset role",
+            ):
+                admin.execute(statement.encode())
+            assert shop.lab.kbpg("plan", inventory=shop.path).code == 0
+            for statement in (
+                "set role kb_app",
+                "grant delete on sales.given to lab_readers",
+                "grant lab_readers to lab_writer",
+                "reset role",
+            ):
+                admin.execute(statement.encode())
+            plan = shop.lab.kbpg("plan", "--json", inventory=shop.path)
+            wrong = {resource for _, resource in shop.lab.changed(plan)}
+            assert wrong == {"grant:lab_readers on lab_shop.sales", "membership:lab_writer"}
+            shop.apply()
+            assert shop.apply()["outcomes"] == []
+        finally:
+            for statement in (
+                "reset role",
+                "drop table if exists sales.given",
+                "revoke lab_readers from kb_app cascade",
+                "revoke all on schema sales from kb_app cascade",
+            ):
+                admin.execute(statement.encode())
+    assert shop.apply()["outcomes"] == []
+
+
 def test_a_password_that_the_file_has_lost_is_not_replaced(shop: Shop) -> None:
     env = shop.lab.directory / "credentials" / "postgres.env"
     text = env.read_text()
