@@ -208,3 +208,19 @@ class Facts:
         except NotKnown:
             pass
         return False
+
+
+class CountedFacts(Facts):
+    """The same facts; `missed` counts how often one was wanted that is not known."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts._knowledge, facts.here)
+        self.missed = 0
+
+    def get(self, fact: Fact[T_co], host: str | None = None) -> T_co:
+        """Return the answer as `Facts` does. Raises `NotKnown`."""
+        try:
+            return super().get(fact, host)
+        except NotKnown:
+            self.missed += 1
+            raise

@@ -51,6 +51,11 @@ class NodeStatus:
         """Return whether this node runs PostgreSQL as the leader."""
         return self.role in LEADER_ROLES and self.state == "running"
 
+    @property
+    def runs(self) -> bool:
+        """Return whether PostgreSQL has just answered Patroni: what does not is `unknown` (patroni/api.py)."""
+        return self.state in ("running", "streaming", "in archive recovery")
+
 
 @dataclass(frozen=True)
 class Member:

@@ -243,6 +243,8 @@ def as_found(lab: Lab) -> None:
     lab.everywhere(f"{MENDED_CABLE}; {woken}; docker start patroni; true", DB)
     lab.everywhere(f"{MENDED_CABLE}; {WITHOUT_SYSTEMCTL}", PROXIES)
     lab.until(lambda: all(_answers(lab, host) for host in DB), 60, "Patroni answers everywhere")
+    for host in DB:
+        let_in(lab, host)
     lab.sh(DB[0], "docker exec patroni patronictl resume; true")
     lab.until(lambda: not any(lab.rest(host).get("pause") for host in DB), 15, "no pause")
     slots_freed(lab)
@@ -315,6 +317,25 @@ def too_much_memory(lab: Lab) -> str:
     psql(lab, host, f"alter system set shared_buffers = '{kilobytes * 2 // 3 // 1024} MB'")
     ask(lab, host, "POST", "/restart", {})
     return host
+
+
+HBA = f"{PGDATA}/pg_hba.conf"
+
+
+def kept_out(lab: Lab) -> str:
+    """A replica whose PostgreSQL rejects the superuser from the host itself, from where kbpg asks, not on its socket.
+
+    Patroni asks over the socket, and writes this file anew only when it starts PostgreSQL, or when its lines change.
+    """
+    host = replica(lab)
+    lab.sh(host, f"sed -i '1i host all kb_admin {lab.addresses[host]}/32 reject' {HBA}")
+    psql(lab, host, "select pg_reload_conf()")
+    return host
+
+
+def let_in(lab: Lab, host: str) -> None:
+    lab.sh(host, f"sed -i '/^host all kb_admin .* reject$/d' {HBA}")
+    psql(lab, host, "select pg_reload_conf()")
 
 
 def database_away(lab: Lab) -> str:

@@ -208,6 +208,13 @@ FAULTS = (
         p.postgres_down,
     ),
     Fault(
+        "postgres-silent",
+        "critical",
+        "a line that rejects the superuser put first in a replica's pg_hba.conf, and a reload",
+        p.kept_out,
+        p.let_in,
+    ),
+    Fault(
         "two-leaders",
         "critical",
         "Patroni paused, a replica promoted with pg_promote()",

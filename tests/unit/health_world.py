@@ -12,7 +12,7 @@ from kbpg import inventory, scram
 from kbpg.context import Context
 from kbpg.credentials import Found, generate
 from kbpg.errors import HostError
-from kbpg.facts import Facts, Knowledge, NotKnown, RestFact
+from kbpg.facts import Facts, Knowledge, NotKnown, RestFact, SqlFact
 from kbpg.firewall.fact import Rules, RulesFact
 from kbpg.haproxy import Server
 from kbpg.health.asking import Items, Questions, placed, wanted
@@ -155,6 +155,12 @@ class World:
                 self.answers[host][key] = NotKnown("nothing answers there")
         if name == "patroni":
             self.lonely(host)
+
+    def mute(self, host: str, why: str = "port 5432: connection refused") -> None:
+        """Let PostgreSQL on a db host answer none of kbpg's queries; what others see of it is as it was."""
+        for fact in self.named[host].values():
+            if isinstance(fact, SqlFact):
+                self.silence(host, fact, why)
 
     def lonely(self, host: str) -> None:
         """Let the others see that this node of the cluster is away."""
@@ -354,6 +360,7 @@ class World:
             "databases": (("postgres", "UTF8", True, ["public"]), ("keybuzz", "UTF8", True, ["kb_app"])),
             "schemas": (("kb_app", "kb_app"),),
             "rights of everybody": ((False, False),),
+            "rewind rights": ((True,) * 4,),
             "role settings": (("kb_app", "idle_in_transaction_session_timeout=600s"),),
             "auth query": (self._function(),),
             "configuration load": (("then", False),),

@@ -65,6 +65,7 @@ def test_a_healthy_cluster_has_two_notices() -> None:
     assert diagnosis.healthy
     assert diagnosis.exit_code == Exit.OK
     assert diagnosis.passed == len(catalogue.ALL) - 2
+    assert diagnosis.unknown == 0
 
 
 # --- hosts ---------------------------------------------------------------------------------------------
@@ -652,6 +653,15 @@ def other_patroni(world: World) -> None:
     world.change("db-3", world.ask.node, version="3.3.11")
 
 
+REJECTED = (
+    'port 5432: pg_hba.conf rejects connection for host "192.0.2.2", user "kb_admin", database "postgres"'
+)
+
+
+def rejected(world: World) -> None:
+    world.mute("db-2", REJECTED)
+
+
 def crowded(world: World) -> None:
     world.say("db-1", world.ask.views.connections, ((190,),))
 
@@ -1036,6 +1046,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (strange_slot, [("db-1", "slot-unused")], WARNING, None),
     (other_patroni, [("cluster", "versions-differ")], WARNING, None),
     (crowded, [("db-1", "connections-full")], WARNING, None),
+    (rejected, [("db-2", "postgres-silent")], CRITICAL, None),
     (unreached, [("db-3", "raft-unreachable")], WARNING, None),
     (cut_apart, [("db-2", "raft-unreachable")], WARNING, None),
     (unknown_member, [("db-2", "raft-member-missing")], WARNING, None),
@@ -1109,6 +1120,65 @@ def test_every_kind_of_finding_is_tried() -> None:
         "reads-on-leader", "unmanaged",
     }  # fmt: skip
     assert {check.id for check in catalogue.ALL} == tried | here | left
+
+
+def test_a_postgresql_that_tells_kbpg_nothing_says_why_and_passes_no_check() -> None:
+    """What only it could answer is not in order: it is not known."""
+    world = World()
+    for host in world.context.db_names:
+        world.mute(host, REJECTED)
+    diagnosis = world.diagnose()
+    assert [f.host for f in diagnosis.of("postgres-silent")] == ["db-1", "db-2", "db-3"]
+    assert diagnosis.exit_code == Exit.FAILED
+    assert REJECTED in diagnosis.of("postgres-silent")[0].seen
+    assert diagnosis.unknown > 10
+    # Two checks find a notice, and this one three
+    assert diagnosis.passed + diagnosis.unknown == len(catalogue.ALL) - 3
+    assert diagnosis.document()["unknown"] == diagnosis.unknown
+
+
+def one_query_fails(world: World) -> None:
+    world.silence("db-2", world.ask.views.node, 'could not open file "global/pg_control"')
+
+
+def refused_superuser(world: World) -> None:
+    for host in world.context.db_names:
+        world.mute(host, 'port 5432: password authentication failed for user "kb_admin"')
+
+
+def stopped_node(world: World) -> None:
+    world.stop("db-2", "patroni")
+
+
+def starting_node(world: World) -> None:
+    world.mute("db-2", "port 5432: the database system is starting up")
+    world.change("db-2", world.ask.node, state="starting")
+
+
+@pytest.mark.parametrize(
+    ("apply", "expected"),
+    [
+        (one_query_fails, []),
+        (refused_superuser, [("cluster", "role-password")]),
+        (stopped_node, [("db-2", "container-stopped")]),
+        (starting_node, [("db-2", "postgres-down")]),
+        (lambda world: world.off("db-2"), [("db-2", "host-unreachable")]),
+    ],
+)
+def test_a_postgresql_whose_silence_has_a_name_is_not_called_silent(
+    apply: Break, expected: list[tuple[str, str]]
+) -> None:
+    world = World()
+    apply(world)
+    assert shown(world)[:1] == expected
+    assert not world.diagnose().of("postgres-silent")
+
+
+def test_a_password_that_another_role_has_changed_does_not_explain_the_silence_of_a_node() -> None:
+    world = World()
+    rejected(world)
+    world.role("kb_app", verifier=world.get("db-1", world.ask.roles)[REPLICATION_USER]["verifier"])
+    assert {id_ for _, id_ in shown(world)} >= {"postgres-silent", "role-password"}
 
 
 def test_a_changed_replication_password_explains_the_replicas() -> None:

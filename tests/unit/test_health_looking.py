@@ -5,20 +5,23 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
 from kbpg.cli.opening import PATIENCE
 from kbpg.errors import ConnectionLost, KbpgError
-from kbpg.facts import Fact, NotKnown
+from kbpg.facts import Fact, Knowledge, Login, NotKnown
 from kbpg.health import looking
 from kbpg.health.looking import Pass, look
 from kbpg.health.questions import LogsFact, Usage, UsageFact
 from kbpg.hosts.port import Output, Question, Reader
+from kbpg.patroni import NodeFact, NodeStatus
 from kbpg.raft import SETTLING, RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact
+from kbpg.resources.sql_facts import RowsFact
 from kbpg.secret import Secret
 
 DEADLINE = 0.4
@@ -204,6 +207,93 @@ def test_what_diagnose_waits_for_with_a_host_off_is_10_s() -> None:
     assert PATIENCE + looking.DEADLINE + looking.LOGS <= 10
     # An election is part of a pass, and so are the seconds in which members find out that the host is away, before it
     assert SETTLING + looking.ELECTION < looking.DEADLINE
+
+
+NODE, LOGIN = NodeFact(8008), Login("kb_admin", Secret("word"), "postgres", 5432)
+ROWS = [RowsFact(LOGIN, name, "select 1") for name in ("one", "two")]
+
+
+def running(state: str = "running") -> NodeStatus:
+    return NodeStatus(state, "replica", 1, "4.1.5", "1", False, False, True, ())
+
+
+class Answering:
+    """What stands in for `gather`: the answers of each look, the last of them for all that follow."""
+
+    def __init__(self, *looks: Mapping[str, object]) -> None:
+        self.looks, self.asked = list(looks), dict[str, int]()
+
+    def __call__(
+        self,
+        readers: Mapping[str, Reader],
+        knowledge: Knowledge,
+        wanted: Mapping[str, Sequence[Fact[object]]],
+    ) -> None:
+        for name, facts in wanted.items():
+            for fact in facts:
+                count = self.asked[fact.key] = self.asked.get(fact.key, 0) + 1
+                knowledge.put(name, {fact.key: self.looks[min(count, len(self.looks)) - 1][fact.key]})
+
+
+def said(node: object, *rows: object) -> dict[str, object]:
+    return {NODE.key: node, **{fact.key: row for fact, row in zip(ROWS, rows, strict=True)}}
+
+
+SILENCE = NotKnown("no answer within 5 s")
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "times"),
+    [
+        (said(running(), SILENCE, SILENCE), said(running(), (), ()), 2),
+        (said(running(), SILENCE, SILENCE), said(running("starting"), SILENCE, SILENCE), 2),
+        (said(running(), SILENCE, SILENCE), said(running(), SILENCE, SILENCE), 2),
+        (said(running(), SILENCE, ()), said(running(), (), ()), 1),
+        (said(running("stopped"), SILENCE, SILENCE), said(running(), (), ()), 1),
+        (said(NotKnown("nothing"), SILENCE, SILENCE), said(running(), (), ()), 1),
+    ],
+    ids=["slow", "starting", "silent", "one query", "stopped", "no Patroni"],
+)
+def test_a_postgresql_that_runs_and_answers_nothing_is_asked_once_more(
+    monkeypatch: pytest.MonkeyPatch, first: dict[str, object], later: dict[str, object], times: int
+) -> None:
+    """A slow one, or one that has just begun to start, is no silent one: what is said then counts."""
+    answers = Answering(first, later)
+    monkeypatch.setattr("kbpg.health.looking.gather", answers)
+    monkeypatch.setattr("kbpg.health.looking.LATER", 0.0)
+    facts = look({"db-1": Host(hangs=False)}, {"db-1": [NODE, *ROWS]})
+    assert set(answers.asked.values()) == {times}
+    counts = later if times == 2 else first
+    assert facts.known(NODE, "db-1") == (None if isinstance(counts[NODE.key], NotKnown) else counts[NODE.key])
+    for fact in ROWS:
+        assert facts.known(fact, "db-1") == (() if counts[fact.key] == () else None)
+
+
+def test_a_patroni_that_says_nothing_at_the_second_look_has_said_what_it_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = Answering(said(running(), SILENCE, SILENCE), said(SILENCE, (), ()))
+    monkeypatch.setattr("kbpg.health.looking.gather", answers)
+    monkeypatch.setattr("kbpg.health.looking.LATER", 0.0)
+    facts = look({"db-1": Host(hangs=False)}, {"db-1": [NODE, *ROWS]})
+    assert facts.get(NODE, "db-1") == running()
+    assert facts.get(ROWS[0], "db-1") == ()
+
+
+def test_the_second_look_waits_longer_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL that takes longer than a whole look may, on a machine that has other things to do, is not silent."""
+    first = said(running(), SILENCE, SILENCE)
+    answers = Answering(first, said(running(), (), ()))
+
+    def slow(readers: Mapping[str, Reader], knowledge: Knowledge, wanted: Any) -> None:
+        if answers.asked.get(ROWS[0].key):
+            time.sleep(3 * DEADLINE)
+        answers(readers, knowledge, wanted)
+
+    monkeypatch.setattr("kbpg.health.looking.gather", slow)
+    monkeypatch.setattr("kbpg.health.looking.LATER", 0.0)
+    facts = look({"db-1": Host(hangs=False)}, {"db-1": [NODE, *ROWS]}, deadline=DEADLINE)
+    assert facts.get(ROWS[0], "db-1") == ()
 
 
 def test_what_was_begun_is_not_asked_again() -> None:

@@ -110,7 +110,9 @@ def summary(diagnosis: Diagnosis) -> Line:
     parts = [f"{counts[Severity.CRITICAL]} critical"] if counts[Severity.CRITICAL] else []
     for severity in (Severity.WARNING, Severity.NOTICE):
         parts += [count(counts[severity], str(severity))] if counts[severity] else []
-    text = f"{', '.join([*parts, count(diagnosis.passed, 'check') + ' ok'])} ({diagnosis.seconds:.1f} s)"
+    parts.append(f"{count(diagnosis.passed, 'check')} ok")
+    parts += [f"{diagnosis.unknown} could not be judged"] if diagnosis.unknown else []
+    text = f"{', '.join(parts)} ({diagnosis.seconds:.1f} s)"
     if diagnosis.healthy:
         return Line(f"healthy: {text}", Style.GOOD)
     return Line(f"not healthy: {text}", _STYLES[diagnosis.worst])

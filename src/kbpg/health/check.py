@@ -107,7 +107,7 @@ class Check:
         try:
             found += (self._finding(snapshot, seen) for seen in self.examine(snapshot))
         except NotKnown:
-            # What could not be read is what other checks are about
+            # What could not be read is what other checks are about; `judge` does not count this one as passed
             pass
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             found.append(self._failed(error))

@@ -28,10 +28,14 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings, worst first and causes only, and how many checks found nothing; `seconds` for the pass."""
+    """The findings, worst first and causes only, and how many checks found nothing; `seconds` for the pass.
+
+    `unknown` are the checks that found nothing either, but lacked an answer: they are not among those that `passed`.
+    """
 
     findings: tuple[Finding, ...]
     passed: int
+    unknown: int = 0
     seconds: float = 0.0
     snapshot: Snapshot | None = dataclasses.field(default=None, repr=False, compare=False)
 
@@ -65,6 +69,7 @@ class Diagnosis:
             "healthy": self.healthy,
             "worst": str(self.worst),
             "ok": self.passed,
+            "unknown": self.unknown,
             "seconds": round(self.seconds, 3),
             "findings": [finding.document() for finding in self.findings],
         }
@@ -107,12 +112,15 @@ def judge(snapshot: Snapshot, checks: Sequence[Check] | None = None) -> Diagnosi
     chosen = catalogue.ALL if checks is None else checks
     mask = Redactor.of(snapshot.context).mask
     found: list[Finding] = []
-    passed = 0
+    passed = unknown = 0
     for check in chosen:
+        missed = snapshot.facts.missed
         findings = check.findings(snapshot)
-        passed += not findings
+        if not findings:
+            judged = snapshot.facts.missed == missed
+            passed, unknown = passed + judged, unknown + (not judged)
         found += (_masked(finding, mask) for finding in findings)
-    return Diagnosis(tuple(_sorted(_causes(found, chosen))), passed, snapshot=snapshot)
+    return Diagnosis(tuple(_sorted(_causes(found, chosen))), passed, unknown, snapshot=snapshot)
 
 
 def _causes(found: Sequence[Finding], checks: Sequence[Check]) -> list[Finding]:

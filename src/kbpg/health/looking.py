@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from kbpg.engine.gather import gather
-from kbpg.facts import Fact, Facts, Knowledge, NotKnown, ShellFact, SqlFact
+from kbpg.facts import Fact, Facts, Knowledge, Login, NotKnown, ShellFact, SqlFact
 from kbpg.health.questions import LogsFact, NeighboursFact
 from kbpg.hosts.port import Reader
 from kbpg.model import CLUSTER, CONTROLLER
+from kbpg.patroni import NodeFact
 from kbpg.raft import RaftFact, RaftStatus
 from kbpg.resources.docker import ContainersFact, ImagesFact
 from kbpg.resources.preflight.system import SystemFact
@@ -31,6 +32,12 @@ ELECTION = 2.0
 (raftMaxTimeout, pysyncobj/config.py). What lasts longer is seen all the same."""
 PAUSE = 0.25
 """Seconds between two such questions."""
+
+LATER = 2.0
+"""Seconds after which a PostgreSQL that gave kbpg no answer, while it answered Patroni, is asked once more."""
+UNHURRIED = 10.0
+"""Seconds that it has for that: twice what libpq waits for a connection (`sql.CONNECT_TIMEOUT`). Nothing else but its
+Patroni is asked then: to be slow is not to be silent."""
 
 Wanted = Mapping[str, Sequence[Fact[object]]]
 _OF_DOCKER = (ContainersFact, ImagesFact, LogsFact, NeighboursFact, SystemFact)
@@ -77,9 +84,10 @@ def look(
 ) -> Facts:
     """Ask everything side by side, but what was `begun` just now, and return what was answered in `deadline` seconds.
 
-    In these, members of Raft that are amid an election are asked again. What hangs goes on in threads that end with
-    the connections; nothing they say later is looked at. Raises what is no answer of a host, such as the `KbpgError`
-    of a journal that cannot be written.
+    In these, members of Raft that are amid an election are asked again. After them, a PostgreSQL that answers Patroni
+    and not kbpg is, which takes up to `LATER` + `UNHURRIED` seconds longer. What hangs goes on in threads that end
+    with the connections; nothing they say later is looked at. Raises what is no answer of a host, such as the
+    `KbpgError` of a journal that cannot be written.
     """
     going = begun or Pass()
     going.forget_old()
@@ -90,7 +98,16 @@ def look(
     knowledge = going.answers(ends, deadline)
     for name, status in elected.items():
         knowledge.put(name, {raft[name].key: status})
-    return Facts(knowledge, CLUSTER)
+    seen = Facts(knowledge, CLUSTER)
+    silent = {name: found for name, facts in wanted.items() if (found := _silent(seen, name, facts))}
+    if silent:
+        time.sleep(LATER)
+        again = Pass()
+        again.ask(readers, silent)
+        newer = again.answers(time.monotonic() + UNHURRIED, UNHURRIED)
+        _keep_nodes(newer, silent)
+        knowledge.take(newer)
+    return seen
 
 
 def _elected(
@@ -118,6 +135,33 @@ def _elected(
         found |= said(again, ends)
         leaders = {status.leader for status in found.values()}
     return found
+
+
+def _silent(seen: Facts, host: str, facts: Sequence[Fact[object]]) -> list[Fact[object]]:
+    """Return what to ask a host whose PostgreSQL runs, says Patroni, and answers nothing of what a login asks: all of
+    that login's, and Patroni. Nothing where none is silent."""
+    nodes = [fact for fact in facts if isinstance(fact, NodeFact)]
+    if not any((node := seen.known(fact, host)) and node.runs for fact in nodes):
+        return []
+    logins: dict[Login, list[SqlFact[object]]] = {}
+    for fact in facts:
+        if isinstance(fact, SqlFact):
+            logins.setdefault(fact.login, []).append(fact)
+    lost = [
+        each for asked in logins.values() if not any(_answers(seen, f, host) for f in asked) for each in asked
+    ]
+    return [*nodes, *lost] if lost else []
+
+
+def _answers(seen: Facts, fact: Fact[object], host: str) -> bool:
+    return not isinstance(_answer(seen.at(host), fact), NotKnown)
+
+
+def _keep_nodes(newer: Knowledge, asked: Wanted) -> None:
+    """Let what Patroni said before stand where it now says nothing: it was asked for the sake of PostgreSQL."""
+    later = Facts(newer, CLUSTER)
+    for name, facts in asked.items():
+        newer.drop(name, {f.key for f in facts if isinstance(f, NodeFact) and not _answers(later, f, name)})
 
 
 class _Job(threading.Thread):

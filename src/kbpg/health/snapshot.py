@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kbpg.engine.compare import Comparison, compare
-from kbpg.facts import Fact, Facts, NotKnown
+from kbpg.facts import CountedFacts, Fact, Facts, NotKnown
 from kbpg.haproxy import Server
 from kbpg.health.asking import Items, Questions, placed, wanted
 from kbpg.health.looking import DEADLINE, Pass, look
@@ -56,7 +56,8 @@ class Snapshot:
         unreachable: Mapping[str, HostError] | None = None,
         taken: float | None = None,
     ) -> None:
-        self.context, self.facts, self.placed, self.taken = context, facts, items, taken
+        self.context, self.placed, self.taken = context, items, taken
+        self.facts = CountedFacts(facts)
         self.inventory = context.inventory
         self.unreachable: Mapping[str, HostError] = unreachable or {}
         self.ask = Questions.of(context)
@@ -171,6 +172,7 @@ class Snapshot:
         fact = self._logs_fact(host)
         if not self.facts.asked(fact, host):
             self.unread.add(host)
+            return ()
         return (self.facts.known(fact, host) or {}).get(container, ())
 
     def with_logs(self, readers: Mapping[str, Reader], deadline: float = DEADLINE) -> Snapshot:
@@ -187,7 +189,7 @@ class Snapshot:
     def _logs_fact(self, host: str) -> LogsFact:
         return LogsFact(self.containers_fact(host).names)
 
-    @cached_property
+    @property
     def leaders(self) -> list[str]:
         """Return the hosts that say of themselves that they lead."""
         return [name for name in self.db if (node := self.node(name)) and node.leads]
@@ -231,7 +233,9 @@ class Snapshot:
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
                 # Answers that no resource was written for: `check-failed` of other checks tells of them
                 self._comparisons[key] = None
-        return self._comparisons[key]
+        found = self._comparisons[key]
+        self.facts.missed += found is None or found.unknown
+        return found
 
     def settings(self, host: str) -> dict[str, tuple[str, str, bool]]:
         """Return PostgreSQL's settings by name: value, unit, whether a restart is pending."""

@@ -132,7 +132,7 @@ def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
     """Yield the nodes whose Patroni answers and whose PostgreSQL does not run."""
     for host in snapshot.db:
         node = snapshot.node(host)
-        if not node or node.state in ("running", "streaming", "in archive recovery", CREATING):
+        if not node or node.runs or node.state == CREATING:
             continue
         yield Seen(
             host,
@@ -141,6 +141,25 @@ def postgres_down(snapshot: Snapshot) -> Iterable[Seen]:
             "{kbpg} resume" if node.paused else snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
             severity=Severity.WARNING if "starting" in node.state else None,
         )
+
+
+def postgres_silent(snapshot: Snapshot) -> Iterable[Seen]:
+    """Yield the nodes whose PostgreSQL answers Patroni, and kbpg's superuser nothing at all.
+
+    That is judged after a second look (`looking.look`). A password that is refused is what `role-password` tells.
+    """
+    for host in snapshot.db:
+        node, why = snapshot.node(host), snapshot.why_not(snapshot.ask.views.node, host)
+        if not node or not node.runs or "authentication failed" in why:
+            continue
+        if all(snapshot.why_not(fact, host) for fact in snapshot.ask.views.on_db()):
+            yield Seen(
+                host,
+                f"Patroni says `{node.state}`, but PostgreSQL gives kbpg no answer: {why}",
+                last_lines(snapshot, host, PATRONI),
+                snapshot.on_host(host, f"docker logs --tail 50 {PATRONI}"),
+                severity=Severity.WARNING if snapshot.fresh(host, PATRONI) else None,
+            )
 
 
 def versions(snapshot: Snapshot) -> Iterable[Seen]:
@@ -197,6 +216,17 @@ CHECKS = (
             "replica-foreign",
             "replica-password",
         ),
+    ),
+    Check(
+        "postgres-silent",
+        "PostgreSQL does not answer kbpg",
+        Severity.CRITICAL,
+        "it answers Patroni over its socket, and nothing that comes over the network as the superuser: others may be "
+        "kept out as well, and nothing in it is looked at, or mended",
+        "docker logs --tail 50 patroni",
+        postgres_silent,
+        explained_by=CONTAINER_FAULT,
+        part=PATRONI,
     ),
     Check(
         "leader-disagreement",
