@@ -308,6 +308,7 @@ class Database:
         self.connections: list[tuple[str, str, bool]] = []
         self.refuses: Exception | None = None
         self.rows: dict[str, list[tuple[Any, ...]] | Exception] = {}
+        self.closed = False
 
     @contextmanager
     def connect(self, reader: Reader, login: Login, *, pooled: bool = False) -> Iterator[Database]:
@@ -319,6 +320,7 @@ class Database:
     def execute(self, query: bytes) -> Database:
         found = self.rows[query.decode()]
         if isinstance(found, Exception):
+            self.closed = type(found) is psycopg.OperationalError
             raise found
         self._last = found
         return self
@@ -351,15 +353,22 @@ def test_each_login_is_one_connection(database: Database) -> None:
     ]
 
 
-def test_a_query_that_is_refused_leaves_the_others(database: Database) -> None:
-    database.rows = {
-        "bad": errors.UndefinedTable('relation "x" does not exist'),
-        "none": [],
-        "good": [(1,)],
-    }
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.UndefinedTable('relation "x" does not exist'),
+        errors.QueryCanceled("canceling statement due to statement timeout"),
+        errors.LockNotAvailable("canceling statement due to lock timeout"),
+        errors.UndefinedFile('could not open file "pg_hba.conf": No such file or directory'),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_query_that_is_refused_leaves_the_others(database: Database, error: psycopg.Error) -> None:
+    """The last three are psycopg's OperationalError, as the loss of a connection is, which goes on here."""
+    database.rows = {"bad": error, "none": [], "good": [(1,)]}
     facts = {name: Rows(SUPERUSER, name) for name in database.rows}
     knowledge = gathered(hosts(["db-1"]), {"db-1": list(facts.values())})
-    assert reason(knowledge, "db-1", facts["bad"]) == 'relation "x" does not exist'
+    assert reason(knowledge, "db-1", facts["bad"]) == str(error)
     assert reason(knowledge, "db-1", facts["none"]).startswith("unexpected answer (IndexError")
     assert knowledge.get("db-1", facts["good"].key) == 1
 

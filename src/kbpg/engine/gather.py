@@ -163,8 +163,9 @@ def _query(connection: Any, fact: SqlFact[object]) -> object:
 
     try:
         rows = sql.ask(connection, fact.query)
-    except psycopg.OperationalError:
-        raise
     except psycopg.Error as error:
+        # What a server refuses may be an OperationalError too: a query cancelled, a lock not had, a file missing
+        if connection.closed:
+            raise
         return NotKnown(sql.short(error))
     return _attempt(lambda: fact.parse(rows))
