@@ -28,12 +28,15 @@ class Seen:
 
 
 def pause(site: Site) -> Seen:
-    """Switch automatic failover off and wait until every node says so. Raises `HostError`, `NotConverged`."""
+    """Switch automatic failover off and wait until every node that answers says so.
+
+    Raises `HostError`; `NotConverged` where one says otherwise at the deadline, or none says anything.
+    """
     return _set(site, paused=True)
 
 
 def resume(site: Site) -> Seen:
-    """Switch automatic failover on again and wait until every node says so. Raises like `pause`."""
+    """Switch automatic failover on again and wait until every node that answers says so. Raises like `pause`."""
     return _set(site, paused=False)
 
 
@@ -50,16 +53,22 @@ def _set(site: Site, *, paused: bool) -> Seen:
     changed = any(facts.get(node, name).paused is not paused for name in answering)
     if changed:
         _change(site, answering[0], paused=paused)
-    odd = differing(site, node, answering, paused)
     ends = time.monotonic() + 2 * site.context.inventory.timers.loop_wait + RELOAD_MARGIN
-    while odd and time.monotonic() < ends:
+    while True:
+        odd, silent = differing(site, node, paused)
+        # Who answered before may be busy with just this
+        if not (odd or silent.keys() & {*answering}) or time.monotonic() >= ends:
+            break
         time.sleep(INTERVAL)
-        odd = differing(site, node, answering, paused)
+    confirmed = tuple(name for name in names if name not in odd and name not in silent)
+    wanted = "paused" if paused else "not paused"
     if odd:
-        wanted = "paused" if paused else "not paused"
         raise NotConverged(f"{', '.join(odd)} does not say that Patroni is {wanted}", hint="kbpg raft status")
-    silent = {name: why for name, why in _said(facts, node, names).items() if name not in answering}
-    return Seen(paused, changed, tuple(answering), silent)
+    if not confirmed:
+        raise NotConverged(
+            f"no node says that Patroni is {wanted}", detail=tuple(silent.values()), hint="kbpg raft status"
+        )
+    return Seen(paused, changed, confirmed, silent)
 
 
 def _change(site: Site, host: str, *, paused: bool) -> None:
@@ -72,10 +81,13 @@ def _change(site: Site, host: str, *, paused: bool) -> None:
         raise
 
 
-def differing(site: Site, node: NodeFact, names: list[str], paused: bool) -> list[str]:
-    """Return which of `names` say that Patroni is paused, or is not, other than `paused`."""
+def differing(site: Site, node: NodeFact, paused: bool) -> tuple[list[str], dict[str, str]]:
+    """Look, and return which nodes say that Patroni is paused, or is not, other than `paused`; and which say nothing,
+    with the reason. Those agree with nobody."""
+    names = site.context.db_names
     facts = site.look(dict.fromkeys(names, (node,)))
-    return [name for name in names if (found := facts.known(node, name)) and found.paused is not paused]
+    odd = [name for name in names if (found := facts.known(node, name)) and found.paused is not paused]
+    return odd, _said(facts, node, names)
 
 
 def _said(facts: Facts, node: NodeFact, names: list[str]) -> dict[str, str]:

@@ -123,10 +123,19 @@ def rotate(site: Site, write: Write, manner: Manner) -> list[str]:
 
 
 def _require_unpaused(site: Site) -> None:
-    """Raise `Refused` under Patroni's pause: a Patroni that starts then leaves PostgreSQL stopped (patroni/ha.py)."""
-    node = NodeFact(site.context.inventory.ports.patroni)
-    if differing(site, node, site.context.db_names, paused=False):
+    """Raise `Refused` under Patroni's pause: a Patroni that starts then leaves PostgreSQL stopped (patroni/ha.py).
+
+    The pause is the cluster's: one node's word is enough, and one that is away may be the next to be mended. Where no
+    node says anything it is not known. Raises `NotConverged` then.
+    """
+    names, node = site.context.db_names, NodeFact(site.context.inventory.ports.patroni)
+    odd, silent = differing(site, node, paused=False)
+    if odd:
         raise Refused("Patroni is paused: no node may be restarted now", hint=f"kbpg resume, then {RESUME}")
+    if len(silent) == len(names):
+        raise NotConverged(
+            "no node says whether Patroni is paused", detail=tuple(silent.values()), hint="kbpg diagnose"
+        )
 
 
 def _answered(site: Site) -> Sides:
