@@ -764,6 +764,12 @@ def rebuild_left(world: World) -> None:
         world.stop(name, "patroni")
 
 
+def damaged_amid_rebuild(world: World) -> None:
+    """To give the data back to its owner would start Patroni, with the consensus that it remembers."""
+    wrong_mode(world)
+    rebuild_left(world)
+
+
 def hand_made(world: World) -> None:
     """Its own containers and configuration; the data is the same, and no record tells of kbpg."""
     world.nobodys()
@@ -986,6 +992,7 @@ CASES: tuple[tuple[Break, list[tuple[str, str]], Severity, Action | None], ...] 
     (restarting, [("proxy-2", "container-restarting")], CRITICAL, Action.APPLY_STEP),
     (old, [("db-3", "container-old")], WARNING, Action.APPLY_STEP),
     (rebuild_left, [("cluster", "raft-rebuild-unfinished")], CRITICAL, None),
+    (damaged_amid_rebuild, [("cluster", "raft-rebuild-unfinished")], CRITICAL, None),
     (hand_made, [("cluster", "cluster-unmanaged")], WARNING, None),
     (half_adopted, [("cluster", "cluster-unmanaged")], WARNING, None),
     (by_hand, [("db-3", "container-unmanaged")], WARNING, Action.APPLY_STEP),

@@ -13,10 +13,13 @@ import pytest
 from kbpg.engine.site import Site
 from kbpg.errors import CommandFailed, CommandTimeout, HostError, NotConverged, Refused
 from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.health.finding import Action, Repair
+from kbpg.health.repair import acts
 from kbpg.hosts.fake import FakeHost
 from kbpg.hosts.port import Output
 from kbpg.layout import layout
 from kbpg.operations import reinit
+from kbpg.operations.raft_note import rebuild_note
 from kbpg.operations.reinit import reinitialize, restart_patroni, set_aside, start_container
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeStatus, Replica
@@ -24,6 +27,7 @@ from kbpg.raft import RaftStatus
 from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.file import FileState
 from kbpg.resources.foreign import DataState
+from kbpg.steps import ALL
 
 from .fake_docker import with_docker
 from .small_cluster import DATABASES, context
@@ -44,6 +48,8 @@ class Cluster:
     answers: bool = False
     recovers: bool = True
     silent: bool = False
+    rebuilding: str = ""
+    """The host that has the note of a rebuild that was left half-way."""
     data: DataState = WHOLE
     record: str = RECORD
     started: list[str] = field(default_factory=lambda: [""])
@@ -79,6 +85,7 @@ class Cluster:
             watch._self.key: ((name != self.leader, "7"),) if up else NotKnown("no answer"),
             watch._room.key: (GB, self.free),
             watch._data.key: self.data,
+            rebuild_note(CONTEXT).key: FileState("0:0", 0o600, "", "{}") if name == self.rebuilding else None,
             watch._record.key: FileState("0:0", 0o600, "", self.record),
             DB_CONTAINERS.key: NotKnown("Docker does not answer") if self.silent else dict(host.containers),
         }
@@ -266,6 +273,41 @@ def test_docker_that_does_not_answer_is_an_error_of_its_host(
     with pytest.raises(HostError, match="db-2: Docker does not answer"):
         act(cluster.site(), "db-2")
     assert cluster.did() == []
+
+
+def own_data(site: Site, host: str) -> str:
+    repair = Repair(
+        Action.OWN_DATA, host, "own it", parameters={"path": PATHS.pgdata, "container": "patroni"}
+    )
+    return acts.perform(acts.Bench(site, None, ALL), repair)
+
+
+def by_repair(site: Site, host: str) -> str:
+    repair = Repair(Action.START_CONTAINER, host, "start it", parameters={"container": "patroni"})
+    return acts.perform(acts.Bench(site, None, ALL), repair)
+
+
+@pytest.mark.parametrize("noted", DATABASES)
+@pytest.mark.parametrize("act", [set_aside, restart_patroni, by_repair, own_data])
+def test_nothing_starts_patroni_while_a_rebuild_of_the_consensus_is_not_finished(
+    cluster: Cluster, act: Callable[[Site, str], str], noted: str
+) -> None:
+    """It may remember the old consensus, and make a second cluster with others that do."""
+    cluster.rebuilding = noted
+    cluster.hosts["db-2"].containers["patroni"] = {"State": {"Status": "exited"}}
+    with pytest.raises(
+        Refused, match=f"rebuild of the consensus is not finished .noted on {noted}"
+    ) as refused:
+        act(cluster.site(), "db-2")
+    assert refused.value.hint == "kbpg raft rebuild"
+    assert cluster.did() == []
+
+
+def test_another_container_is_started_all_the_same(cluster: Cluster) -> None:
+    cluster.rebuilding = "db-2"
+    cluster.hosts["db-2"].containers["haproxy"] = {"State": {"Status": "exited"}}
+    start_container(cluster.site(), "db-2", "haproxy")
+    assert cluster.did() == ["docker start"]
 
 
 def test_a_replica_that_does_not_come_back_is_said_with_its_log(

@@ -14,6 +14,7 @@ from kbpg.hosts.by_hand import ssh_command
 from kbpg.layout import PATRONI, PATRONI_STOP, layout
 from kbpg.operations.guards import Standing, needed, why_no_room, why_not_away, why_not_replace
 from kbpg.operations.patroni_change import change_by_rest
+from kbpg.operations.raft_note import refuse_amid_rebuild
 from kbpg.operations.standing import Watch
 from kbpg.patroni import NodeFact, streaming_of
 from kbpg.raft_admin import addresses
@@ -141,6 +142,7 @@ def _room(seen: Standing, *, keep: bool) -> None:
 
 def _away(site: Site, watch: Watch, seen: Standing) -> None:
     member = addresses(site.context)[seen.host]
+    refuse_amid_rebuild(site, seen.host)
     if why := why_not_away(seen.host, member, seen.leaders, watch.statuses(site)):
         raise Refused(f"Patroni on {seen.host} is not stopped: {why}", hint="kbpg raft status")
 
@@ -191,8 +193,8 @@ def await_streaming(
 def restart_patroni(site: Site, host: str) -> str:
     """Restart the Patroni container of the replica `host` and return what was done.
 
-    Raises `Refused` where it leads, where nobody does, or where Raft would have no quorum without it
-    (`why_not_away`); `HostError`, `NotConverged`.
+    Raises `Refused` where it leads, where nobody does, where Raft would have no quorum without it
+    (`why_not_away`), or where a rebuild of the consensus is not finished; `HostError`, `NotConverged`.
     """
     watch = Watch(site.context, host)
     _away(site, watch, watch.look(site))
@@ -204,7 +206,12 @@ def restart_patroni(site: Site, host: str) -> str:
 
 
 def start_container(site: Site, host: str, name: str) -> str:
-    """Start, or wake, a container as it is and return what was done. Raises `HostError`."""
+    """Start, or wake, a container as it is and return what was done.
+
+    Raises `HostError`; `Refused` for Patroni's while a rebuild of the consensus is not finished.
+    """
+    if name == PATRONI:
+        refuse_amid_rebuild(site, host)
     fact = DB_CONTAINERS if host in site.context.db_names else ContainersFact((name,))
     found = _containers(site, host, fact).get(name)
     if found is None:

@@ -112,7 +112,7 @@ CHECKS = (
         "PostgreSQL refuses to start on a data directory that others may read or that is not its own",
         "{kbpg} step 01 --limit {host}",
         permissions,
-        explained_by=HOST_FAULT,
+        explained_by=(*HOST_FAULT, "raft-rebuild-unfinished"),
     ),
     Check(
         "data-unreadable",

@@ -20,6 +20,7 @@ from kbpg.operations.patroni_change import change_by_rest
 from kbpg.operations.pausing import resume
 from kbpg.operations.raft_log import renew
 from kbpg.operations.raft_members import remove_member
+from kbpg.operations.raft_note import refuse_amid_rebuild
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.pki import demand_written
@@ -101,6 +102,7 @@ def await_streaming_or_lead(site: Site, host: str) -> None:
 def _own_data(bench: Bench, repair: Repair) -> str:
     """Step 01 sets owner and mode; a Patroni that has given up is started again, one that runs is left alone."""
     site, host = bench.site, repair.host
+    refuse_amid_rebuild(site, host)
     given = Repair(Action.APPLY_STEP, host, repair.will, parameters={"step": "01"})
     said = _apply_step(bench, given)
     found = site.look({host: (DB_CONTAINERS,)}).get(DB_CONTAINERS, host).get(PATRONI)
