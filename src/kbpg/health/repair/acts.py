@@ -24,6 +24,7 @@ from kbpg.operations.raft_note import refuse_amid_rebuild
 from kbpg.operations.reinit import await_streaming, reinitialize, restart_patroni, start_container
 from kbpg.patroni import NodeFact, leader_of
 from kbpg.pki import demand_written
+from kbpg.render import sql_identifier
 from kbpg.resources.docker import DB_CONTAINERS
 
 PATIENCE = 10.0
@@ -175,15 +176,17 @@ def _resume_replay(bench: Bench, repair: Repair) -> str:
 
 
 def _resume_pooler(bench: Bench, repair: Repair) -> str:
-    """RESUME of the whole, RESUME and ENABLE of each database that is held: PgBouncer refuses what is not needed."""
+    """RESUME of the whole, RESUME and ENABLE of each database that is held: the first leaves those paused that were
+    paused by name, and PgBouncer refuses what is not needed (admin.c)."""
     context, host = bench.site.context, repair.host
     fact = PoolerFact(pooler.console(context))
     shown = bench.site.look({host: (fact,)}).get(fact, host)
     words = ["RESUME"] if shown.state.get("paused") == "yes" else []
     for row in shown.databases:
         held = {key for key in ("paused", "disabled") if str(row.get(key, 0)) not in ("0", "", "None", "no")}
-        words += [f"RESUME {row['name']}"] if "paused" in held and not words else []
-        words += [f"ENABLE {row['name']}"] if "disabled" in held else []
+        name = sql_identifier(str(row["name"]))
+        words += [f"RESUME {name}"] if "paused" in held else []
+        words += [f"ENABLE {name}"] if "disabled" in held else []
     for text in words:
         pooler.command(context, bench.site.hosts[host], text)
     return f"{', '.join(words) or 'nothing was held any more'} on {host}"
