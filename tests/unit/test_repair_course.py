@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from kbpg.errors import HostError, Refused
+from kbpg.health.check import HOST_FAULT
 from kbpg.health.diagnose import Diagnosis
 from kbpg.health.finding import Action, Finding, Repair, Severity
 from kbpg.health.repair.course import SETTLE, Attempt, Course, Verdict
+from kbpg.model import CLUSTER
 
 
 def finding(id_: str, host: str = "db-2", *, can: bool = True, step: str = "02") -> Finding:
@@ -116,6 +120,34 @@ def test_a_finding_that_went_away_in_spite_of_an_error_counts_as_mended() -> Non
 
     world.act = act  # type: ignore[method-assign]
     assert world.run() == [("a", Verdict.MENDED)]
+
+
+@pytest.mark.parametrize(
+    ("of", "lost", "verdict"),
+    [
+        ("db-2", "db-2", Verdict.FAILED),
+        ("db-2", "db-3", Verdict.MENDED),
+        (CLUSTER, "db-2", Verdict.FAILED),
+    ],
+)
+@pytest.mark.parametrize("fault", HOST_FAULT)
+def test_a_finding_that_the_loss_of_its_host_hides_was_not_mended(
+    of: str, lost: str, verdict: Verdict, fault: str
+) -> None:
+    """The repair itself failed with the connection: nobody has seen that it did anything."""
+    world = World(names(finding("a", of)))
+
+    def act(repair: Repair) -> str:
+        world.findings = [finding(fault, lost, can=False)]
+        raise HostError(lost, "the connection was lost")
+
+    world.act = act  # type: ignore[method-assign]
+    assert world.run() == [("a", verdict)]
+
+
+def test_what_was_done_without_an_error_is_mended_though_a_host_is_away() -> None:
+    away = finding("host-unreachable", can=False)
+    assert World(names(finding("a"), away)).run() == [("a", Verdict.MENDED)]
 
 
 def test_a_healthy_cluster_is_looked_at_once() -> None:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from kbpg.engine.unexpected import explained
 from kbpg.errors import KbpgError, Refused
 from kbpg.facts import NotKnown
+from kbpg.health.check import HOST_FAULT
 from kbpg.health.diagnose import Diagnosis
 from kbpg.health.finding import Finding, Repair, Severity
+from kbpg.model import CLUSTER
 
 SETTLE = 20.0
 """Seconds for a finding to be gone after its repair: views of the cluster are a few of Patroni's loops old."""
@@ -139,8 +141,14 @@ def _kind(repair: Repair) -> Kind:
 
 
 def _verdict(finding: Finding, after: Diagnosis, error: KbpgError | None) -> Verdict:
-    if finding.key not in _open(after):
+    if finding.key not in _open(after) and not (error and _hidden(finding, after)):
         return Verdict.MENDED
     if isinstance(error, Refused):
         return Verdict.REFUSED
     return Verdict.FAILED if error else Verdict.USELESS
+
+
+def _hidden(finding: Finding, after: Diagnosis) -> bool:
+    """Return whether a fault of its host, of any for one of the cluster, may be why a finding is no longer shown."""
+    faults = {each.host for each in after.of(*HOST_FAULT)}
+    return bool(faults if finding.host == CLUSTER else faults & {finding.host, *finding.about})
