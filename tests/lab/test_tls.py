@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -168,6 +169,38 @@ def test_a_renewal_that_was_killed_is_finished_by_the_next_run(
     assert (seen.errors, seen.lost) == ((), 0)
     assert secure.kbpg("plan", inventory=modes["require"]).code == 0
     assert_served(secure, serials(secure))
+
+
+@pytest.mark.timeout(900)
+def test_the_cluster_gets_a_new_authority_under_load(secure: Lab, modes: dict[str, Path]) -> None:
+    """The four steps of docs/tls.md, "What to back up", for an authority whose key has leaked."""
+    pki = secure.directory / "credentials" / "pki"
+    aside, before = pki.with_name("pki.leaked"), serials(secure)
+    former = secure.ca.read_bytes()
+    try:
+        with writing(secure) as load:
+            load.go_on_for(1)
+            secure.apply(modes["off"])
+            pki.rename(aside)
+            for hosts, program in ((DB, "patroni"), (PROXIES, "pgbouncer")):
+                secure.everywhere(f"rm /opt/keybuzz/{program}/tls/ca.crt", hosts)
+            secure.apply(modes["off"])
+            secure.apply(modes["require"])
+            load.go_on_for(1)
+            seen = load.stop()
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(f"\na new authority: {seen}")
+    assert (seen.errors, seen.lost) == ((), 0)
+    assert secure.ca.read_bytes() != former
+    assert not set(before.values()) & set(serials(secure).values())
+    assert_served(secure, serials(secure))
+    assert {outcome for outcome, _ in verdicts(secure, modes["require"]).values()} == {"passed"}
+    old = secure.directory / "former.crt"
+    old.write_bytes(former)
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        secure.connect(PROXIES[0], 6432, sslmode="verify-full", sslrootcert=str(old))
+    old.unlink()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbpg.facts import REFUSED
 from kbpg.health.check import CONTAINER_FAULT, HOST_FAULT, LEADERLESS, NODE_FAULT, Check, Seen
 from kbpg.health.checks.containers import last_lines
 from kbpg.health.finding import Action, Repair, Severity
@@ -150,7 +151,7 @@ def postgres_silent(snapshot: Snapshot) -> Iterable[Seen]:
     """
     for host in snapshot.db:
         node, why = snapshot.node(host), snapshot.why_not(snapshot.ask.views.node, host)
-        if not node or not node.runs or "authentication failed" in why:
+        if not node or not node.runs or REFUSED in why:
             continue
         if all(snapshot.why_not(fact, host) for fact in snapshot.ask.views.on_db()):
             yield Seen(
