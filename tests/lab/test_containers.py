@@ -169,7 +169,7 @@ def limits(lab: Lab, memory: int | str, path: str, **haproxy: int) -> Path:
 def test_a_changed_limit_reaches_the_running_containers(cluster: Lab) -> None:
     """More, together with the connections that it is for, then none, then as it was: nobody is cut off."""
     all_limits = {(host, f"memory:{name}") for host, name in PROGRAMS}
-    more = limits(cluster, "2GB", "more-memory.yaml", max_connections=12000)
+    more = limits(cluster, "2GB", "more-memory.yaml", max_connections=8000)
     before = cluster.started()
     with cluster.connect("haproxy-01", 5432) as direct, cluster.connect("haproxy-01", 6432) as pooled:
         backend = direct.execute("select pg_backend_pid()").fetchone()
@@ -190,7 +190,7 @@ def test_a_changed_limit_reaches_the_running_containers(cluster: Lab) -> None:
         assert {kept(cluster, host, name) for host, name in PROGRAMS} == {2 << 30}
         assert cluster.kbpg("plan", inventory=more).code == 0
 
-        none = limits(cluster, 0, "no-limit.yaml", max_connections=12000)
+        none = limits(cluster, 0, "no-limit.yaml", max_connections=8000)
         done = cluster.kbpg("apply-all", "--json", inventory=none)
         assert cluster.changed(done) == all_limits, done.everything
         assert min(kept(cluster, host, name) for host, name in PROGRAMS) >= 1 << 60

@@ -38,8 +38,11 @@ SECRETS = "secrets.yml"
 WATCHDOG = "watchdog.py"
 """Starts Patroni, and ends a leader whose Patroni stands still: docs/adr/0016-watchdog.md."""
 RELOAD_POSTGRESQL = '[ ! -e "$PGDATA/postmaster.pid" ] || kill -HUP "$(head -n 1 "$PGDATA/postmaster.pid")"'
-TRANSPORT_DEADLINE = 15.0
-"""Seconds for Patroni to load its files: it does so in its next round, `loop_wait` seconds later at most."""
+ROUND_MARGIN = 1.0
+"""Seconds by which a round of Patroni may be late before a reload that was asked for counts as done."""
+TRANSPORT_MARGIN = 10.0
+"""Seconds besides two rounds of Patroni for its REST API to speak as its files say."""
+FORMER = "it still shows its former certificate"
 SHM_SIZE = 8 << 30
 """Bytes of /dev/shm, a limit and not a reservation: a parallel HNSW build takes all of `maintenance_work_mem` there
 at once (up to 2 GB, tuning.py), and parallel hash joins their `work_mem` each."""
@@ -203,9 +206,12 @@ def _reload(context: Context, site: Site) -> None:
 def _await_transport(context: Context, site: Site) -> None:
     """Wait until the REST API speaks as its files say: it loads them in Patroni's next round. Raises `HostError`.
 
-    Where they have another certificate, too: it closes its port to take it, and whoever asks then hears nobody.
+    Where they have another certificate, too: it closes its port to take it, and whoever asks then hears nobody. It
+    takes none in a round that finds its configuration changed as well (`local or sighup and
+    reload_local_certificate()`, patroni/__main__.py, 4.1.5), so after such a round it is asked to reload once more.
     """
-    ends = time.monotonic() + TRANSPORT_DEADLINE
+    one_round = context.inventory.timers.loop_wait + ROUND_MARGIN
+    began = asked = time.monotonic()
     while True:
         try:
             problem = _behind(
@@ -215,8 +221,12 @@ def _await_transport(context: Context, site: Site) -> None:
                 return
         except OSError as error:
             problem = str(error) or type(error).__name__
-        if time.monotonic() > ends:
+        now = time.monotonic()
+        if now - began > 2 * one_round + TRANSPORT_MARGIN:
             raise HostError(site.place, f"Patroni's REST API did not take its new settings: {problem}")
+        if problem == FORMER and now - asked > one_round:
+            site.host.run(signalled(PATRONI, "HUP"))
+            asked = now
         time.sleep(0.2)
 
 
@@ -225,7 +235,7 @@ def _behind(context: Context, host: str, shown: str | None) -> str:
     if (shown is not None) != context.transport.rest:
         return "it still speaks TLS" if shown else "it does not speak TLS"
     own = "".join(context.pki.hosts[host].certificate.decode().split())
-    return "" if not shown or "".join(shown.split()) in own else "it still shows its former certificate"
+    return "" if not shown or "".join(shown.split()) in own else FORMER
 
 
 def _started_since(context: Context, site: Site) -> bool:
