@@ -13,7 +13,7 @@ from tests.lab.test_findings import power
 
 pytestmark = [pytest.mark.lab, pytest.mark.faults]
 
-CERTIFICATES = {"db": "/opt/keybuzz/patroni/tls/server.crt", "haproxy": "/opt/keybuzz/haproxy/tls/server.crt"}
+CERTIFICATES = {"db": "/opt/keybuzz/patroni/tls/server.crt", "haproxy": "/opt/keybuzz/haproxy/tls/server.pem"}
 STARTED = "docker inspect --format '{{.Name}} {{.State.StartedAt}}' $(docker ps -q)"
 
 
@@ -100,9 +100,10 @@ def test_a_node_is_not_restarted_while_another_one_is_away(away: Away) -> None:
     restart = away.lab.kbpg("restart", "--host", other)
     assert restart.code == 1, restart.everything
     assert away.started() == started
-    back = away.kbpg("apply-all")
+    in_force = {"parameters": {"max_files_per_process": 1000}}
+    back = away.kbpg("apply-all", postgresql=in_force)
     assert back.code == 0, back.everything
-    assert away.kbpg("plan").code == 0
+    assert away.kbpg("plan", postgresql=in_force).code == 0
 
 
 @pytest.mark.parametrize("command", [("config", "set", "work_mem=16MB"), ("credentials", "rotate", "app")])
