@@ -38,8 +38,9 @@ def formed(context: Context) -> Probe:
             away = lacking(facts)
         except NotKnown:
             return []
+        missing = [name for name in away if name in left]
         streaming = f"{len(names) - 1 - len(away)} of {len(names) - 1} replicas streaming"
-        return [f"{streaming}; {', '.join(away)} {verb(away)} left out by --limit"] if away else []
+        return [f"{streaming}; {', '.join(missing)} {verb(missing)} left out by --limit"] if missing else []
 
     def evidence(site: Site) -> list[str]:
         lines = []
