@@ -249,10 +249,11 @@ SILENCE = NotKnown("no answer within 5 s")
         (said(running(), SILENCE, SILENCE), said(running("starting"), SILENCE, SILENCE), 2),
         (said(running(), SILENCE, SILENCE), said(running(), SILENCE, SILENCE), 2),
         (said(running(), SILENCE, ()), said(running(), (), ()), 1),
+        (said(running(), (), SILENCE), said(running(), (), ()), 2),
         (said(running("stopped"), SILENCE, SILENCE), said(running(), (), ()), 1),
         (said(NotKnown("nothing"), SILENCE, SILENCE), said(running(), (), ()), 1),
     ],
-    ids=["slow", "starting", "silent", "one query", "stopped", "no Patroni"],
+    ids=["slow", "starting", "silent", "one query", "ended", "stopped", "no Patroni"],
 )
 def test_a_postgresql_that_runs_and_answers_nothing_is_asked_once_more(
     monkeypatch: pytest.MonkeyPatch, first: dict[str, object], later: dict[str, object], times: int

@@ -138,8 +138,11 @@ def _elected(
 
 
 def _silent(seen: Facts, host: str, facts: Sequence[Fact[object]]) -> list[Fact[object]]:
-    """Return what to ask a host whose PostgreSQL runs, says Patroni, and answers nothing of what a login asks: all of
-    that login's, and Patroni. Nothing where none is silent."""
+    """Return what to ask a host whose PostgreSQL runs, says Patroni, and does not answer a login to the end: all of
+    that login's questions, and Patroni. Nothing where each login was answered.
+
+    A connection that ends, as when PostgreSQL restarts just now, takes all later answers with it: the last one tells.
+    """
     nodes = [fact for fact in facts if isinstance(fact, NodeFact)]
     if not any((node := seen.known(fact, host)) and node.runs for fact in nodes):
         return []
@@ -147,9 +150,7 @@ def _silent(seen: Facts, host: str, facts: Sequence[Fact[object]]) -> list[Fact[
     for fact in facts:
         if isinstance(fact, SqlFact):
             logins.setdefault(fact.login, []).append(fact)
-    lost = [
-        each for asked in logins.values() if not any(_answers(seen, f, host) for f in asked) for each in asked
-    ]
+    lost = [each for asked in logins.values() if not _answers(seen, asked[-1], host) for each in asked]
     return [*nodes, *lost] if lost else []
 
 
