@@ -187,6 +187,18 @@ def site(
     return Site(place, on, controller or FakeHost("controller"), context(settings), facts, look, notes.append)
 
 
+def looking(on: Mapping[str, Writer], given: Context, seen: Callable[[str], Mapping[str, object]]) -> Site:
+    """Return the cluster's place on these hosts; each look is answered by `seen`, by host, whatever is asked."""
+    knowledge = Knowledge()
+
+    def look(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
+        for name in wanted:
+            knowledge.put(name, seen(name))
+
+    facts = Facts(knowledge, "cluster")
+    return Site("cluster", on, FakeHost("controller"), given, facts, look, lambda text: None)
+
+
 def knowing(answers: Mapping[str, Mapping[str, object]], here: str) -> Facts:
     knowledge = Knowledge()
     for host, found in answers.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from kbpg.engine.site import Site
 from kbpg.errors import HostError, NotConverged, Refused
-from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.facts import NotKnown
 from kbpg.health.finding import Action, Repair
 from kbpg.health.repair import acts
 from kbpg.hosts.fake import FakeHost
@@ -26,7 +26,7 @@ from kbpg.resources.docker import DB_CONTAINERS
 from kbpg.resources.foreign import DataState
 
 from .fake_docker import with_docker
-from .small_cluster import DATABASES, context
+from .small_cluster import DATABASES, context, looking
 
 CONTEXT = context()
 PATHS = layout(CONTEXT)
@@ -56,14 +56,7 @@ class Cluster:
             self.hosts[name] = host
 
     def site(self) -> Site:
-        knowledge = Knowledge()
-
-        def look(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
-            for name in wanted:
-                knowledge.put(name, self.seen(name))
-
-        facts = Facts(knowledge, "cluster")
-        return Site("cluster", self.hosts, FakeHost("c"), CONTEXT, facts, look, lambda text: None)
+        return looking(self.hosts, CONTEXT, self.seen)
 
     def seen(self, name: str) -> dict[str, object]:
         watch = Watch(CONTEXT, "db-2")

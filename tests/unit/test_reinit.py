@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from kbpg.engine.site import Site
 from kbpg.errors import CommandFailed, CommandTimeout, HostError, NotConverged, Refused
-from kbpg.facts import Fact, Facts, Knowledge, NotKnown
+from kbpg.facts import NotKnown
 from kbpg.health.finding import Action, Repair
 from kbpg.health.repair import acts
 from kbpg.hosts.fake import FakeHost
@@ -30,7 +30,7 @@ from kbpg.resources.foreign import DataState
 from kbpg.steps import ALL
 
 from .fake_docker import with_docker
-from .small_cluster import DATABASES, context
+from .small_cluster import DATABASES, context, looking
 
 CONTEXT = context()
 PATHS = layout(CONTEXT)
@@ -57,14 +57,7 @@ class Cluster:
     hosts: dict[str, FakeHost] = field(default_factory=dict)
 
     def site(self) -> Site:
-        knowledge = Knowledge()
-
-        def look(wanted: Mapping[str, Sequence[Fact[object]]]) -> None:
-            for name in wanted:
-                knowledge.put(name, self.seen(name))
-
-        facts = Facts(knowledge, "cluster")
-        return Site("cluster", self.hosts, FakeHost("controller"), CONTEXT, facts, look, lambda text: None)
+        return looking(self.hosts, CONTEXT, self.seen)
 
     def seen(self, name: str) -> dict[str, object]:
         watch, host = Watch(CONTEXT, "db-2"), self.hosts[name]
